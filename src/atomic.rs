@@ -1,0 +1,111 @@
+//! Files that appear whole or not at all, and locks that die with their process.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// An I/O error that names what it happened to.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} {}: {source}", path.display())]
+pub struct PathError {
+    /// A verb: `read`, `create`, `rename`.
+    pub what: &'static str,
+    pub path: PathBuf,
+    #[source]
+    pub source: io::Error,
+}
+
+/// Attaches verb and path to an I/O result.
+pub trait AtPath<T> {
+    /// # Errors
+    /// The same error, with the path it happened at.
+    fn at(self, what: &'static str, path: impl AsRef<Path>) -> Result<T, PathError>;
+}
+
+impl<T, E: Into<io::Error>> AtPath<T> for Result<T, E> {
+    fn at(self, what: &'static str, path: impl AsRef<Path>) -> Result<T, PathError> {
+        self.map_err(|error| PathError { what, path: path.as_ref().into(), source: error.into() })
+    }
+}
+
+/// Writes a file so that other processes see the old content or the new, never
+/// a part: temporary file beside it, fsync, rename, fsync of the folder. The
+/// file's mode is 0600.
+///
+/// # Errors
+/// Whatever the file system says; nothing stays behind then.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).at("create a file in", folder)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).at("write", path)?;
+    file.persist(path).map_err(|e| e.error).at("replace", path)?;
+    sync_folder(folder)
+}
+
+/// Makes renames into `folder` durable.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn sync_folder(folder: &Path) -> Result<(), PathError> {
+    File::open(folder).and_then(|dir| dir.sync_all()).at("sync", folder)
+}
+
+/// Makes a folder that only its owner may enter, with its parents.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn private_folder(path: &Path) -> Result<(), PathError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("create folder", path)
+}
+
+/// A lock on a file, given back when dropped or when the process ends.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: File,
+}
+
+impl FileLock {
+    fn file(path: &Path) -> Result<File, PathError> {
+        File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)
+            .at("open", path)
+    }
+
+    /// Waits until nobody else holds the lock.
+    ///
+    /// # Errors
+    /// If the file cannot be made or locked.
+    pub fn exclusive(path: &Path) -> Result<Self, PathError> {
+        let file = Self::file(path)?;
+        file.lock().at("lock", path)?;
+        Ok(Self { _file: file })
+    }
+
+    /// Shares the lock with others that share it.
+    ///
+    /// # Errors
+    /// If the file cannot be made or locked.
+    pub fn shared(path: &Path) -> Result<Self, PathError> {
+        let file = Self::file(path)?;
+        file.lock_shared().at("lock", path)?;
+        Ok(Self { _file: file })
+    }
+
+    /// The exclusive lock if it is free now.
+    ///
+    /// # Errors
+    /// If the file cannot be made or locked.
+    pub fn try_exclusive(path: &Path) -> Result<Option<Self>, PathError> {
+        let file = Self::file(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error).at("lock", path),
+        }
+    }
+}

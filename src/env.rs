@@ -1,0 +1,70 @@
+//! Every environment variable kiln reads, each documented once.
+//!
+//! No other module reads the environment (the Kubernetes client reads its own:
+//! `KUBECONFIG` and, in a cluster, `KUBERNETES_SERVICE_*`).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+macro_rules! variables {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: &str = $text;)*
+    };
+}
+
+variables! {
+    /// The store's folder; otherwise `$XDG_DATA_HOME/kiln`, `~/.local/share/kiln`.
+    STORE = "KILN_STORE";
+    /// Where the state of containers lies while they exist; otherwise below the store.
+    STATE = "KILN_STATE";
+    /// Seconds since 1970 that outputs carry as their time.
+    SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH";
+    /// Folder of docker's `config.json`; otherwise `~/.docker`.
+    DOCKER_CONFIG = "DOCKER_CONFIG";
+    /// A file of credentials in the form of docker's `config.json`, read instead.
+    REGISTRY_AUTH_FILE = "REGISTRY_AUTH_FILE";
+    /// A `registries.conf` read instead of the user's and the system's.
+    REGISTRIES_CONF = "CONTAINERS_REGISTRIES_CONF";
+    /// No colour, whatever its value (no-color.org).
+    NO_COLOR = "NO_COLOR";
+    /// `dumb` means no cursor movement: plain progress.
+    TERM = "TERM";
+    HOME = "HOME";
+    XDG_DATA_HOME = "XDG_DATA_HOME";
+    XDG_CONFIG_HOME = "XDG_CONFIG_HOME";
+    PATH = "PATH";
+}
+
+/// The variable's value; unset and empty are the same.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub fn get(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// As [`get`], if it is UTF-8.
+#[must_use]
+pub fn text(name: &str) -> Option<String> {
+    get(name)?.into_string().ok()
+}
+
+/// As [`get`], a path.
+#[must_use]
+pub fn path(name: &str) -> Option<PathBuf> {
+    get(name).map(PathBuf::from)
+}
+
+/// The store's folder where no flag names one.
+#[must_use]
+pub fn store() -> PathBuf {
+    let data = || path(XDG_DATA_HOME).or_else(|| Some(path(HOME)?.join(".local/share")));
+    path(STORE)
+        .or_else(|| Some(data()?.join("kiln")))
+        .unwrap_or_else(|| PathBuf::from("/var/lib/kiln"))
+}
+
+/// Where configuration of the user lies: `$XDG_CONFIG_HOME` or `~/.config`.
+#[must_use]
+pub fn config_home() -> Option<PathBuf> {
+    path(XDG_CONFIG_HOME).or_else(|| Some(path(HOME)?.join(".config")))
+}

@@ -1,0 +1,9 @@
+//! Container images without a daemon.
+pub mod atomic;
+pub mod diagnostic;
+pub mod digest;
+pub mod env;
+pub mod epoch;
+pub mod platform;
+pub mod progress;
+pub mod reference;

@@ -1,0 +1,134 @@
+//! What long work says while it goes on.
+//!
+//! The library reports through a [`Progress`], a cheap handle; the command line
+//! decides whether that becomes bars, lines or JSON. A [`Task`] is one thing that
+//! begins, moves and ends; a task that is dropped without an end has failed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Where a line of a step's output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Done,
+    /// Nothing had to be done: the result was there.
+    Cached,
+    Failed,
+}
+
+/// One thing that happened. `id` ties the events of a task together.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Begin {
+        id: u64,
+        name: String,
+    },
+    /// Bytes moved so far; `total` if it is known.
+    Bytes {
+        id: u64,
+        done: u64,
+        total: Option<u64>,
+    },
+    /// A line of output, without its newline.
+    Line {
+        id: u64,
+        stream: Stream,
+        text: String,
+    },
+    End {
+        id: u64,
+        end: End,
+    },
+    /// Something the user should know but need not act on.
+    Note(String),
+    /// Something the user should act on.
+    Warning(String),
+}
+
+type Sink = dyn Fn(Event) + Send + Sync;
+
+/// Where events go.
+#[derive(Clone)]
+pub struct Progress {
+    sink: Arc<Sink>,
+    next: Arc<AtomicU64>,
+}
+
+impl Progress {
+    pub fn new(sink: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self { sink: Arc::new(sink), next: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// Says nothing to anybody.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self::new(|_| ())
+    }
+
+    /// Begins a task.
+    pub fn task(&self, name: impl Into<String>) -> Task {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        (self.sink)(Event::Begin { id, name: name.into() });
+        Task { id, progress: self.clone(), ended: false }
+    }
+
+    pub fn note(&self, text: impl Into<String>) {
+        (self.sink)(Event::Note(text.into()));
+    }
+
+    pub fn warn(&self, text: impl Into<String>) {
+        (self.sink)(Event::Warning(text.into()));
+    }
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
+/// One thing under way; see the module.
+#[derive(Debug)]
+pub struct Task {
+    id: u64,
+    progress: Progress,
+    ended: bool,
+}
+
+impl Task {
+    pub fn bytes(&self, done: u64, total: Option<u64>) {
+        (self.progress.sink)(Event::Bytes { id: self.id, done, total });
+    }
+
+    pub fn line(&self, stream: Stream, text: impl Into<String>) {
+        (self.progress.sink)(Event::Line { id: self.id, stream, text: text.into() });
+    }
+
+    pub fn done(self) {
+        self.end(End::Done);
+    }
+
+    pub fn cached(self) {
+        self.end(End::Cached);
+    }
+
+    fn end(mut self, end: End) {
+        self.ended = true;
+        (self.progress.sink)(Event::End { id: self.id, end });
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if !self.ended {
+            (self.progress.sink)(Event::End { id: self.id, end: End::Failed });
+        }
+    }
+}
