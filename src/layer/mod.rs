@@ -1,0 +1,30 @@
+//! A file system change as bytes: tar with whiteouts (OCI image spec, layer.md).
+//!
+//! Writing is deterministic: the same changes give the same tar, whoever packs
+//! them, when, where, on how many cores. Reading takes bytes of strangers:
+//! everything has a ceiling, and what two readers could read differently is
+//! refused.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{BlobDigest, DiffId};
+
+/// How a layer's tar is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    None,
+    #[default]
+    Gzip,
+    Zstd,
+}
+
+/// A layer's facts; the bytes are in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    pub diff_id: DiffId,
+    pub digest: BlobDigest,
+    /// Bytes as stored.
+    pub size: u64,
+    pub compression: Compression,
+}

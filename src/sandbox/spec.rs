@@ -1,0 +1,110 @@
+//! What to run, and in what surroundings: plain data. The caller has decided
+//! everything; names (users, paths) are resolved to numbers and host paths.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One process in namespaces of its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    pub root: Root,
+    /// The program is searched for in the `PATH` of `env`, inside the root,
+    /// unless it has a slash.
+    pub argv: Vec<String>,
+    /// The whole environment: nothing of the caller's passes.
+    pub env: Vec<(String, String)>,
+    /// Inside the root; it is made if it is absent.
+    pub cwd: PathBuf,
+    pub user: Ids,
+    pub hostname: String,
+    /// In order: a later mount may lie inside an earlier one.
+    pub mounts: Vec<Mount>,
+    pub network: Network,
+    pub limits: Limits,
+    /// The signal that asks the process to end when the caller is cancelled.
+    pub stop_signal: i32,
+}
+
+/// Where the process's root comes from. All paths are of the host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Root {
+    /// Folders stacked by overlayfs, the topmost lower first. What the process
+    /// changes is in `upper` afterwards. Whiteouts and opaque folders in the
+    /// lowers are overlayfs's own (`user.overlay.*` attributes in a user
+    /// namespace, `trusted.overlay.*` as real root).
+    Overlay { lowers: Vec<PathBuf>, upper: PathBuf, work: PathBuf },
+}
+
+/// Numbers as the process sees them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    pub uid: u32,
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// Something put into the root, at a path inside it that is resolved there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Mount {
+    pub target: PathBuf,
+    pub what: MountKind,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A folder or file of the host.
+    Bind { source: PathBuf, read_only: bool },
+    /// A file with this content, which is in no layer afterwards.
+    File { content: Vec<u8>, mode: u32 },
+    /// An empty folder in memory.
+    Tmpfs { size: Option<u64>, mode: u32 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// A loopback interface and nothing else.
+    None,
+}
+
+/// What the process and its children may use together. `None` is no limit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes.
+    pub memory: Option<u64>,
+    /// Processors, as in 1.5.
+    pub cpus: Option<f64>,
+    pub pids: Option<u64>,
+    /// The cgroup's name, unique on the machine; empty if there are no limits.
+    pub cgroup: String,
+}
+
+/// The process's standard streams. A stream that is absent is `/dev/null`.
+#[derive(Debug, Default)]
+pub struct Io {
+    pub stdin: Option<OwnedFd>,
+    pub stdout: Option<OwnedFd>,
+    pub stderr: Option<OwnedFd>,
+}
+
+/// How the process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Exit {
+    /// The code a shell would show: 128 and the signal's number if it was killed.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}

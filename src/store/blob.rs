@@ -1,0 +1,175 @@
+//! Blobs: bytes under their digest.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use super::{Store, StoreError};
+use crate::atomic::{self, AtPath as _};
+use crate::digest::{BlobDigest, Hashing};
+use crate::image::MAX_DOCUMENT;
+
+impl Store {
+    /// Where a blob lies or would lie.
+    #[must_use]
+    pub fn blob_path(&self, digest: &BlobDigest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// True if the blob is here with the size that its descriptor states.
+    #[must_use]
+    pub fn has_blob(&self, digest: &BlobDigest, size: u64) -> bool {
+        self.blob_path(digest).metadata().is_ok_and(|meta| meta.is_file() && meta.len() == size)
+    }
+
+    /// Begins a blob. Nothing is visible before [`BlobWriter::commit`].
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn writer(&self) -> Result<BlobWriter, StoreError> {
+        let tmp = self.root.join("tmp");
+        let file = tempfile::Builder::new()
+            .prefix("blob-")
+            .tempfile_in(&tmp)
+            .at("create a file in", &tmp)?;
+        // A lock marks the file as in use, for whoever clears up after a crash.
+        file.as_file().lock_shared().at("lock", file.path())?;
+        Ok(BlobWriter { file: Hashing::new(file), folder: self.root.join("blobs/sha256") })
+    }
+
+    /// Stores bytes that are at hand.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn put(&self, bytes: &[u8]) -> Result<BlobDigest, StoreError> {
+        let digest = BlobDigest::of(bytes);
+        if !self.has_blob(&digest, bytes.len() as u64) {
+            let mut writer = self.writer()?;
+            writer.write_all(bytes).at("write", self.blob_path(&digest))?;
+            writer.commit(Some((&digest, bytes.len() as u64)))?;
+        }
+        Ok(digest)
+    }
+
+    /// Reads a document (manifest, index, config) whole, and verifies it.
+    ///
+    /// # Errors
+    /// If it is absent, damaged or larger than documents may be.
+    pub fn document(&self, digest: &BlobDigest) -> Result<Vec<u8>, StoreError> {
+        let path = self.blob_path(digest);
+        let file = File::open(&path).map_err(|error| self.absent(digest, error))?;
+        let mut bytes = Vec::new();
+        file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).at("read", &path)?;
+        let found = BlobDigest::of(&bytes);
+        if found != *digest {
+            return Err(StoreError::Damaged { expected: *digest, found, path });
+        }
+        Ok(bytes)
+    }
+
+    /// Opens a blob for reading; a damaged one shows at its end, as an error.
+    ///
+    /// # Errors
+    /// If it is absent.
+    pub fn open_blob(&self, digest: &BlobDigest) -> Result<BlobReader, StoreError> {
+        let path = self.blob_path(digest);
+        let file = File::open(&path).map_err(|error| self.absent(digest, error))?;
+        let size = file.metadata().at("read", &path)?.len();
+        Ok(BlobReader { inner: Some(Hashing::new(file)), digest: *digest, size, path })
+    }
+
+    fn absent(&self, digest: &BlobDigest, error: io::Error) -> StoreError {
+        if error.kind() == io::ErrorKind::NotFound {
+            return StoreError::NoBlob(*digest);
+        }
+        atomic::PathError { what: "open", path: self.blob_path(digest), source: error }.into()
+    }
+}
+
+/// A blob being written; dropped without a commit it leaves nothing.
+#[derive(Debug)]
+pub struct BlobWriter {
+    file: Hashing<tempfile::NamedTempFile>,
+    folder: PathBuf,
+}
+
+impl BlobWriter {
+    /// Gives the bytes their name. `expected` is what they were promised to be.
+    ///
+    /// # Errors
+    /// If they are not what was expected, or cannot be stored; nothing stays then.
+    pub fn commit(
+        self,
+        expected: Option<(&BlobDigest, u64)>,
+    ) -> Result<(BlobDigest, u64), StoreError> {
+        let (file, digest, size) = self.file.finish();
+        let digest = BlobDigest(digest);
+        if let Some((promised, promised_size)) = expected {
+            let (what, expected, found) = if *promised != digest {
+                ("digest", promised.to_string(), digest.to_string())
+            } else {
+                ("size", promised_size.to_string(), size.to_string())
+            };
+            if expected != found {
+                return Err(StoreError::Mismatch { what, expected, found });
+            }
+        }
+        let path = self.folder.join(digest.hex());
+        file.as_file().sync_all().at("write", &path)?;
+        file.persist(&path).map_err(|error| error.error).at("create", &path)?;
+        atomic::sync_folder(&self.folder)?;
+        Ok((digest, size))
+    }
+
+    /// Bytes written so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.file.count()
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.file.write(buf)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Reads a blob and compares its digest at the end: whoever reads all of it
+/// has read what the digest names, or got an error.
+#[derive(Debug)]
+pub struct BlobReader {
+    inner: Option<Hashing<File>>,
+    digest: BlobDigest,
+    size: u64,
+    path: PathBuf,
+}
+
+impl BlobReader {
+    /// The blob's bytes in all.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(inner) = &mut self.inner else { return Ok(0) };
+        let n = inner.read(buf)?;
+        if n == 0 && !buf.is_empty() {
+            let Some((_, found, _)) = self.inner.take().map(Hashing::finish) else { return Ok(0) };
+            if BlobDigest(found) != self.digest {
+                let (expected, path) = (self.digest, self.path.clone());
+                return Err(io::Error::other(StoreError::Damaged {
+                    expected,
+                    found: BlobDigest(found),
+                    path,
+                }));
+            }
+        }
+        Ok(n)
+    }
+}

@@ -1,0 +1,95 @@
+//! Images: documents read back, verified, and put under a name.
+
+use super::{Store, StoreError};
+use crate::image::{AnyImage, Descriptor, Image, Index, Manifest, Raw};
+use crate::platform::Platform;
+use crate::reference::Reference;
+
+impl Store {
+    /// Keeps an image's documents and points the name at it. The layers must be
+    /// in the store, unless they are known to lie in a registry.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn keep(&self, name: &Reference, image: &AnyImage) -> Result<(), StoreError> {
+        self.keep_documents(image)?;
+        self.tag(name, image.raw().descriptor())
+    }
+
+    /// Keeps an image's documents without a name.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn keep_documents(&self, image: &AnyImage) -> Result<(), StoreError> {
+        for one in image.images() {
+            self.put(&one.config_raw().bytes)?;
+            self.put(&one.manifest().bytes)?;
+        }
+        self.put(&image.raw().bytes)?;
+        Ok(())
+    }
+
+    /// Reads the image that a descriptor points to. Of an index, the images that
+    /// are in the store: a pull for one platform leaves the others out.
+    ///
+    /// # Errors
+    /// If a document is absent, damaged or malformed.
+    pub fn image(&self, at: &Descriptor) -> Result<AnyImage, StoreError> {
+        let wrong = |source| StoreError::Image { digest: at.digest, source };
+        let bytes = self.document(&at.digest)?;
+        let raw = Raw { bytes, digest: at.digest, media_type: at.media_type.clone() };
+        if !at.media_type.is_index() {
+            return Ok(AnyImage::Image(self.one(raw)?));
+        }
+        let index = Index::read(&raw.bytes).map_err(wrong)?;
+        let mut images = Vec::new();
+        for entry in &index.manifests {
+            if entry.media_type.is_manifest() && self.has_blob(&entry.digest, entry.size) {
+                let bytes = self.document(&entry.digest)?;
+                let manifest =
+                    Raw { bytes, digest: entry.digest, media_type: entry.media_type.clone() };
+                let parsed = Manifest::read(&manifest.bytes).map_err(wrong)?;
+                // An attestation is listed like an image but has no platform of its own.
+                if entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown") {
+                    continue;
+                }
+                if self.has_blob(&parsed.config.digest, parsed.config.size) {
+                    images.push(self.one(manifest)?);
+                }
+            }
+        }
+        Ok(AnyImage::Index { raw, images })
+    }
+
+    fn one(&self, manifest: Raw) -> Result<Image, StoreError> {
+        let wrong = |source| StoreError::Image { digest: manifest.digest, source };
+        let config = Manifest::read(&manifest.bytes).map_err(wrong)?.config.digest;
+        let digest = manifest.digest;
+        Image::read(manifest, self.document(&config)?)
+            .map_err(|source| StoreError::Image { digest, source })
+    }
+
+    /// The image of a name: by reference, else by the first digits of its digest.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read.
+    pub fn image_named(&self, name: &Reference) -> Result<AnyImage, StoreError> {
+        let at = self.find(name)?.ok_or_else(|| StoreError::NoImage(name.clone()))?;
+        self.image(&at)
+    }
+
+    /// The image of a name for one platform.
+    ///
+    /// # Errors
+    /// If there is none for that platform.
+    pub fn image_for(&self, name: &Reference, platform: &Platform) -> Result<Image, StoreError> {
+        let found = self.image_named(name)?;
+        let single = matches!(found, AnyImage::Image(_));
+        let fits = |image: &&Image| image.platform().satisfies(platform);
+        let image = found.images().iter().find(fits).cloned();
+        // A single image is what was meant, whatever it runs on; that is the caller's to judge.
+        image
+            .or_else(|| if single { found.images().first().cloned() } else { None })
+            .ok_or_else(|| StoreError::NoImage(name.clone()))
+    }
+}

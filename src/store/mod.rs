@@ -1,0 +1,105 @@
+//! The store: an OCI image layout on disk, with what kiln remembers beside it.
+//!
+//! ```text
+//! oci-layout  index.json  blobs/sha256/HEX     an OCI image layout (spec 1.1, image-layout.md)
+//! trees/KIND/HEX/fs                            unpacked layers, by owner mapping and diff ID
+//! records/AREA/HEX                             small facts: cache entries, layer indexes
+//! locks/                                       lock files; they hold nothing
+//! tmp/                                         work under way; each entry is locked while in use
+//! ```
+//! Only this module writes below that folder. A blob is there once it is whole
+//! and its digest was checked; a name is there after all its blobs. Everything is
+//! 0700/0600: unpacked layers hold set-user-ID files that are really so here.
+
+mod blob;
+mod image;
+mod names;
+mod record;
+mod scratch;
+
+pub use blob::{BlobReader, BlobWriter};
+pub use record::Slot;
+pub use scratch::Scratch;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::atomic::{self, AtPath as _, FileLock, PathError};
+use crate::digest::BlobDigest;
+use crate::image::ImageError;
+use crate::reference::Reference;
+
+/// An opened store. Cheap to share by reference; safe from several threads and
+/// processes at once.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    /// Held shared while the store is open; a clean-up takes it exclusively.
+    _users: FileLock,
+}
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(transparent)]
+    Io(#[from] PathError),
+    #[error("{} is no kiln store: {why}", path.display())]
+    NotAStore { path: PathBuf, why: String },
+    #[error("blob {0} is not in the store")]
+    NoBlob(BlobDigest),
+    #[error("blob {expected} in the store is damaged: its bytes are {found}; remove {} and pull or build again", path.display())]
+    Damaged { expected: BlobDigest, found: BlobDigest, path: PathBuf },
+    #[error("{what} does not match: {expected} was expected, {found} came")]
+    Mismatch { what: &'static str, expected: String, found: String },
+    #[error("no image `{}` in the store", .0.familiar())]
+    NoImage(Reference),
+    #[error("image {digest} in the store: {source}")]
+    Image { digest: BlobDigest, source: ImageError },
+    #[error("the store's index.json: {0}")]
+    Index(ImageError),
+}
+
+const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+impl Store {
+    /// Opens the store in a folder, and makes it if the folder is absent or empty.
+    ///
+    /// # Errors
+    /// If the folder holds something else or cannot be written.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let marker = root.join("oci-layout");
+        if !marker.exists() {
+            let other = fs::read_dir(root).ok().and_then(|mut entries| entries.next()).is_some();
+            // Another process may be making the very same store: it makes `locks` first.
+            if other && !root.join("locks").exists() {
+                return Err(StoreError::NotAStore {
+                    path: root.into(),
+                    why: "the folder has files but no `oci-layout`".into(),
+                });
+            }
+            atomic::private_folder(&root.join("locks"))?;
+            for folder in ["blobs/sha256", "trees", "records", "tmp"] {
+                atomic::private_folder(&root.join(folder))?;
+            }
+            atomic::write(&marker, LAYOUT.as_bytes())?;
+        }
+        if !root.join("index.json").exists() {
+            names::write_empty(root)?;
+        }
+        // umoci and other tools know the layout but not kiln's folders.
+        for folder in ["locks", "blobs/sha256", "trees", "records", "tmp"] {
+            let path = root.join(folder);
+            if !path.is_dir() {
+                atomic::private_folder(&path)?;
+            }
+        }
+        let root = fs::canonicalize(root).at("open", root)?;
+        let users = FileLock::shared(&root.join("locks/users"))?;
+        Ok(Self { root, _users: users })
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}

@@ -1,0 +1,72 @@
+//! Records: small facts under a key, each written once and whole.
+//!
+//! An area is a kind of fact (`steps`, `index`, …), a key a digest. Records are
+//! a memory, not a truth: one that cannot be read counts as absent.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Store, StoreError};
+use crate::atomic::{self, AtPath as _, FileLock};
+use crate::digest::Digest;
+
+impl Store {
+    fn record_path(&self, area: &str, key: &Digest) -> PathBuf {
+        self.root.join("records").join(area).join(key.hex())
+    }
+
+    /// What is remembered under a key.
+    #[must_use]
+    pub fn record<T: DeserializeOwned>(&self, area: &str, key: &Digest) -> Option<T> {
+        serde_json::from_slice(&std::fs::read(self.record_path(area, key)).ok()?).ok()
+    }
+
+    /// Waits until nobody else makes the record of this key, in this process or
+    /// another, and gives the right to make it.
+    ///
+    /// # Errors
+    /// If the lock cannot be taken.
+    pub fn slot(&self, area: &str, key: &Digest) -> Result<Slot<'_>, StoreError> {
+        let path = self.root.join("locks").join(format!("{area}-{}", key.hex()));
+        let lock = FileLock::exclusive(&path)?;
+        Ok(Slot { store: self, path: self.record_path(area, key), lock_path: path, _lock: lock })
+    }
+}
+
+/// The right to write one record; others wait for it or its end.
+#[derive(Debug)]
+pub struct Slot<'a> {
+    store: &'a Store,
+    path: PathBuf,
+    lock_path: PathBuf,
+    _lock: FileLock,
+}
+
+impl Slot<'_> {
+    /// What somebody else may have written while this slot was waited for.
+    #[must_use]
+    pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&std::fs::read(&self.path).ok()?).ok()
+    }
+
+    /// Remembers a fact and gives the slot up.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn write(self, fact: &impl Serialize) -> Result<(), StoreError> {
+        let folder = self.path.parent().unwrap_or(self.store.root());
+        atomic::private_folder(folder)?;
+        let bytes =
+            serde_json::to_vec(fact).map_err(std::io::Error::from).at("write", &self.path)?;
+        atomic::write(&self.path, &bytes)?;
+        Ok(())
+    }
+
+    /// The lock's file, for messages about who is waited for.
+    #[must_use]
+    pub fn lock_path(&self) -> &std::path::Path {
+        &self.lock_path
+    }
+}
