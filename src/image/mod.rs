@@ -96,6 +96,7 @@ impl Image {
 }
 
 /// What a build returns, a pull fetches, and every output and push takes.
+#[expect(clippy::large_enum_variant, reason = "a handful exist at a time")]
 #[derive(Debug, Clone)]
 pub enum AnyImage {
     Image(Image),

@@ -5,6 +5,29 @@
 //! everything has a ceiling, and what two readers could read differently is
 //! refused.
 
+mod compress;
+mod entry;
+mod index;
+
+mod pax;
+mod read;
+mod view;
+
+#[cfg(test)]
+mod tests;
+mod whiteout;
+mod write;
+
+pub use compress::{Compressor, Decompressor};
+pub use entry::{Entry, Kind, Name, RawBytes};
+pub use index::LayerIndex;
+
+pub use read::{ReadError, Reader};
+pub use view::{Located, Node, View, ViewError};
+
+pub use whiteout::{Whiteout, whiteout_of};
+pub use write::{LayerForm, LayerWriter};
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{BlobDigest, DiffId};

@@ -1,0 +1,285 @@
+//! gzip and zstd, in and out.
+//!
+//! gzip is written in blocks that are compressed in parallel. Each block starts
+//! with the 32 KiB before it as its dictionary and ends in a sync flush, so that
+//! all of them form one ordinary member (RFC 1952). The blocks' size is fixed:
+//! the bytes do not depend on the number of threads.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::sync::mpsc;
+
+use flate2::{Compress, CompressError, Crc, FlushCompress, Status};
+
+use super::Compression;
+
+const BLOCK: usize = 1 << 20;
+const WINDOW: usize = 32 << 10;
+/// gzip's default, and docker's.
+const GZIP_LEVEL: u32 = 6;
+const ZSTD_LEVEL: i32 = 3;
+/// The largest window a zstd frame may ask for, as a power of two: 128 MiB, the
+/// most that the format's recommendation (RFC 8878, 3.1.1.1.2) and others take.
+const ZSTD_WINDOW: u32 = 27;
+
+/// Compresses what is written to it.
+pub struct Compressor<W: Write>(Inner<W>);
+
+enum Inner<W: Write> {
+    None(W),
+    Gzip(Gzip<W>),
+    Zstd(Box<zstd::stream::write::Encoder<'static, W>>),
+    /// zstd's encoder could not be made; said at the first write.
+    Broken(Option<io::Error>),
+}
+
+impl<W: Write> Compressor<W> {
+    pub fn new(to: W, compression: Compression) -> Self {
+        Self(match compression {
+            Compression::None => Inner::None(to),
+            Compression::Gzip => Inner::Gzip(Gzip::new(to)),
+            Compression::Zstd => match zstd::stream::write::Encoder::new(to, ZSTD_LEVEL) {
+                Ok(encoder) => Inner::Zstd(Box::new(encoder)),
+                Err(error) => Inner::Broken(Some(error)),
+            },
+        })
+    }
+
+    /// Writes what is left and gives the destination back.
+    ///
+    /// # Errors
+    /// If writing fails.
+    pub fn finish(self) -> io::Result<W> {
+        match self.0 {
+            Inner::None(to) => Ok(to),
+            Inner::Gzip(gzip) => gzip.finish(),
+            Inner::Zstd(encoder) => encoder.finish(),
+            Inner::Broken(error) => Err(error.unwrap_or_else(|| io::Error::other("zstd encoder"))),
+        }
+    }
+}
+
+impl<W: Write> Write for Compressor<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Inner::None(to) => to.write(buf),
+            Inner::Gzip(gzip) => gzip.write(buf),
+            Inner::Zstd(encoder) => encoder.write(buf),
+            Inner::Broken(error) => {
+                Err(error.take().unwrap_or_else(|| io::Error::other("zstd encoder")))
+            }
+        }
+    }
+    /// Does nothing: a flush in the middle would change the bytes.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A block's compressed bytes, and the checksum of what they hold.
+type Deflated = Result<(Vec<u8>, Crc), CompressError>;
+
+struct Gzip<W: Write> {
+    to: W,
+    /// The dictionary (up to [`WINDOW`] bytes already given away), then new bytes.
+    buffer: Vec<u8>,
+    dictionary: usize,
+    waiting: VecDeque<mpsc::Receiver<Deflated>>,
+    bound: usize,
+    crc: Crc,
+    started: bool,
+}
+
+impl<W: Write> Gzip<W> {
+    fn new(to: W) -> Self {
+        Self {
+            to,
+            buffer: Vec::new(),
+            dictionary: 0,
+            waiting: VecDeque::new(),
+            // One block a thread, and one being filled: memory is bounded by the cores.
+            bound: rayon::current_num_threads() + 1,
+            crc: Crc::new(),
+            started: false,
+        }
+    }
+
+    /// Hands the buffered block to a thread.
+    fn give(&mut self) -> io::Result<()> {
+        if self.buffer.len() == self.dictionary {
+            return Ok(());
+        }
+        let tail = self.buffer.len().saturating_sub(WINDOW);
+        let next = self.buffer[tail..].to_vec();
+        let block = std::mem::replace(&mut self.buffer, next);
+        let dictionary = std::mem::replace(&mut self.dictionary, self.buffer.len());
+        let (send, receive) = mpsc::channel();
+        rayon::spawn(move || {
+            let (known, new) = block.split_at(dictionary);
+            // The receiver is gone only if the whole compressor is.
+            let _ = send.send(deflate(known, new));
+        });
+        self.waiting.push_back(receive);
+        if self.waiting.len() >= self.bound { self.take() } else { Ok(()) }
+    }
+
+    /// Writes the oldest block's result.
+    fn take(&mut self) -> io::Result<()> {
+        let Some(receive) = self.waiting.pop_front() else { return Ok(()) };
+        let (bytes, crc) = receive
+            .recv()
+            .map_err(|_| io::Error::other("a compressing thread ended early"))?
+            .map_err(io::Error::other)?;
+        if !self.started {
+            // No name, no time, no hints; operating system "unknown" (255).
+            self.to.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])?;
+            self.started = true;
+        }
+        self.crc.combine(&crc);
+        self.to.write_all(&bytes)
+    }
+
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let room = BLOCK - (self.buffer.len() - self.dictionary);
+        let n = buf.len().min(room);
+        self.buffer.extend_from_slice(&buf[..n]);
+        if n == room {
+            self.give()?;
+        }
+        Ok(n)
+    }
+
+    fn finish(mut self) -> io::Result<W> {
+        self.give()?;
+        while !self.waiting.is_empty() {
+            self.take()?;
+        }
+        if !self.started {
+            self.to.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])?;
+        }
+        // An empty final block with fixed codes ends the deflate stream.
+        self.to.write_all(&[0x03, 0x00])?;
+        self.to.write_all(&self.crc.sum().to_le_bytes())?;
+        self.to.write_all(&self.crc.amount().to_le_bytes())?;
+        Ok(self.to)
+    }
+}
+
+fn deflate(dictionary: &[u8], block: &[u8]) -> Deflated {
+    let mut stream = Compress::new(flate2::Compression::new(GZIP_LEVEL), false);
+    if !dictionary.is_empty() {
+        stream.set_dictionary(dictionary)?;
+    }
+    let mut out = Vec::with_capacity(block.len() / 2 + 1024);
+    loop {
+        let done = stream.total_in() as usize;
+        let before = out.len();
+        if out.capacity() - before < 64 {
+            out.reserve(block.len() / 4 + 1024);
+        }
+        match stream.compress_vec(&block[done..], &mut out, FlushCompress::Sync)? {
+            Status::Ok | Status::StreamEnd => (),
+            // Nothing in and nothing to flush: all is written.
+            Status::BufError => break,
+        }
+        if stream.total_in() as usize == block.len() && out.len() < out.capacity() {
+            break;
+        }
+    }
+    let mut crc = Crc::new();
+    crc.update(block);
+    Ok((out, crc))
+}
+
+/// Gives back what was compressed.
+pub struct Decompressor<'a>(Box<dyn Read + 'a>);
+
+impl<'a> Decompressor<'a> {
+    /// # Errors
+    /// If the decoder cannot be made.
+    pub fn new(from: impl Read + 'a, compression: Compression) -> io::Result<Self> {
+        Ok(Self(match compression {
+            Compression::None => Box::new(from),
+            Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(from)),
+            Compression::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::new(from)?;
+                decoder.window_log_max(ZSTD_WINDOW)?;
+                Box::new(decoder)
+            }
+        }))
+    }
+
+    /// What the first bytes of a stream say it is.
+    #[must_use]
+    pub fn detect(first: &[u8]) -> Compression {
+        match first {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            _ => Compression::None,
+        }
+    }
+}
+
+impl Read for Decompressor<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(length: usize) -> Vec<u8> {
+        let mut state = 1_u32;
+        let mut step = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..length).map(|at| if at % 3 == 0 { step() } else { (at / 100) as u8 }).collect()
+    }
+
+    fn compressed(bytes: &[u8], compression: Compression, chunk: usize) -> Vec<u8> {
+        let mut to = Compressor::new(Vec::new(), compression);
+        for part in bytes.chunks(chunk.max(1)) {
+            to.write_all(part).unwrap();
+        }
+        to.finish().unwrap()
+    }
+
+    #[test]
+    fn round_trips() {
+        for length in [0, 1, 1000, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 77] {
+            let bytes = sample(length);
+            for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+                let packed = compressed(&bytes, compression, 8191);
+                assert_eq!(
+                    packed,
+                    compressed(&bytes, compression, 100_000),
+                    "same bytes in other portions"
+                );
+                let mut back = Vec::new();
+                Decompressor::new(packed.as_slice(), compression)
+                    .unwrap()
+                    .read_to_end(&mut back)
+                    .unwrap();
+                assert!(back == bytes, "{compression:?} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn threads_do_not_show() {
+        let bytes = sample(5 * BLOCK + 5);
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| compressed(&bytes, Compression::Gzip, 65536))
+        };
+        // The caller blocks while blocks are compressed, so one more thread than it is needed.
+        assert!(with(2) == with(5));
+        let mut whole = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+        whole.write_all(&bytes).unwrap();
+        let whole = whole.finish().unwrap().len();
+        assert!(with(2).len() < whole + whole / 50, "at most 2 % over one stream");
+    }
+}

@@ -1,0 +1,172 @@
+//! Writes a layer: one pass that makes the tar, hashes it, compresses it and
+//! hashes that.
+//!
+//! Headers are ustar with nothing but what an entry says: no user names, whole
+//! seconds, and a pax header for what ustar cannot hold.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+
+use super::compress::Compressor;
+use super::entry::{Entry, Kind, Name};
+use super::{Compression, pax, whiteout};
+use crate::digest::{DiffId, Hashing};
+
+/// How a layer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerForm {
+    pub compression: Compression,
+}
+
+/// Writes entries in the order given, which is the caller's promise to keep
+/// stable. A hard link must come after its target.
+pub struct LayerWriter<W: Write> {
+    tar: Hashing<Compressor<W>>,
+}
+
+/// ustar's fields hold this much.
+const MAX_NAME: usize = 100;
+const MAX_ID: u32 = 0o777_7777;
+const MAX_NUMBER: u64 = 0o777_7777_7777;
+
+impl<W: Write> LayerWriter<W> {
+    pub fn new(to: W, form: LayerForm) -> Self {
+        Self { tar: Hashing::new(Compressor::new(to, form.compression)) }
+    }
+
+    /// Adds an entry; of a file, `content` must give exactly its size.
+    ///
+    /// # Errors
+    /// If writing fails or the content is shorter than the entry says.
+    pub fn entry(&mut self, entry: &Entry, content: &mut dyn Read) -> io::Result<()> {
+        let mut header = tar::Header::new_ustar();
+        let mut records: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let mut path = entry.name.as_bytes().to_vec();
+        if entry.name.is_root() {
+            path.push(b'.');
+        }
+        if entry.kind == Kind::Dir {
+            path.push(b'/');
+        }
+        let mut link: &[u8] = b"";
+        let kind = match &entry.kind {
+            Kind::Dir => tar::EntryType::Directory,
+            Kind::File { .. } => tar::EntryType::Regular,
+            Kind::Symlink { target } => {
+                link = &target.0;
+                tar::EntryType::Symlink
+            }
+            Kind::Hardlink { target } => {
+                link = target.as_bytes();
+                tar::EntryType::Link
+            }
+            Kind::Char { major, minor } => {
+                header.set_device_major(*major)?;
+                header.set_device_minor(*minor)?;
+                tar::EntryType::Char
+            }
+            Kind::Block { major, minor } => {
+                header.set_device_major(*major)?;
+                header.set_device_minor(*minor)?;
+                tar::EntryType::Block
+            }
+            Kind::Fifo => tar::EntryType::Fifo,
+        };
+        header.set_entry_type(kind);
+        if path.len() > MAX_NAME {
+            records.insert("path".into(), path.clone());
+            path.truncate(MAX_NAME);
+        }
+        if link.len() > MAX_NAME {
+            records.insert("linkpath".into(), link.to_vec());
+            link = &link[..MAX_NAME];
+        }
+        let fields = header.as_old_mut();
+        fields.name[..path.len()].copy_from_slice(&path);
+        fields.linkname[..link.len()].copy_from_slice(link);
+        header.set_mode(entry.mode & 0o7777);
+        let mut id = |key: &str, value: u32| {
+            if value > MAX_ID {
+                records.insert(key.into(), value.to_string().into_bytes());
+            }
+            u64::from(value.min(MAX_ID))
+        };
+        header.set_uid(id("uid", entry.uid));
+        header.set_gid(id("gid", entry.gid));
+        match u64::try_from(entry.mtime) {
+            Ok(mtime) if mtime <= MAX_NUMBER => header.set_mtime(mtime),
+            _ => {
+                records.insert("mtime".into(), entry.mtime.to_string().into_bytes());
+                header.set_mtime(0);
+            }
+        }
+        let size = entry.size();
+        if size > MAX_NUMBER {
+            records.insert("size".into(), size.to_string().into_bytes());
+        }
+        // The tar crate falls back to a binary form beyond octal, as GNU tar does.
+        header.set_size(size);
+        for (key, value) in &entry.xattrs {
+            records.insert(format!("SCHILY.xattr.{key}"), value.0.clone());
+        }
+        if !records.is_empty() {
+            self.pax(&pax::write(&records))?;
+        }
+        header.set_cksum();
+        self.tar.write_all(header.as_bytes())?;
+        let copied = io::copy(&mut content.take(size), &mut self.tar)?;
+        if copied != size {
+            let name = entry.name.display();
+            return Err(io::Error::other(format!(
+                "{name} changed while it was read: {copied} of {size} bytes"
+            )));
+        }
+        self.pad(size)
+    }
+
+    fn pax(&mut self, records: &[u8]) -> io::Result<()> {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::XHeader);
+        header.set_size(records.len() as u64);
+        header.set_cksum();
+        self.tar.write_all(header.as_bytes())?;
+        self.tar.write_all(records)?;
+        self.pad(records.len() as u64)
+    }
+
+    fn pad(&mut self, size: u64) -> io::Result<()> {
+        let over = (size % 512) as usize;
+        if over == 0 { Ok(()) } else { self.tar.write_all(&[0; 512][over..]) }
+    }
+
+    /// Adds the mark that a lower layer's entry is gone.
+    ///
+    /// # Errors
+    /// If writing fails.
+    pub fn gone(&mut self, name: &Name, mtime: i64) -> io::Result<()> {
+        self.mark(whiteout::mark(name), mtime)
+    }
+
+    /// Adds the mark that a folder hides what lower layers have in it.
+    ///
+    /// # Errors
+    /// If writing fails.
+    pub fn opaque(&mut self, folder: &Name, mtime: i64) -> io::Result<()> {
+        self.mark(whiteout::mark_opaque(folder), mtime)
+    }
+
+    fn mark(&mut self, name: Name, mtime: i64) -> io::Result<()> {
+        let entry = Entry { kind: Kind::File { size: 0 }, mode: 0, ..Entry::dir(name, mtime) };
+        self.entry(&entry, &mut io::empty())
+    }
+
+    /// Ends the archive; gives the destination back and what the tar hashes to.
+    ///
+    /// # Errors
+    /// If writing fails.
+    pub fn finish(mut self) -> io::Result<(W, DiffId)> {
+        self.tar.write_all(&[0; 1024])?;
+        let (compressor, digest, _) = self.tar.finish();
+        Ok((compressor.finish()?, DiffId(digest)))
+    }
+}
