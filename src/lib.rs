@@ -7,3 +7,5 @@ pub mod epoch;
 pub mod platform;
 pub mod progress;
 pub mod reference;
+
+pub mod dockerfile;
