@@ -9,6 +9,7 @@ pub mod platform;
 pub mod progress;
 pub mod reference;
 // Level 1: formats, pure or streams.
+pub mod dockerfile;
 pub mod image;
 pub mod layer;
 // Level 2: places.

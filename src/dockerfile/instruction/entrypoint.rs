@@ -1,0 +1,20 @@
+//! `ENTRYPOINT`: what a container of the image always runs.
+
+use crate::diagnostic::{Diagnostic, Span};
+
+use super::super::ast::CommandLine;
+use super::Statement;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entrypoint {
+    pub span: Span,
+    pub text: String,
+    pub command: CommandLine,
+}
+
+impl Entrypoint {
+    pub(in super::super) fn parse(st: &Statement<'_>, out: &mut Vec<Diagnostic>) -> Option<Self> {
+        st.no_flags(out)?;
+        Some(Self { span: st.span(), text: st.text(), command: st.command_line(out)? })
+    }
+}

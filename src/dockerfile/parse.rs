@@ -1,0 +1,205 @@
+//! From lines to stages.
+
+use crate::diagnostic::{Diagnostic, Source, Span};
+
+use super::ast::{Dockerfile, Instruction, Stage};
+use super::flags::lacking;
+use super::heredoc;
+use super::instruction::{
+    Add, Arg, Cmd, Copy, Entrypoint, Env, Expose, From, Healthcheck, Label, Maintainer, Run, Shell,
+    Statement, Stopsignal, User, Volume, Workdir,
+};
+use super::lexer::{Lexer, shown};
+use super::suggest;
+
+const KEYWORDS: &[&str] = &[
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
+
+/// Reads a Dockerfile. What cannot be read is left out of the result and told:
+/// if any diagnostic is an error, the result is not what the file means.
+#[must_use]
+pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
+    let mut out = Vec::new();
+    let mut lexer = Lexer::new(src.text());
+    let mut meta_args = Vec::new();
+    let mut stages: Vec<Stage> = Vec::new();
+    // A FROM that cannot be read still begins a stage: what follows is not lost.
+    let mut any_from = false;
+    while let Some(line) = lexer.line(&mut out) {
+        let st = Statement::new(&line, lexer.directives.escape);
+        if let Some(blank) = line.blank {
+            out.push(
+                Diagnostic::warning(blank, "an empty line within a continued instruction")
+                    .hint("remove it, or end the line above without the escape character"),
+            );
+        }
+        if st.may_have_heredocs() {
+            let heredocs = heredoc::of(&line);
+            heredoc::skip(&heredocs, src.text(), &mut lexer, &mut out);
+            if let Some(first) = heredocs.first() {
+                let instead = if st.keyword == "RUN" {
+                    "join the commands with `&& \\`, or COPY a script and run it"
+                } else {
+                    "put the file into the context and name it here"
+                };
+                out.push(lacking(first.span, &format!("{} with a heredoc", st.keyword), instead));
+                continue;
+            }
+        }
+        match st.keyword.as_str() {
+            "FROM" => {
+                any_from = true;
+                stages.extend(From::parse(&st, &mut out).map(|from| Stage {
+                    span: from.span,
+                    from,
+                    instructions: Vec::new(),
+                }));
+            }
+            "ARG" if !any_from => meta_args.extend(Arg::parse(&st, &mut out)),
+            keyword if KEYWORDS.contains(&keyword) && !any_from => {
+                out.push(
+                    Diagnostic::error(st.word().span, format!("{keyword} before the first FROM"))
+                        .label("no stage to belong to")
+                        .hint("begin with FROM IMAGE; only ARG may stand before it"),
+                );
+            }
+            _ => {
+                let read = instruction(&st, &mut out);
+                if let (Some(read), Some(stage)) = (read, stages.last_mut()) {
+                    stage.span = stage.span.to(read.span());
+                    stage.instructions.push(read);
+                }
+            }
+        }
+    }
+    if !any_from {
+        let end = src.text().len();
+        out.push(
+            Diagnostic::error(Span::new(end, end), "the Dockerfile has no FROM")
+                .hint("begin with FROM IMAGE, or FROM scratch"),
+        );
+    }
+    check_names(&stages, &mut out);
+    check_copies(&stages, &mut out);
+    out.sort_by_key(|diagnostic| diagnostic.span.start);
+    let directives = lexer.directives;
+    let file = Dockerfile {
+        escape: directives.escape,
+        syntax: directives.syntax,
+        check: directives.check,
+        meta_args,
+        stages,
+    };
+    (file, out)
+}
+
+fn instruction(st: &Statement<'_>, out: &mut Vec<Diagnostic>) -> Option<Instruction> {
+    Some(match st.keyword.as_str() {
+        "ADD" => Instruction::Add(Add::parse(st, out)?),
+        "ARG" => Instruction::Arg(Arg::parse(st, out)?),
+        "CMD" => Instruction::Cmd(Cmd::parse(st, out)?),
+        "COPY" => Instruction::Copy(Copy::parse(st, out)?),
+        "ENTRYPOINT" => Instruction::Entrypoint(Entrypoint::parse(st, out)?),
+        "ENV" => Instruction::Env(Env::parse(st, out)?),
+        "EXPOSE" => Instruction::Expose(Expose::parse(st, out)?),
+        "HEALTHCHECK" => Instruction::Healthcheck(Healthcheck::parse(st, out)?),
+        "LABEL" => Instruction::Label(Label::parse(st, out)?),
+        "MAINTAINER" => Instruction::Maintainer(Maintainer::parse(st, out)?),
+        "RUN" => Instruction::Run(Run::parse(st, out)?),
+        "SHELL" => Instruction::Shell(Shell::parse(st, out)?),
+        "STOPSIGNAL" => Instruction::Stopsignal(Stopsignal::parse(st, out)?),
+        "USER" => Instruction::User(User::parse(st, out)?),
+        "VOLUME" => Instruction::Volume(Volume::parse(st, out)?),
+        "WORKDIR" => Instruction::Workdir(Workdir::parse(st, out)?),
+        "ONBUILD" => {
+            let instead = "put the instruction into the Dockerfiles that start from this image";
+            out.push(lacking(st.word().span, "ONBUILD", instead));
+            return None;
+        }
+        _ => {
+            out.push(unknown(st));
+            return None;
+        }
+    })
+}
+
+fn unknown(st: &Statement<'_>) -> Diagnostic {
+    let word = st.word();
+    if word.value.is_empty() {
+        return Diagnostic::error(word.span, "a continued line that never begins")
+            .hint("remove the escape character");
+    }
+    let said =
+        Diagnostic::error(word.span, format!("unknown instruction `{}`", shown(&word.value)));
+    match suggest::nearest(&word.value, KEYWORDS.iter().copied()) {
+        Some(near) => said.hint(format!("did you mean {near}?")),
+        None => said.hint("a line that continues the one above needs a `\\` at the end of that"),
+    }
+}
+
+fn check_names(stages: &[Stage], out: &mut Vec<Diagnostic>) {
+    for (at, stage) in stages.iter().enumerate() {
+        let Some(name) = &stage.from.name else { continue };
+        let before = &stages[..at];
+        if let Some(first) = before.iter().position(|other| {
+            other.from.name.as_ref().is_some_and(|other| other.value == name.value)
+        }) {
+            out.push(
+                Diagnostic::error(name.span, format!("two stages are called `{}`", name.value))
+                    .label(format!("stage {first} is called so already"))
+                    .hint("give this stage another name"),
+            );
+        }
+    }
+}
+
+/// Stage numbers that do not exist, and stages that copy from themselves. A name
+/// that no stage has is an image's.
+fn check_copies(stages: &[Stage], out: &mut Vec<Diagnostic>) {
+    for (at, stage) in stages.iter().enumerate() {
+        for instruction in &stage.instructions {
+            let Instruction::Copy(Copy { from: Some(from), .. }) = instruction else { continue };
+            let named = |name: &str| {
+                let own = stage.from.name.as_ref();
+                own.is_some_and(|own| own.value.eq_ignore_ascii_case(name))
+            };
+            let own = match from.value.parse::<i64>() {
+                Ok(number) => match usize::try_from(number) {
+                    Ok(number) if number < stages.len() => number == at,
+                    Ok(_) | Err(_) => {
+                        out.push(
+                            Diagnostic::error(from.span, format!("there is no stage {number}"))
+                                .hint(format!("stages count from 0 to {}", stages.len() - 1)),
+                        );
+                        continue;
+                    }
+                },
+                Err(_) => named(&from.value),
+            };
+            if own {
+                out.push(
+                    Diagnostic::error(from.span, "a stage cannot copy from itself")
+                        .hint("name another stage, or use RUN cp"),
+                );
+            }
+        }
+    }
+}
