@@ -10,7 +10,10 @@
 mod ast;
 pub mod expand;
 mod flags;
+pub mod glob;
 mod heredoc;
+pub mod history;
+mod ignore;
 mod instruction;
 mod json;
 mod lexer;
@@ -23,8 +26,12 @@ pub use ast::{CommandLine, Dockerfile, Instruction, Pair, Spanned, Stage};
 pub use expand::{
     ExpandError, Expanded, ExpandedWords, Variable, expand, expand_unquoted, expand_words,
 };
+pub use ignore::{Ignore, IgnoreError, IgnoreProblem, Rule};
 pub use instruction::{
     Add, Arg, ArgItem, Cmd, Copy, Entrypoint, Env, Expose, From, HealthTest, Healthcheck, Label,
-    Maintainer, Remote, Run, Shell, Stopsignal, User, Volume, Workdir, remote,
+    Maintainer, PortError, Ports, Remote, Run, Shell, Stopsignal, User, Volume, Workdir, remote,
 };
 pub use parse::parse;
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,7 @@ pub use cmd::Cmd;
 pub use copy::Copy;
 pub use entrypoint::Entrypoint;
 pub use env::Env;
-pub use expose::Expose;
+pub use expose::{Expose, PortError, Ports};
 pub use from::From;
 pub use healthcheck::{HealthTest, Healthcheck};
 pub use label::Label;
