@@ -54,6 +54,10 @@ pub(super) enum Token {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
     tokens: Vec<Token>,
+    /// What every name that matches begins and ends with: most names are told
+    /// apart by these alone.
+    prefix: Vec<u8>,
+    suffix: Vec<u8>,
 }
 
 /// True if `name`, all of it, is what `pattern` means.
@@ -87,16 +91,25 @@ impl Glob {
         while let Some(token) = reader.token()? {
             tokens.push(token);
         }
-        Ok(Self { tokens })
+        Ok(Self::from_tokens(tokens))
     }
 
     pub(super) fn from_tokens(tokens: Vec<Token>) -> Self {
-        Self { tokens }
+        let literal = |token: &Token| match token {
+            Token::Unit(unit) => char::from_u32(*unit),
+            _ => None,
+        };
+        let prefix: String = tokens.iter().map_while(literal).collect();
+        let suffix: Vec<char> = tokens.iter().rev().map_while(literal).collect();
+        let suffix: String = suffix.into_iter().rev().collect();
+        Self { tokens, prefix: prefix.into_bytes(), suffix: suffix.into_bytes() }
     }
 
     #[must_use]
     pub fn matches(&self, name: &[u8]) -> bool {
-        self.run(name)[self.tokens.len()]
+        name.starts_with(&self.prefix)
+            && name.ends_with(&self.suffix)
+            && self.run(name)[self.tokens.len()]
     }
 
     /// True if some name that begins with `start` matches.
@@ -107,9 +120,10 @@ impl Glob {
     /// The states after `name`.
     fn run(&self, name: &[u8]) -> Vec<bool> {
         let mut states = vec![false; self.tokens.len() + 1];
+        let mut next = states.clone();
         self.enter(&mut states, 0);
         for unit in units(name) {
-            let mut next = vec![false; self.tokens.len() + 1];
+            next.fill(false);
             for (at, token) in self.tokens.iter().enumerate().filter(|(at, _)| states[*at]) {
                 match token {
                     Token::Unit(wanted) if *wanted == unit => self.enter(&mut next, at + 1),
@@ -132,7 +146,7 @@ impl Glob {
                     | Token::Folders => {}
                 }
             }
-            states = next;
+            std::mem::swap(&mut states, &mut next);
         }
         states
     }

@@ -5,7 +5,9 @@
 //! make a layer end in `# buildkit`, which tools look for to tell such an image
 //! from one of the older builder.
 
-use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::instruction::Healthcheck;
 
 const MARK: &str = " # buildkit";
 
@@ -99,21 +101,69 @@ fn quote(text: &str) -> String {
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
             '\x0b' => quoted.push_str("\\v"),
-            // Of white space only the space itself is printable to Go.
-            c if c != ' ' && (c.is_control() || c.is_whitespace()) => {
-                let code = u32::from(c);
-                // Writing to a string does not fail.
-                let _ = if code < 0x80 {
-                    write!(quoted, "\\x{code:02x}")
-                } else {
-                    write!(quoted, "\\u{code:04x}")
-                };
-            }
-            c => quoted.push(c),
+            c if is_printable(c) => quoted.push(c),
+            c => quoted.push_str(&match u32::from(c) {
+                code @ ..0x80 => format!("\\x{code:02x}"),
+                code @ ..0x1_0000 => format!("\\u{code:04x}"),
+                code => format!("\\U{code:08x}"),
+            }),
         }
     }
     quoted.push('"');
     quoted
+}
+
+/// As Go sees it: letters, marks, numbers, symbols; of white space only ' '.
+fn is_printable(c: char) -> bool {
+    // Rust's tables know it, but a mark alone they escape: it follows a letter here.
+    !format!("a{c}").escape_debug().any(|escaped| escaped == '\\')
+        && (c == ' ' || !c.is_whitespace())
+}
+
+/// `HEALTHCHECK {Test:[CMD-SHELL a] Interval:30s …}`: a Go struct with its
+/// fields' names. `test` is as in the config: `NONE`, `CMD` or `CMD-SHELL` first.
+#[must_use]
+pub fn healthcheck(check: &Healthcheck, test: &[String]) -> String {
+    let time = |time: &Option<super::Spanned<Duration>>| {
+        duration(time.as_ref().map_or(Duration::ZERO, |time| time.value))
+    };
+    format!(
+        "HEALTHCHECK {{Test:[{}] Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
+        test.join(" "),
+        time(&check.interval),
+        time(&check.timeout),
+        time(&check.start_period),
+        time(&check.start_interval),
+        check.retries.as_ref().map_or(0, |retries| retries.value),
+    )
+}
+
+/// A time as Go prints it: `1h30m0s`, `1.5s`, `500ms`.
+fn duration(time: Duration) -> String {
+    let decimal = |nanos: u128, unit: u128| {
+        let (whole, rest) = (nanos / unit, nanos % unit);
+        let digits = unit.to_string().len() - 1;
+        let part = format!("{rest:0digits$}");
+        match part.trim_end_matches('0') {
+            "" => whole.to_string(),
+            part => format!("{whole}.{part}"),
+        }
+    };
+    match time.as_nanos() {
+        0 => "0s".to_owned(),
+        nanos @ ..1_000 => format!("{nanos}ns"),
+        nanos @ ..1_000_000 => format!("{}µs", decimal(nanos, 1_000)),
+        nanos @ ..1_000_000_000 => format!("{}ms", decimal(nanos, 1_000_000)),
+        nanos => {
+            let minutes = nanos / 60_000_000_000;
+            let seconds = decimal(nanos % 60_000_000_000, 1_000_000_000);
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => format!("{seconds}s"),
+                (0, minutes) => format!("{minutes}m{seconds}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -128,8 +178,11 @@ mod tests {
     fn forms() {
         assert_eq!(exec("CMD", &words(&["./main"])), r#"CMD ["./main"]"#);
         assert_eq!(
-            exec("ENTRYPOINT", &words(&["sh", "-c", "echo \"a\\\"\t\u{a0}é\x01"])),
-            r#"ENTRYPOINT ["sh" "-c" "echo \"a\\\"\t\u00a0é\x01"]"#
+            exec(
+                "ENTRYPOINT",
+                &words(&["sh", "-c", "a\"\\\t\x07\u{a0}\u{200b}é☺\u{301}\u{e0001}\x01\x7f"])
+            ),
+            "ENTRYPOINT [\"sh\" \"-c\" \"a\\\"\\\\\\t\\a\\u00a0\\u200bé☺\u{301}\\U000e0001\\x01\\x7f\"]"
         );
         assert_eq!(list("VOLUME", &words(&["/a", "/b"])), "VOLUME [/a /b]");
         assert_eq!(pairs("ENV", [("A", Some("b")), ("C", Some(""))]), "ENV A=b C=");
@@ -145,5 +198,22 @@ mod tests {
             run(&[("A".into(), "b".into())], &shell),
             "RUN |1 A=b /bin/sh -c go build # buildkit"
         );
+    }
+
+    #[test]
+    fn times() {
+        let cases = [
+            (0, "0s"),
+            (1_500_000, "1.5ms"),
+            (500_000_000, "500ms"),
+            (1_500_000_000, "1.5s"),
+            (60_000_000_000, "1m0s"),
+            (5_400_000_000_000, "1h30m0s"),
+            (1_234_567_890_123, "20m34.567890123s"),
+            (1_001, "1.001µs"),
+        ];
+        for (nanos, want) in cases {
+            assert_eq!(duration(Duration::from_nanos(nanos)), want);
+        }
     }
 }

@@ -323,7 +323,7 @@ fn any_text_is_answered() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "Dockerfile"))
         .map(|path| fs::read_to_string(path).unwrap())
         .collect();
-    let vars = |name: &str| (name.len() % 2 == 0).then(|| name.repeat(3));
+    let vars = |name: &str| name.len().is_multiple_of(2).then(|| name.repeat(3));
     for round in 0..3_000 {
         let text = random.mutate(&seeds[round % seeds.len()]);
         let src = Source::new("Dockerfile", text.as_str());

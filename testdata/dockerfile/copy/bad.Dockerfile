@@ -15,4 +15,5 @@ COPY --link=true --parents a b
 COPY --exclude=*.o a b
 COPY --chown=a --chown=b a b
 COPY --verbose-output a b
+COPY https://example.com/a git@example.com:a/b x/
 FROM a

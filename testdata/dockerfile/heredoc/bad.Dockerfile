@@ -6,10 +6,12 @@ COPY <<-"A B" <<two /x/
 	text
 	A B
 two
-two
 ADD <<x /y
 y
 x
+ONBUILD RUN <<Z
+z
+Z
 RUN true
 RUN cat <<NEVER
 RUN a
