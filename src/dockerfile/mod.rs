@@ -1,7 +1,7 @@
 //! The Dockerfile language: text in, [`Dockerfile`] and diagnostics out.
 //!
 //! Follows the Dockerfile reference and, where that is silent, BuildKit's
-//! frontend. Opens no file and no socket. The AST is as written: [`expand`] and
+//! frontend. Opens no file and no socket. The AST is as written: [`expand()`] and
 //! its kin are called by whoever knows the variables. `ONBUILD`, heredocs and a
 //! number of flags are recognised and refused with the place and a way around.
 //!
@@ -18,7 +18,6 @@ mod instruction;
 mod json;
 mod lexer;
 mod parse;
-mod pattern;
 mod suggest;
 mod words;
 
