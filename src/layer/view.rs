@@ -61,6 +61,19 @@ impl View {
         Ok(view)
     }
 
+    /// The tree of entries as they are: names that would be whiteouts in a layer
+    /// are ordinary ones.
+    ///
+    /// # Errors
+    /// If an entry lies below something that is no folder.
+    pub fn plain(entries: impl IntoIterator<Item = Entry>) -> Result<Self, ViewError> {
+        let mut view = Self::default();
+        for (ordinal, entry) in entries.into_iter().enumerate() {
+            view.put(0, ordinal, entry)?;
+        }
+        Ok(view)
+    }
+
     fn apply(&mut self, layer: usize, index: &LayerIndex) -> Result<(), ViewError> {
         // Whiteouts speak of lower layers only, wherever they stand in the archive.
         for entry in &index.entries {
@@ -77,23 +90,28 @@ impl View {
             if whiteout_of(&entry.name).is_some() {
                 continue;
             }
-            let node = match &entry.kind {
-                Kind::Hardlink { target } => {
-                    let known = self.nodes.get(target).filter(|node| node.entry.kind != Kind::Dir);
-                    let known = known.ok_or_else(|| ViewError::Hardlink {
-                        layer,
-                        name: entry.name.clone(),
-                        target: target.clone(),
-                    })?;
-                    let mut linked = Node::clone(known);
-                    linked.entry.name = entry.name.clone();
-                    linked
-                }
-                _ => Node { entry: entry.clone(), content: Located { layer, ordinal } },
-            };
-            self.insert(layer, node)?;
+            self.put(layer, ordinal, entry.clone())?;
         }
         Ok(())
+    }
+
+    /// Adds an entry; a hard link becomes one more name of its file.
+    fn put(&mut self, layer: usize, ordinal: usize, entry: Entry) -> Result<(), ViewError> {
+        let node = match &entry.kind {
+            Kind::Hardlink { target } => {
+                let known = self.nodes.get(target).filter(|node| node.entry.kind != Kind::Dir);
+                let known = known.ok_or_else(|| ViewError::Hardlink {
+                    layer,
+                    name: entry.name.clone(),
+                    target: target.clone(),
+                })?;
+                let mut linked = Node::clone(known);
+                linked.entry.name = entry.name;
+                linked
+            }
+            _ => Node { entry, content: Located { layer, ordinal } },
+        };
+        self.insert(layer, node)
     }
 
     fn insert(&mut self, layer: usize, node: Node) -> Result<(), ViewError> {

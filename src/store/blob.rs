@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Store, StoreError};
 use crate::atomic::{self, AtPath as _};
@@ -35,6 +35,16 @@ impl Store {
         // A lock marks the file as in use, for whoever clears up after a crash.
         file.as_file().lock_shared().at("lock", file.path())?;
         Ok(BlobWriter { file: Hashing::new(file), folder: self.root.join("blobs/sha256") })
+    }
+
+    /// Begins a blob that another process of ours writes and hashes: the
+    /// sandbox's helper, which alone may read what it packs.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn pending(&self) -> Result<PendingBlob, StoreError> {
+        let BlobWriter { file, folder } = self.writer()?;
+        Ok(PendingBlob { file: file.finish().0, folder })
     }
 
     /// Stores bytes that are at hand.
@@ -114,10 +124,7 @@ impl BlobWriter {
                 return Err(StoreError::Mismatch { what, expected, found });
             }
         }
-        let path = self.folder.join(digest.hex());
-        file.as_file().sync_all().at("write", &path)?;
-        file.persist(&path).map_err(|error| error.error).at("create", &path)?;
-        atomic::sync_folder(&self.folder)?;
+        persist(file, &self.folder, &digest)?;
         Ok((digest, size))
     }
 
@@ -125,6 +132,47 @@ impl BlobWriter {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.file.count()
+    }
+}
+
+fn persist(
+    file: tempfile::NamedTempFile,
+    folder: &Path,
+    digest: &BlobDigest,
+) -> Result<(), StoreError> {
+    let path = folder.join(digest.hex());
+    file.as_file().sync_all().at("write", &path)?;
+    file.persist(&path).map_err(|error| error.error).at("create", &path)?;
+    atomic::sync_folder(folder)?;
+    Ok(())
+}
+
+/// A blob that a helper writes; dropped without a commit it leaves nothing.
+#[derive(Debug)]
+pub struct PendingBlob {
+    file: tempfile::NamedTempFile,
+    folder: PathBuf,
+}
+
+impl PendingBlob {
+    /// The file to write.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Gives the bytes the name that the helper found them to have. Their
+    /// digest is its word; their number is checked.
+    ///
+    /// # Errors
+    /// If the file has another size, or cannot be stored.
+    pub fn commit(self, digest: &BlobDigest, size: u64) -> Result<(), StoreError> {
+        let found = self.file.as_file().metadata().at("read", self.file.path())?.len();
+        if found != size {
+            let (expected, found) = (size.to_string(), found.to_string());
+            return Err(StoreError::Mismatch { what: "size", expected, found });
+        }
+        persist(self.file, &self.folder, digest)
     }
 }
 

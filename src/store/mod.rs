@@ -17,7 +17,7 @@ mod names;
 mod record;
 mod scratch;
 
-pub use blob::{BlobReader, BlobWriter};
+pub use blob::{BlobReader, BlobWriter, PendingBlob};
 pub use record::Slot;
 pub use scratch::Scratch;
 

@@ -1,0 +1,157 @@
+//! The build context: a folder of the host, less what `.dockerignore` leaves out.
+//!
+//! The folder is walked once, and only if a step copies from it. Files are
+//! opened below the folder's descriptor with no link followed: a link in the
+//! context never leads to a file of the host.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+use crate::atomic::{AtPath as _, PathError};
+use crate::digest::{Digest, Hashing};
+use crate::dockerfile::{Ignore, Rule};
+use crate::layer::{Entry, Kind, Name, RawBytes, View, ViewError};
+
+/// A folder to copy from.
+#[derive(Debug)]
+pub struct Context {
+    root: PathBuf,
+    ignore: Ignore,
+    walked: OnceLock<Walked>,
+    /// What files hash to, as far as it was asked.
+    digests: Mutex<HashMap<Name, Digest>>,
+}
+
+#[derive(Debug)]
+struct Walked {
+    view: View,
+    /// Files that can be no part of an image: sockets and the like.
+    special: Vec<Name>,
+}
+
+/// Why the context cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    #[error(transparent)]
+    Io(#[from] PathError),
+    #[error("cannot walk the build context: {0}")]
+    Walk(#[from] walkdir::Error),
+    #[error(transparent)]
+    View(#[from] ViewError),
+}
+
+impl Context {
+    /// A context whose ignore file was read already.
+    #[must_use]
+    pub fn new(root: PathBuf, ignore: Ignore) -> Self {
+        Self { root, ignore, walked: OnceLock::new(), digests: Mutex::new(HashMap::new()) }
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn walked(&self) -> Result<&Walked, ContextError> {
+        if let Some(walked) = self.walked.get() {
+            return Ok(walked);
+        }
+        let walked = self.walk()?;
+        Ok(self.walked.get_or_init(|| walked))
+    }
+
+    /// What is in the context. Owners are root's: the user's own say nothing of
+    /// the image. Times are left out.
+    ///
+    /// # Errors
+    /// If a folder cannot be read.
+    pub fn view(&self) -> Result<&View, ContextError> {
+        Ok(&self.walked()?.view)
+    }
+
+    /// A special file at or below a name: it cannot be copied.
+    ///
+    /// # Errors
+    /// If a folder cannot be read.
+    pub fn special_below(&self, name: &Name) -> Result<Option<&Name>, ContextError> {
+        Ok(self.walked()?.special.iter().find(|special| special.below(name).is_some()))
+    }
+
+    /// The rule of the ignore file that leaves a name out.
+    #[must_use]
+    pub fn excluded(&self, name: &Name) -> Option<Rule> {
+        self.ignore.excluded(name.as_bytes())
+    }
+
+    fn walk(&self) -> Result<Walked, ContextError> {
+        let mut entries = Vec::new();
+        let mut special = Vec::new();
+        let mut walk = walkdir::WalkDir::new(&self.root).min_depth(1).sort_by_file_name().into_iter();
+        while let Some(found) = walk.next() {
+            let found = found?;
+            let path = found.path().strip_prefix(&self.root).unwrap_or(found.path());
+            let Some(name) = Name::clean(path.as_os_str().as_bytes()) else { continue };
+            if self.ignore.excluded(name.as_bytes()).is_some() {
+                if found.file_type().is_dir() && !self.ignore.may_reinclude_below(name.as_bytes()) {
+                    walk.skip_current_dir();
+                }
+                continue;
+            }
+            let meta = found.metadata()?;
+            let kind = match meta.file_type() {
+                kind if kind.is_dir() => Kind::Dir,
+                kind if kind.is_file() => Kind::File { size: meta.len() },
+                kind if kind.is_symlink() => {
+                    let target = std::fs::read_link(found.path()).at("read link", found.path())?;
+                    Kind::Symlink { target: RawBytes(target.into_os_string().as_bytes().to_vec()) }
+                }
+                kind if kind.is_fifo() => Kind::Fifo,
+                _ => {
+                    special.push(name);
+                    continue;
+                }
+            };
+            entries.push(Entry { kind, mode: meta.mode() & 0o7777, ..Entry::dir(name, 0) });
+        }
+        Ok(Walked { view: View::plain(entries)?, special })
+    }
+
+    /// Opens a file of the context.
+    ///
+    /// # Errors
+    /// If it is no longer the regular file that it was.
+    pub fn open(&self, name: &Name) -> Result<File, ContextError> {
+        let path = self.root.join(name.as_path());
+        let root = File::open(&self.root).at("open", &self.root)?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let file = File::from(openat2(&root, name.as_path(), flags, Mode::empty(), resolve).at("open", &path)?);
+        if !file.metadata().at("read", &path)?.is_file() {
+            return Err(io::Error::other("it is no regular file any more")).at("read", &path)?;
+        }
+        Ok(file)
+    }
+
+    /// What a file's content hashes to; read once.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn digest(&self, name: &Name) -> Result<Digest, ContextError> {
+        let known = |this: &Self| this.digests.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+        if let Some(digest) = known(self) {
+            return Ok(digest);
+        }
+        let mut hashing = Hashing::new(self.open(name)?);
+        io::copy(&mut hashing, &mut io::sink()).at("read", self.root.join(name.as_path()))?;
+        let (_, digest, _) = hashing.finish();
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), digest);
+        Ok(digest)
+    }
+}

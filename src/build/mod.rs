@@ -1,0 +1,211 @@
+//! A build, told on one page.
+//!
+//! The Dockerfile is parsed and planned until every base is known ([`resolve`]).
+//! Then each step is looked up by its key and made if it is unknown, several at a
+//! time, each giving a layer; layers and config become the image, which the
+//! store keeps under its names. The same input gives the same image: what a step
+//! sees of this machine is the context's content and nothing else.
+
+mod context;
+mod execute;
+mod foreign;
+mod resolve;
+mod schedule;
+mod step;
+
+pub use context::{Context, ContextError};
+pub use foreign::interpreter;
+pub use step::StepError;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::atomic::PathError;
+use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::dockerfile::{self, Ignore};
+use crate::epoch::Epoch;
+use crate::image::{self, AnyImage, Image, ImageError};
+use crate::layer::LayerForm;
+use crate::plan::{self, Bases, Plan, PlanRequest, Planned};
+use crate::platform::Platform;
+use crate::progress::Progress;
+use crate::reference::Reference;
+use crate::registry::{Registries, RegistryError};
+use crate::rootfs::RootfsError;
+use crate::sandbox::{Cancel, Tier};
+use crate::store::{Store, StoreError};
+
+/// What is to be built.
+#[derive(Debug)]
+pub struct BuildRequest {
+    pub dockerfile: Source,
+    /// The build context's folder.
+    pub context: PathBuf,
+    /// The text of `.dockerignore`, with its name for messages.
+    pub ignore: Option<Source>,
+    /// One gives an image, several an index. None means this machine's.
+    pub platforms: Vec<Platform>,
+    pub target: Option<String>,
+    pub build_args: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    /// Names that the store keeps the image under.
+    pub names: Vec<Reference>,
+    pub epoch: Epoch,
+    pub form: LayerForm,
+    /// Make every step anew.
+    pub no_cache: bool,
+    /// Ask the registry for bases even if the store has them.
+    pub pull: bool,
+    /// Take this sandbox and no other.
+    pub sandbox: Option<Tier>,
+}
+
+/// What a build works with.
+#[derive(Debug)]
+pub struct BuildEnv<'a> {
+    pub store: &'a Store,
+    pub registries: &'a Registries,
+    pub progress: &'a Progress,
+    pub cancel: &'a Cancel,
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The Dockerfile or the request; drawn line by line.
+    #[error("the Dockerfile cannot be built")]
+    Dockerfile { source_text: Source, diagnostics: Vec<Diagnostic> },
+    #[error("{}: {source}", at.name())]
+    Ignore { at: Source, source: dockerfile::IgnoreError },
+    #[error("{name}: {source}")]
+    Base {
+        name: Reference,
+        span: Span,
+        source_text: Source,
+        #[source]
+        source: RegistryError,
+    },
+    #[error("{source}")]
+    Step {
+        /// As in `[build 2/4] RUN make`.
+        name: String,
+        span: Option<Span>,
+        source_text: Source,
+        #[source]
+        source: Box<StepError>,
+    },
+    #[error("RUN for {platform} cannot run on this machine ({host})")]
+    Foreign { platform: Platform, host: Platform, span: Option<Span>, source_text: Source },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Io(#[from] PathError),
+}
+
+/// Builds an image, and keeps it in the store under its names.
+///
+/// # Errors
+/// If the Dockerfile is wrong, a base cannot be had, or a step fails; then no
+/// name points to anything new. Layers of steps that were done stay cached.
+pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, BuildError> {
+    let (file, diagnostics) = dockerfile::parse(&ask.dockerfile);
+    refuse(ask, &diagnostics)?;
+    let ignore = match &ask.ignore {
+        Some(text) => Ignore::parse(text.text())
+            .map_err(|source| BuildError::Ignore { at: text.clone(), source })?,
+        None => Ignore::default(),
+    };
+    let context = Context::new(ask.context.clone(), ignore);
+    let platforms = if ask.platforms.is_empty() { vec![Platform::host()] } else { ask.platforms.clone() };
+    let mut images = Vec::new();
+    let mut bases = Bases::default();
+    for platform in &platforms {
+        let plan = planned(ask, env, &file, platform, &mut bases).await?;
+        images.push(one_platform(ask, env, &plan, &context).await?);
+    }
+    let image = match images.pop() {
+        Some(only) if images.is_empty() => AnyImage::Image(only),
+        Some(last) => {
+            images.push(last);
+            image::assemble_index(images)?
+        }
+        None => unreachable!("there is at least this machine's platform"),
+    };
+    env.store.keep_documents(&image)?;
+    for name in &ask.names {
+        env.store.keep(name, &image)?;
+    }
+    Ok(image)
+}
+
+/// Plans one platform, and resolves the bases it turns out to need.
+async fn planned(
+    ask: &BuildRequest,
+    env: &BuildEnv<'_>,
+    file: &dockerfile::Dockerfile,
+    platform: &Platform,
+    bases: &mut Bases,
+) -> Result<Plan, BuildError> {
+    let request = PlanRequest {
+        platform: platform.clone(),
+        build_platform: Platform::host(),
+        target: ask.target.clone(),
+        build_args: ask.build_args.clone(),
+        labels: ask.labels.clone(),
+        epoch: ask.epoch,
+    };
+    loop {
+        let wrong = |error: plan::PlanError| BuildError::Dockerfile {
+            source_text: ask.dockerfile.clone(),
+            diagnostics: error.diagnostics,
+        };
+        match plan::plan(file, &request, bases).map_err(wrong)? {
+            Planned::Missing(wanted) => {
+                for want in wanted {
+                    let base = resolve::base(&want, ask, env).await?;
+                    bases.insert(want.reference, want.platform, base);
+                }
+            }
+            Planned::Ready(plan) => {
+                warn(ask, env.progress, &plan.warnings);
+                return Ok(plan);
+            }
+        }
+    }
+}
+
+async fn one_platform(
+    ask: &BuildRequest,
+    env: &BuildEnv<'_>,
+    plan: &Plan,
+    context: &Context,
+) -> Result<Image, BuildError> {
+    execute::refuse_foreign(ask, plan)?;
+    let layers = execute::execute(ask, env, plan, context)?;
+    // The store keeps whole images: what no step had to read is fetched now.
+    execute::fetch_bases(env, plan, plan.result).await?;
+    Ok(image::assemble(plan.config.clone(), &layers)?)
+}
+
+fn refuse(ask: &BuildRequest, diagnostics: &[Diagnostic]) -> Result<(), BuildError> {
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        let (source_text, diagnostics) = (ask.dockerfile.clone(), diagnostics.to_vec());
+        return Err(BuildError::Dockerfile { source_text, diagnostics });
+    }
+    Ok(())
+}
+
+fn warn(ask: &BuildRequest, progress: &Progress, warnings: &[Diagnostic]) {
+    for warning in warnings {
+        let line = ask.dockerfile.line(warning.span.start);
+        let place = if warning.span.end == 0 { String::new() } else { format!("{}:{line}: ", ask.dockerfile.name()) };
+        let hint = warning.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        progress.warn(format!("{place}{}{hint}", warning.message));
+    }
+}

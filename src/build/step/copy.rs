@@ -1,0 +1,213 @@
+//! `COPY` and `ADD`: chosen files become a layer, at the place where the image's
+//! own links lead. No unpacking, no privilege: the layer is written straight from
+//! the source, and the image below is known from its layers' indexes.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::select::{Chosen, Origin, layer_contents, packed_as_hashed};
+use super::{StepError, write_layer};
+use crate::epoch::Epoch;
+use crate::layer::{Entry, Kind, Layer, LayerForm, LayerWriter, Located, Name, Node, View, whiteout_of};
+use crate::plan::CopyOp;
+use crate::rootfs::Rootfs;
+use crate::store::{BlobWriter, Store};
+
+/// What goes to a place: an entry, and where its content is.
+struct Out {
+    entry: Entry,
+    content: Content,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Content {
+    None,
+    Context(Name),
+    Layers(Located),
+    /// The number of the chosen archive, and the entry's place in it.
+    Archive(usize, usize),
+}
+
+/// What the places are made of and under which rules.
+struct Plan<'a> {
+    below: &'a View,
+    owner: Option<(u32, u32)>,
+    mode: Option<u32>,
+    epoch: i64,
+    outs: BTreeMap<Name, Out>,
+}
+
+pub(super) fn run(
+    store: &Store,
+    op: &CopyOp,
+    origin: &Origin<'_>,
+    chosen: &[Chosen],
+    onto: &Rootfs,
+    epoch: Epoch,
+    form: LayerForm,
+) -> Result<Layer, StepError> {
+    let owner = match &op.owner {
+        Some(owner) => Some(onto.owner(store, owner)?),
+        None => None,
+    };
+    let mut plan =
+        Plan { below: onto.view(), owner, mode: op.mode, epoch: epoch.seconds(), outs: BTreeMap::new() };
+    plan.all(op, origin, chosen)?;
+    let outs = plan.outs;
+    write_layer(store, form, |writer| emit(store, origin, chosen, &outs, writer))
+}
+
+impl Plan<'_> {
+    fn all(&mut self, op: &CopyOp, origin: &Origin<'_>, chosen: &[Chosen]) -> Result<(), StepError> {
+        let view = origin.view()?;
+        let to = self.below.resolve(op.destination.as_bytes(), true)?;
+        let slash = op.destination.ends_with('/');
+        if chosen.len() > 1 && !slash && !self.below.is_dir(&to) {
+            return Err(StepError::ManyIntoOne { count: chosen.len(), destination: op.destination.clone() });
+        }
+        let made = if slash { Some(to.clone()) } else { to.parent() };
+        if let Some(folder) = made {
+            self.folders(&folder)?;
+        }
+        for (number, one) in chosen.iter().enumerate() {
+            let (view, archive) = match &one.archive {
+                Some(archive) => (&archive.view, Some(number)),
+                None => (view, None),
+            };
+            if !one.is_dir {
+                let target = if slash || self.is_dir(&to) { to.join(&one.base) } else { to.clone() };
+                if let Some(node) = view.get(&one.at) {
+                    self.put(target, node, origin, archive)?;
+                }
+                continue;
+            }
+            match view.get(&one.at) {
+                Some(node) if !self.is_dir(&to) && archive.is_none() => self.put(to.clone(), node, origin, None)?,
+                _ if !self.is_dir(&to) => self.folders(&to)?,
+                _ => (),
+            }
+            for node in view.below(&one.at) {
+                let rest = node.entry.name.below(&one.at).unwrap_or_default();
+                self.put(to.join_name(&rest), node, origin, archive)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_dir(&self, name: &Name) -> bool {
+        match self.outs.get(name) {
+            Some(out) => out.entry.kind == Kind::Dir,
+            None => self.below.is_dir(name),
+        }
+    }
+
+    /// Makes a folder and those above it where they do not exist.
+    fn folders(&mut self, folder: &Name) -> Result<(), StepError> {
+        let mut missing = Vec::new();
+        let mut at = folder.clone();
+        while !self.is_dir(&at) {
+            if self.below.get(&at).is_some() || self.outs.contains_key(&at) {
+                return Err(StepError::NotAFolder { name: at });
+            }
+            missing.push(at.clone());
+            at = at.parent().unwrap_or_default();
+        }
+        for name in missing {
+            let (uid, gid) = self.owner.unwrap_or((0, 0));
+            let entry = Entry { uid, gid, ..Entry::dir(name.clone(), self.epoch) };
+            self.outs.insert(name, Out { entry, content: Content::None });
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, to: Name, node: &Node, origin: &Origin<'_>, archive: Option<usize>) -> Result<(), StepError> {
+        if whiteout_of(&to).is_some() {
+            return Err(StepError::WhiteoutName { name: to });
+        }
+        let is_dir = node.entry.kind == Kind::Dir;
+        let there = match self.outs.get(&to) {
+            Some(out) => Some(out.entry.kind == Kind::Dir),
+            None => self.below.get(&to).map(|node| node.entry.kind == Kind::Dir),
+        };
+        match (is_dir, there) {
+            // A folder that is there keeps its mode and owner; contents are merged.
+            (true, Some(true)) => return Ok(()),
+            (true, Some(false)) => return Err(StepError::NotAFolder { name: to }),
+            (false, Some(true)) => return Err(StepError::IsAFolder { name: to }),
+            (_, None) | (false, Some(false)) => (),
+        }
+        let mut entry = Entry { name: to.clone(), ..node.entry.clone() };
+        if let Some((uid, gid)) = self.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        if let (Some(mode), false) = (self.mode, matches!(entry.kind, Kind::Symlink { .. })) {
+            entry.mode = mode;
+        }
+        let has_content = matches!(entry.kind, Kind::File { size } if size > 0);
+        let content = match (origin, archive) {
+            _ if !has_content => Content::None,
+            (_, Some(number)) => Content::Archive(number, node.content.ordinal),
+            (Origin::Context(_), None) => Content::Context(node.entry.name.clone()),
+            (Origin::Layers(_), None) => Content::Layers(node.content),
+        };
+        // The times of files in a folder of the host are those of its checkout.
+        let of_host = matches!(origin, Origin::Context(_)) && archive.is_none();
+        entry.mtime = if of_host { self.epoch } else { entry.mtime.min(self.epoch) };
+        self.outs.insert(to, Out { entry, content });
+        Ok(())
+    }
+}
+
+type Writer = LayerWriter<BlobWriter>;
+
+/// Folders first, then what has no content, then files: those of an archive in its
+/// own order, so that it is read once; further names of one file at the end.
+fn emit(
+    store: &Store,
+    origin: &Origin<'_>,
+    chosen: &[Chosen],
+    outs: &BTreeMap<Name, Out>,
+    writer: &mut Writer,
+) -> Result<(), StepError> {
+    let write = |writer: &mut Writer, entry: &Entry| writer.entry(entry, &mut io::empty()).map_err(StepError::Write);
+    for out in outs.values().filter(|out| out.entry.kind == Kind::Dir) {
+        write(writer, &out.entry)?;
+    }
+    let rest = || outs.values().filter(|out| out.entry.kind != Kind::Dir);
+    for out in rest().filter(|out| out.content == Content::None) {
+        write(writer, &out.entry)?;
+    }
+    let mut layers: BTreeMap<Located, &Entry> = BTreeMap::new();
+    let mut archives: BTreeMap<usize, BTreeMap<usize, &Entry>> = BTreeMap::new();
+    let mut links: Vec<Entry> = Vec::new();
+    for out in rest() {
+        let first = match &out.content {
+            Content::None => continue,
+            Content::Context(name) => {
+                if let Origin::Context(context) = origin {
+                    packed_as_hashed(context, name, |content| writer.entry(&out.entry, content))?;
+                }
+                continue;
+            }
+            Content::Layers(at) => *layers.entry(*at).or_insert(&out.entry),
+            Content::Archive(number, ordinal) => {
+                archives.entry(*number).or_default().entry(*ordinal).or_insert(&out.entry)
+            }
+        };
+        if first.name != out.entry.name {
+            let kind = Kind::Hardlink { target: first.name.clone() };
+            links.push(Entry { kind, xattrs: BTreeMap::new(), ..out.entry.clone() });
+        }
+    }
+    if let Origin::Layers(rootfs) = origin {
+        layer_contents(store, rootfs, &layers, |entry, content| writer.entry(entry, content))?;
+    }
+    if let Origin::Context(context) = origin {
+        for (number, wanted) in &archives {
+            if let Some(archive) = &chosen[*number].archive {
+                archive.contents(context, wanted, |entry, content| writer.entry(entry, content))?;
+            }
+        }
+    }
+    links.iter().try_for_each(|link| write(writer, link))
+}

@@ -1,0 +1,161 @@
+//! One step: looked up, or made.
+
+mod copy;
+mod run;
+mod select;
+mod workdir;
+
+use std::io;
+
+use super::context::{Context, ContextError};
+use crate::dockerfile::Rule;
+use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError};
+use crate::plan::{CopyFrom, InputKey, Op, Step};
+use crate::progress::{Progress, Task};
+use crate::rootfs::{Rootfs, RootfsError};
+use crate::sandbox::{Cancel, Exit, Sandbox, SandboxError};
+use crate::store::{BlobWriter, Store, StoreError};
+
+/// Why a step cannot be done. The caller knows which step and where it stands.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    #[error(transparent)]
+    View(#[from] ViewError),
+    #[error("cannot make a pipe: {0}")]
+    Pipe(io::Error),
+    #[error("cannot write the layer: {0}")]
+    Write(io::Error),
+    #[error("the command ended with {}", exit_text(*exit))]
+    Exit { exit: Exit, command: Vec<String> },
+    #[error("{} not found: {source_name}", if *pattern { "no file matches; source" } else { "source" })]
+    SourceNotFound {
+        /// Which of the instruction's sources, from 0.
+        number: usize,
+        source_name: String,
+        pattern: bool,
+        /// The rule of the ignore file that leaves it out.
+        rule: Option<Rule>,
+    },
+    #[error("`{pattern}` is no pattern")]
+    Pattern { pattern: String },
+    #[error("`{}` is a socket or device, which no image can hold", name.display())]
+    Special { name: Name },
+    #[error("`{}` changed while it was copied", name.display())]
+    Changed { name: Name },
+    #[error("archive `{}`: {why}", name.display())]
+    Archive { name: Name, why: String },
+    #[error("{count} files cannot be copied to one file `{destination}`")]
+    ManyIntoOne { count: usize, destination: String },
+    #[error("`/{}` in the image is not a folder", name.display())]
+    NotAFolder { name: Name },
+    #[error("`/{}` in the image is a folder, and what is copied there is none", name.display())]
+    IsAFolder { name: Name },
+    #[error("`{}` cannot be in a layer: names that begin with `.wh.` mean removal there", name.display())]
+    WhiteoutName { name: Name },
+}
+
+fn exit_text(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exit code {code}"),
+        Exit::Signal(signal) => format!("signal {signal}"),
+    }
+}
+
+/// What steps are made with.
+pub(super) struct Bench<'a> {
+    pub store: &'a Store,
+    pub context: &'a Context,
+    pub progress: &'a Progress,
+    pub cancel: &'a Cancel,
+    pub form: LayerForm,
+}
+
+/// A step with its inputs known: ready to be looked up or made.
+pub(super) struct Prepared<'a> {
+    step: &'a Step,
+    inputs: &'a [Vec<Layer>],
+    keys: Vec<InputKey>,
+    chosen: Vec<select::Chosen>,
+}
+
+impl<'a> Prepared<'a> {
+    /// Finds out what the step's key needs: what its inputs hold, and which files
+    /// of the context are meant. `inputs[0]` are the layers it stands on.
+    pub(super) fn new(step: &'a Step, inputs: &'a [Vec<Layer>], bench: &Bench<'_>) -> Result<Self, StepError> {
+        let diff_ids = |layers: &Vec<Layer>| layers.iter().map(|layer| layer.diff_id).collect();
+        let mut keys: Vec<InputKey> = inputs.iter().map(|layers| InputKey::Rootfs(diff_ids(layers))).collect();
+        let mut chosen = Vec::new();
+        if let Op::Copy(op) = &step.op
+            && op.from == CopyFrom::Context
+        {
+            let origin = select::Origin::Context(bench.context);
+            chosen = origin.choose(op)?;
+            keys.push(InputKey::Context(origin.digest(&chosen)?));
+        }
+        Ok(Self { step, inputs, keys, chosen })
+    }
+
+    pub(super) fn key(&self) -> crate::plan::CacheKey {
+        self.step.key(&self.keys)
+    }
+
+    /// Makes the step's layer. `sandbox` is asked for only by a step that runs
+    /// something.
+    pub(super) fn make<'s>(
+        &self,
+        bench: &Bench<'_>,
+        task: &Task,
+        sandbox: impl FnOnce() -> Result<&'s Sandbox, StepError>,
+    ) -> Result<Option<Layer>, StepError> {
+        let Bench { store, form, .. } = bench;
+        let onto = || -> Result<Rootfs, StepError> { Ok(Rootfs::open(store, &self.inputs[0])?) };
+        let epoch = self.step.epoch;
+        Ok(Some(match &self.step.op {
+            Op::Base(_) => return Ok(None),
+            Op::Run(op) => {
+                let around = run::Surroundings {
+                    store,
+                    sandbox: sandbox()?,
+                    progress: bench.progress,
+                    task,
+                    cancel: bench.cancel,
+                };
+                run::run(&around, op, &self.inputs[0], epoch, *form)?
+            }
+            Op::Workdir(op) => workdir::run(store, op, &onto()?, epoch, *form)?,
+            Op::Copy(op) => match op.from {
+                CopyFrom::Context => {
+                    let origin = select::Origin::Context(bench.context);
+                    copy::run(store, op, &origin, &self.chosen, &onto()?, epoch, *form)?
+                }
+                CopyFrom::Input(at) => {
+                    let source = Rootfs::open(store, &self.inputs[at])?;
+                    let origin = select::Origin::Layers(&source);
+                    let chosen = origin.choose(op)?;
+                    copy::run(store, op, &origin, &chosen, &onto()?, epoch, *form)?
+                }
+            },
+        }))
+    }
+}
+
+/// Writes a layer into the store: hashed and compressed as it is made.
+fn write_layer(
+    store: &Store,
+    form: LayerForm,
+    fill: impl FnOnce(&mut LayerWriter<BlobWriter>) -> Result<(), StepError>,
+) -> Result<Layer, StepError> {
+    let mut writer = LayerWriter::new(store.writer()?, form);
+    fill(&mut writer)?;
+    let (blob, diff_id) = writer.finish().map_err(StepError::Write)?;
+    let (digest, size) = blob.commit(None)?;
+    Ok(Layer { diff_id, digest, size, compression: form.compression })
+}

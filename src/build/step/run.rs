@@ -1,0 +1,114 @@
+//! `RUN`: a process on the step's root, whose changes are the layer.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::os::fd::OwnedFd;
+
+use super::StepError;
+use crate::epoch::Epoch;
+use crate::layer::{Layer, LayerForm};
+use crate::plan::RunOp;
+use crate::progress::{Progress, Stream, Task};
+use crate::rootfs::{self, Rootfs, Work};
+use crate::sandbox::{Cancel, Exit, Io, Limits, Mount, MountKind, Network, Root, Sandbox, SandboxSpec};
+use crate::store::Store;
+
+/// The same on every machine: programs write the host's name into files.
+const HOSTNAME: &str = "kiln";
+const HOSTS: &str = "127.0.0.1\tlocalhost kiln\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+/// Longer lines are shown in parts.
+const MAX_LINE: u64 = 64 << 10;
+
+/// What a step runs with, besides what the Dockerfile says.
+pub(super) struct Surroundings<'a> {
+    pub store: &'a Store,
+    pub sandbox: &'a Sandbox,
+    pub progress: &'a Progress,
+    pub task: &'a Task,
+    pub cancel: &'a Cancel,
+}
+
+pub(super) fn run(
+    around: &Surroundings<'_>,
+    op: &RunOp,
+    layers: &[Layer],
+    epoch: Epoch,
+    form: LayerForm,
+) -> Result<Layer, StepError> {
+    let Surroundings { store, sandbox, .. } = around;
+    let onto = Rootfs::open(store, layers)?;
+    let account = onto.account(store, &op.user)?;
+    drop(onto);
+    let lowers = rootfs::unpacked(store, sandbox, layers, around.progress)?;
+    let work = Work::new(store, sandbox, "run")?;
+    let tree = work.path().join("tree");
+    let (upper, overlay) = (tree.join("fs"), work.path().join("work"));
+    for folder in [&upper, &overlay] {
+        crate::atomic::private_folder(folder)?;
+    }
+    let mut env = op.env.clone();
+    if !env.iter().any(|(name, _)| name == "HOME") {
+        env.push(("HOME".into(), account.home));
+    }
+    env.extend(op.hints.proxies.0.iter().cloned());
+    let spec = SandboxSpec {
+        root: Root::Overlay { lowers: lowers.clone(), upper, work: overlay },
+        argv: op.argv.clone(),
+        env,
+        cwd: op.cwd.clone().into(),
+        user: account.ids,
+        hostname: HOSTNAME.into(),
+        mounts: network_files(),
+        network: Network::Host,
+        limits: Limits::default(),
+        stop_signal: libc::SIGTERM,
+    };
+    let exit = execute(around, &spec)?;
+    if exit != Exit::Code(0) {
+        return Err(StepError::Exit { exit, command: op.argv.clone() });
+    }
+    Ok(rootfs::pack(store, sandbox, &tree, &lowers, epoch, form)?)
+}
+
+/// The host's resolver, and a host file that knows the step's own name.
+fn network_files() -> Vec<Mount> {
+    let file = |target: &str, content: Vec<u8>| Mount {
+        target: target.into(),
+        what: MountKind::File { content, mode: 0o644 },
+    };
+    let mut files = vec![file("/etc/hosts", HOSTS.into())];
+    if let Ok(content) = std::fs::read("/etc/resolv.conf") {
+        files.push(file("/etc/resolv.conf", content));
+    }
+    files
+}
+
+/// Runs it, and passes its output on line by line.
+fn execute(around: &Surroundings<'_>, spec: &SandboxSpec) -> Result<Exit, StepError> {
+    let (stdout, to_stdout) = std::io::pipe().map_err(StepError::Pipe)?;
+    let (stderr, to_stderr) = std::io::pipe().map_err(StepError::Pipe)?;
+    let io = Io {
+        stdin: None,
+        stdout: Some(OwnedFd::from(to_stdout)),
+        stderr: Some(OwnedFd::from(to_stderr)),
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| lines(stdout, Stream::Stdout, around.task));
+        scope.spawn(|| lines(stderr, Stream::Stderr, around.task));
+        Ok(around.sandbox.run(spec, io, around.cancel)?)
+    })
+}
+
+fn lines(from: impl Read, stream: Stream, task: &Task) {
+    let mut reader = BufReader::new(from);
+    loop {
+        let mut line = Vec::new();
+        match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+            // The pipe ends with the last process that holds it.
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line);
+                task.line(stream, text.trim_end_matches(['\n', '\r']));
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Which files a `COPY` or `ADD` means.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+
+use super::super::context::Context;
+use super::StepError;
+use crate::digest::{Digest, Hashing};
+use crate::dockerfile::glob::{self, Glob};
+use crate::layer::{Compression, Decompressor, Kind, LayerIndex, Name, Node, Reader, View};
+use crate::plan::CopyOp;
+use crate::rootfs::Rootfs;
+use crate::store::Store;
+
+/// Where a copy takes files from.
+pub(super) enum Origin<'a> {
+    Context(&'a Context),
+    Layers(&'a Rootfs),
+}
+
+/// A local archive of the context that `ADD` unpacks.
+pub(super) struct Archive {
+    pub name: Name,
+    pub compression: Compression,
+    pub view: View,
+}
+
+/// One thing that was chosen: a file, or a folder with what is in it.
+pub(super) struct Chosen {
+    /// The last component as the instruction or the pattern's match has it.
+    pub base: Vec<u8>,
+    /// Where it is, links followed. The root for an archive.
+    pub at: Name,
+    pub is_dir: bool,
+    /// Set if it is an archive to unpack: what is chosen is its content.
+    pub archive: Option<Archive>,
+}
+
+impl Origin<'_> {
+    pub(super) fn view(&self) -> Result<&View, StepError> {
+        Ok(match self {
+            Self::Context(context) => context.view()?,
+            Self::Layers(rootfs) => rootfs.view(),
+        })
+    }
+
+    /// Finds what the instruction's sources mean, in their order.
+    pub(super) fn choose(&self, op: &CopyOp) -> Result<Vec<Chosen>, StepError> {
+        let view = self.view()?;
+        let mut chosen = Vec::new();
+        for (number, source) in op.sources.iter().enumerate() {
+            let pattern = glob::has_wildcard(source);
+            let names = if pattern { matching(view, source)? } else { vec![source.as_bytes().to_vec()] };
+            if names.is_empty() {
+                return Err(self.missing(number, source, true));
+            }
+            for name in names {
+                let at = view.resolve(&name, true)?;
+                let node = view.get(&at);
+                if node.is_none() && !at.is_root() {
+                    if let Self::Context(context) = self
+                        && let Some(special) = context.special_below(&at)?
+                    {
+                        return Err(StepError::Special { name: special.clone() });
+                    }
+                    return Err(self.missing(number, source, false));
+                }
+                let is_dir = view.is_dir(&at);
+                if let (Self::Context(context), true) = (self, is_dir)
+                    && let Some(special) = context.special_below(&at)?
+                {
+                    return Err(StepError::Special { name: special.clone() });
+                }
+                let base = Name::clean(&name).unwrap_or_default().base().to_vec();
+                let archive = match (self, node) {
+                    (Self::Context(context), Some(node)) if op.unpack => archive(context, node)?,
+                    _ => None,
+                };
+                chosen.push(match archive {
+                    Some(archive) => Chosen { base, at: Name::root(), is_dir: true, archive: Some(archive) },
+                    None => Chosen { base, at, is_dir, archive: None },
+                });
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn missing(&self, number: usize, source: &str, pattern: bool) -> StepError {
+        let rule = match self {
+            Self::Context(context) => {
+                Name::clean(source.as_bytes()).and_then(|name| context.excluded(&name)).filter(|_| !pattern)
+            }
+            Self::Layers(_) => None,
+        };
+        StepError::SourceNotFound { number, source_name: source.to_owned(), pattern, rule }
+    }
+
+    /// A digest over everything that is copied of the chosen files: names, kinds,
+    /// modes, link targets, content. No time, no inode, no owner of the host.
+    pub(super) fn digest(&self, chosen: &[Chosen]) -> Result<Digest, StepError> {
+        use rayon::prelude::*;
+        let Self::Context(context) = self else { return Ok(Digest::of(b"")) };
+        let view = self.view()?;
+        let mut text = Vec::new();
+        let mut field = |bytes: &[u8]| {
+            text.extend((bytes.len() as u64).to_be_bytes());
+            text.extend(bytes);
+        };
+        for one in chosen {
+            field(&one.base);
+            let at = one.archive.as_ref().map_or(&one.at, |archive| &archive.name);
+            let nodes: Vec<&Node> = view.get(at).into_iter().chain(view.below(at)).collect();
+            // Hashed in parallel first, then read from memory in order.
+            nodes.par_iter().try_for_each(|node| match node.entry.kind {
+                Kind::File { .. } => context.digest(&node.entry.name).map(drop),
+                _ => Ok(()),
+            })?;
+            for node in nodes {
+                field(node.entry.name.below(at).unwrap_or_default().as_bytes());
+                field(format!("{:o}", node.entry.mode).as_bytes());
+                match &node.entry.kind {
+                    Kind::Dir => field(b"dir"),
+                    Kind::File { .. } => field(context.digest(&node.entry.name)?.to_string().as_bytes()),
+                    Kind::Symlink { target } => field(&[b"link ", target.0.as_slice()].concat()),
+                    Kind::Fifo => field(b"fifo"),
+                    // A folder of the host gives none of these.
+                    Kind::Hardlink { .. } | Kind::Char { .. } | Kind::Block { .. } => field(b"other"),
+                }
+            }
+            field(b"end");
+        }
+        Ok(Digest::of(&text))
+    }
+}
+
+fn matching(view: &View, pattern: &str) -> Result<Vec<Vec<u8>>, StepError> {
+    let clean = pattern.trim_start_matches("./").trim_matches('/');
+    let wrong = |_| StepError::Pattern { pattern: pattern.to_owned() };
+    let matcher = Glob::new(clean).map_err(wrong)?;
+    let depth = clean.split('/').count();
+    let fits = |node: &&Node| {
+        let name = &node.entry.name;
+        name.parts().count() == depth && matcher.matches(name.as_bytes())
+    };
+    Ok(view.below(&Name::root()).filter(fits).map(|node| node.entry.name.as_bytes().to_vec()).collect())
+}
+
+/// Looks whether a file is an archive: by its content, as BuildKit does.
+fn archive(context: &Context, node: &Node) -> Result<Option<Archive>, StepError> {
+    let Kind::File { .. } = node.entry.kind else { return Ok(None) };
+    let name = &node.entry.name;
+    let mut file = context.open(name)?;
+    let read = |error| StepError::Archive { name: name.clone(), why: io::Error::to_string(&error) };
+    let mut first = [0; 6];
+    let mut filled = 0;
+    while filled < first.len() {
+        match file.read(&mut first[filled..]).map_err(read)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    file.rewind().map_err(read)?;
+    if first == *b"\xfd7zXZ\0" || first.starts_with(b"BZh") {
+        return Err(StepError::Archive {
+            name: name.clone(),
+            why: "archives compressed by xz or bzip2 are not unpacked yet; use gzip or zstd, or COPY it and unpack it in a RUN".into(),
+        });
+    }
+    let compression = Decompressor::detect(&first);
+    let is_tar = tar_begins(Decompressor::new(&file, compression).map_err(read)?);
+    if !is_tar {
+        return Ok(None);
+    }
+    file.rewind().map_err(read)?;
+    let tar = Decompressor::new(io::BufReader::new(file), compression).map_err(read)?;
+    let index = LayerIndex::read(tar).map_err(|error| StepError::Archive { name: name.clone(), why: error.to_string() })?;
+    Ok(Some(Archive { name: name.clone(), compression, view: View::plain(index.entries)? }))
+}
+
+/// True if a stream begins with a tar header whose checksum is right.
+fn tar_begins(mut stream: impl io::Read) -> bool {
+    let mut block = [0; 512];
+    if stream.read_exact(&mut block).is_err() {
+        return false;
+    }
+    let mut header = tar::Header::new_old();
+    header.as_mut_bytes().copy_from_slice(&block);
+    let sum: u32 = block.iter().enumerate().map(|(at, &c)| if (148..156).contains(&at) { 32 } else { u32::from(c) }).sum();
+    header.cksum().is_ok_and(|stated| stated == sum) && block[0] != 0
+}
+
+impl Archive {
+    /// Calls `each` for the wanted entries, by their place in the archive.
+    pub(super) fn contents<T>(
+        &self,
+        context: &Context,
+        wanted: &BTreeMap<usize, T>,
+        mut each: impl FnMut(&T, &mut dyn io::Read) -> io::Result<()>,
+    ) -> Result<(), StepError> {
+        let wrong = |why: String| StepError::Archive { name: self.name.clone(), why };
+        let file: File = context.open(&self.name)?;
+        let tar = Decompressor::new(io::BufReader::new(file), self.compression).map_err(|e| wrong(e.to_string()))?;
+        let mut reader = Reader::new(tar);
+        let mut ordinal = 0;
+        while let Some(_entry) = reader.next().map_err(|e| wrong(e.to_string()))? {
+            if let Some(what) = wanted.get(&ordinal) {
+                each(what, &mut reader).map_err(|e| wrong(e.to_string()))?;
+            }
+            ordinal += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a file of the context, hashed as they pass: what is packed must be
+/// what the key was made of.
+pub(super) fn packed_as_hashed(
+    context: &Context,
+    name: &Name,
+    write: impl FnOnce(&mut dyn io::Read) -> io::Result<()>,
+) -> Result<(), StepError> {
+    let expected = context.digest(name)?;
+    let mut through = Hashing::new(context.open(name)?);
+    let changed = || StepError::Changed { name: name.clone() };
+    write(&mut through).map_err(|_| changed())?;
+    let (_, found, _) = through.finish();
+    if found == expected { Ok(()) } else { Err(changed()) }
+}
+
+/// Reads a rootfs's contents; see [`Rootfs::contents`].
+pub(super) fn layer_contents<T>(
+    store: &Store,
+    rootfs: &Rootfs,
+    wanted: &BTreeMap<crate::layer::Located, T>,
+    each: impl FnMut(&T, &mut dyn io::Read) -> io::Result<()>,
+) -> Result<(), StepError> {
+    Ok(rootfs.contents(store, wanted, each)?)
+}

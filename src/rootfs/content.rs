@@ -1,0 +1,120 @@
+//! Reading from a stack of layers without unpacking it.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use super::RootfsError;
+use crate::digest::{DiffId, Hashing};
+use crate::layer::{Decompressor, Kind, Layer, LayerIndex, Located, ReadError, Reader, View};
+use crate::store::Store;
+
+/// A stack of layers, the lowest first, and what they amount to.
+#[derive(Debug)]
+pub struct Rootfs {
+    layers: Vec<Layer>,
+    view: View,
+}
+
+/// The records' area: tables of contents by diff ID.
+const AREA: &str = "index";
+
+impl Rootfs {
+    /// Reads the layers' tables of contents: from the records, else each layer
+    /// once from end to end, which also proves its diff ID.
+    ///
+    /// # Errors
+    /// If a layer is absent, damaged or hostile.
+    pub fn open(store: &Store, layers: &[Layer]) -> Result<Self, RootfsError> {
+        let mut indexes = Vec::with_capacity(layers.len());
+        for layer in layers {
+            indexes.push(Arc::new(index(store, layer)?));
+        }
+        Ok(Self { layers: layers.to_vec(), view: View::new(&indexes)? })
+    }
+
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    #[must_use]
+    pub fn diff_ids(&self) -> Vec<DiffId> {
+        self.layers.iter().map(|layer| layer.diff_id).collect()
+    }
+
+    /// Calls `each` for the content of every place in `wanted`, layer by layer in
+    /// the archives' order, and no layer that has none of them is opened.
+    ///
+    /// # Errors
+    /// If a layer cannot be read, or what `each` returns.
+    pub fn contents<T>(
+        &self,
+        store: &Store,
+        wanted: &BTreeMap<Located, T>,
+        mut each: impl FnMut(&T, &mut dyn Read) -> io::Result<()>,
+    ) -> Result<(), RootfsError> {
+        for (number, layer) in self.layers.iter().enumerate() {
+            let here = Located { layer: number, ordinal: 0 }..Located { layer: number + 1, ordinal: 0 };
+            let Some((last, _)) = wanted.range(here.clone()).next_back() else { continue };
+            let wrong = |source| RootfsError::Archive { layer: layer.diff_id, source };
+            let mut reader = Reader::new(decompressed(store, layer)?);
+            let mut ordinal = 0;
+            while let Some(_entry) = reader.next().map_err(wrong)? {
+                if let Some(what) = wanted.get(&Located { layer: number, ordinal }) {
+                    each(what, &mut reader).map_err(|error| wrong(ReadError::Io(error)))?;
+                }
+                if ordinal == last.ordinal {
+                    break;
+                }
+                ordinal += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a small file, links followed inside the root. `None` if there is no
+    /// such regular file.
+    ///
+    /// # Errors
+    /// If it is larger than `limit` or its layer cannot be read.
+    pub fn read(&self, store: &Store, path: &str, limit: u64) -> Result<Option<Vec<u8>>, RootfsError> {
+        let name = self.view.resolve(path.as_bytes(), true)?;
+        let Some(node) = self.view.get(&name) else { return Ok(None) };
+        let Kind::File { size } = node.entry.kind else { return Ok(None) };
+        if size > limit {
+            return Err(RootfsError::TooLarge { path: path.to_owned(), limit });
+        }
+        let mut bytes = Vec::new();
+        let wanted = BTreeMap::from([(node.content, ())]);
+        self.contents(store, &wanted, |(), content| content.read_to_end(&mut bytes).map(drop))?;
+        Ok(Some(bytes))
+    }
+}
+
+fn decompressed<'a>(store: &Store, layer: &Layer) -> Result<Decompressor<'a>, RootfsError> {
+    let blob = store.open_blob(&layer.digest)?;
+    let wrong = |source| RootfsError::Decompress { layer: layer.diff_id, source };
+    Decompressor::new(io::BufReader::with_capacity(1 << 16, blob), layer.compression).map_err(wrong)
+}
+
+fn index(store: &Store, layer: &Layer) -> Result<LayerIndex, RootfsError> {
+    if let Some(index) = store.record::<LayerIndex>(AREA, &layer.diff_id.0) {
+        return Ok(index);
+    }
+    let slot = store.slot(AREA, &layer.diff_id.0)?;
+    if let Some(index) = slot.read() {
+        return Ok(index);
+    }
+    let mut through = Hashing::new(decompressed(store, layer)?);
+    let wrong = |source| RootfsError::Archive { layer: layer.diff_id, source };
+    let index = LayerIndex::read(&mut through).map_err(wrong)?;
+    // The reader stops at the archive's end; the digest covers the stream.
+    io::copy(&mut through, &mut io::sink()).map_err(|error| wrong(error.into()))?;
+    let (_, digest, _) = through.finish();
+    if DiffId(digest) != layer.diff_id {
+        return Err(RootfsError::DiffId { layer: layer.diff_id, found: DiffId(digest) });
+    }
+    slot.write(&index)?;
+    Ok(index)
+}

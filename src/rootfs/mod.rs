@@ -1,0 +1,55 @@
+//! A stack of layers as something to read, to stand on, and to take back.
+//!
+//! Reading needs no privilege: [`Rootfs`] answers from the layers' archives.
+//! Running something needs the layers as folders ([`unpacked`]) under the owner
+//! mapping of a [`Sandbox`]; what it changed comes back as a layer ([`pack`]).
+//! The folders of a mapping can be made and removed only inside of it, so that
+//! work is done by jobs in the sandbox's helper ([`JOBS`]).
+
+mod account;
+mod content;
+mod pack;
+mod remove;
+mod unpack;
+mod xattr;
+
+pub use account::{Account, AccountError};
+pub use content::Rootfs;
+pub use pack::pack;
+pub use remove::{Work, remove};
+pub use unpack::unpacked;
+
+use std::io;
+
+use crate::atomic::PathError;
+use crate::digest::DiffId;
+use crate::layer::{ReadError, ViewError};
+use crate::sandbox::{Job, SandboxError};
+use crate::store::StoreError;
+
+/// What this module has the sandbox's helper do.
+pub const JOBS: &[(&str, Job)] =
+    &[("unpack", unpack::job), ("pack", pack::job), ("remove", remove::job)];
+
+/// What can go wrong with a stack of layers.
+#[derive(Debug, thiserror::Error)]
+pub enum RootfsError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Io(#[from] PathError),
+    #[error("layer {layer}: {source}")]
+    Archive { layer: DiffId, source: ReadError },
+    #[error("layer {layer}: its uncompressed bytes are {found}")]
+    DiffId { layer: DiffId, found: DiffId },
+    #[error("layer {layer}: cannot decompress it: {source}")]
+    Decompress { layer: DiffId, source: io::Error },
+    #[error("the image's layers do not fit together: {0}")]
+    View(#[from] ViewError),
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error("`{path}` in the image is larger than the {limit} bytes that kiln reads of such a file")]
+    TooLarge { path: String, limit: u64 },
+}

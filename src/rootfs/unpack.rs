@@ -1,0 +1,348 @@
+//! Layers become folders that overlayfs can stack.
+//!
+//! Each layer is unpacked for itself, once per owner mapping, and shared by all
+//! builds and containers. Whiteouts become overlayfs's. The job runs as root of
+//! the mapping, and every step of a path is taken below the folder's descriptor
+//! with no link followed, so that no name can lead out of it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat, fchmod, linkat,
+    makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::{RootfsError, Work, xattr};
+use crate::atomic::AtPath as _;
+use crate::digest::{BlobDigest, DiffId, Hashing};
+use crate::layer::{Compression, Decompressor, Entry, Kind, Layer, Name, Reader, Whiteout, whiteout_of};
+use crate::progress::Progress;
+use crate::sandbox::{Sandbox, Tier};
+use crate::store::Store;
+
+/// The folders of unpacked layers, the topmost first: an overlay's lowers.
+/// Layers that are not there yet are unpacked, several at once.
+///
+/// # Errors
+/// If a layer is absent, damaged or hostile, or cannot be unpacked here.
+pub fn unpacked(
+    store: &Store,
+    sandbox: &Sandbox,
+    layers: &[Layer],
+    progress: &Progress,
+) -> Result<Vec<PathBuf>, RootfsError> {
+    use rayon::prelude::*;
+    let missing: Vec<&Layer> = layers
+        .iter()
+        .filter(|layer| !store.tree(sandbox.kind(), &layer.diff_id).join("fs").is_dir())
+        .collect();
+    missing.par_iter().try_for_each(|layer| {
+        let task = progress.task(format!("unpack {}", layer.digest.0.short()));
+        unpack(store, sandbox, layer).map(|()| task.done())
+    })?;
+    let folder = |layer: &Layer| store.tree(sandbox.kind(), &layer.diff_id).join("fs");
+    Ok(layers.iter().rev().map(folder).collect())
+}
+
+#[derive(Serialize, Deserialize)]
+struct Request {
+    blob: PathBuf,
+    digest: BlobDigest,
+    compression: Compression,
+    diff_id: DiffId,
+    into: PathBuf,
+    real_root: bool,
+}
+
+fn unpack(store: &Store, sandbox: &Sandbox, layer: &Layer) -> Result<(), RootfsError> {
+    let slot = store.slot(&format!("tree-{}", sandbox.kind()), &layer.diff_id.0)?;
+    if store.tree(sandbox.kind(), &layer.diff_id).join("fs").is_dir() {
+        return Ok(());
+    }
+    // Opening it here gives the better error if it is absent.
+    drop(store.open_blob(&layer.digest)?);
+    let work = Work::new(store, sandbox, "unpack")?;
+    let tree = work.path().join("tree");
+    std::fs::create_dir_all(tree.join("fs")).at("create", &tree)?;
+    let request = Request {
+        blob: store.blob_path(&layer.digest),
+        digest: layer.digest,
+        compression: layer.compression,
+        diff_id: layer.diff_id,
+        into: tree.join("fs"),
+        real_root: sandbox.tier() == Tier::Root,
+    };
+    let () = sandbox.call("unpack", &request)?;
+    store.adopt_tree(sandbox.kind(), &layer.diff_id, &tree)?;
+    drop(slot);
+    Ok(())
+}
+
+pub(super) fn job(request: &[u8]) -> Result<Vec<u8>, String> {
+    let request: Request = serde_json::from_slice(request).map_err(|e| e.to_string())?;
+    run(&request).map_err(|error| format!("layer {}: {error}", request.diff_id))?;
+    Ok(b"null".to_vec())
+}
+
+fn run(request: &Request) -> Result<(), String> {
+    let text = |error: io::Error| error.to_string();
+    let blob = Hashing::new(File::open(&request.blob).map_err(text)?);
+    let stream = Decompressor::new(io::BufReader::with_capacity(1 << 17, blob), request.compression).map_err(text)?;
+    let mut tar = Hashing::new(stream);
+    // Overlay takes the merged root's attributes from the topmost layer; a layer
+    // that does not list its root means an ordinary folder.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, &request.into, flags, Mode::empty()).map_err(|e| e.to_string())?;
+    fchmod(&root, Mode::from_raw_mode(0o755)).map_err(|e| e.to_string())?;
+    let mut unpacker = Unpacker { root, parent: None, dirs: BTreeMap::new(), real_root: request.real_root };
+    let mut reader = Reader::new(&mut tar);
+    while let Some(entry) = reader.next().map_err(|e| e.to_string())? {
+        unpacker.entry(&entry, &mut reader).map_err(|error| format!("{}: {error}", entry.name.display()))?;
+    }
+    unpacker.finish().map_err(text)?;
+    io::copy(&mut tar, &mut io::sink()).map_err(text)?;
+    let (_, found, _) = tar.finish();
+    if DiffId(found) != request.diff_id {
+        return Err(format!("its uncompressed bytes are {found}"));
+    }
+    Ok(())
+}
+
+struct Unpacker {
+    root: OwnedFd,
+    /// The folder that the last entry lay in: archives list neighbours together.
+    parent: Option<(Name, OwnedFd)>,
+    /// Folders with their times, which are set when nothing more comes into them.
+    dirs: BTreeMap<Name, i64>,
+    real_root: bool,
+}
+
+impl Unpacker {
+    fn folder(&mut self, name: &Name) -> io::Result<OwnedFd> {
+        if let Some((known, fd)) = &self.parent
+            && known == name
+        {
+            return fd.try_clone();
+        }
+        let fd = self.open_folder(name)?;
+        self.parent = Some((name.clone(), fd.try_clone()?));
+        Ok(fd)
+    }
+
+    /// Opens a folder below the root; makes it if the archive only implies it.
+    fn open_folder(&self, name: &Name) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        if name.is_root() {
+            return self.root.try_clone();
+        }
+        match openat2(&self.root, name.as_path(), flags, Mode::empty(), resolve) {
+            Ok(fd) => return Ok(fd),
+            Err(Errno::NOENT) => (),
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(io::Error::other("lies below something that is no folder")),
+            Err(error) => return Err(error.into()),
+        }
+        let parent = self.open_folder(&name.parent().unwrap_or_default())?;
+        let base = OsStr::from_bytes(name.base());
+        mkdirat(&parent, base, Mode::from_raw_mode(0o755))?;
+        let fd = openat(&parent, base, flags, Mode::empty())?;
+        fchmod(&fd, Mode::from_raw_mode(0o755))?;
+        Ok(fd)
+    }
+
+    fn entry(&mut self, entry: &Entry, content: &mut dyn Read) -> io::Result<()> {
+        if let Some(whiteout) = whiteout_of(&entry.name) {
+            return self.whiteout(&whiteout);
+        }
+        let Some(parent) = entry.name.parent() else {
+            let root = self.root.try_clone()?;
+            self.attributes(root.as_fd(), b"", entry)?;
+            self.dirs.insert(Name::root(), entry.mtime);
+            return Ok(());
+        };
+        let folder = self.folder(&parent)?;
+        let base = entry.name.base();
+        let path = OsStr::from_bytes(base);
+        let before = match statat(&folder, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Some(FileType::from_raw_mode(stat.st_mode)),
+            Err(Errno::NOENT) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if let Kind::Hardlink { target } = &entry.kind {
+            return self.link(folder.as_fd(), base, before, target);
+        }
+        match before {
+            // A folder listed twice, or implied before it was listed.
+            Some(FileType::Directory) if entry.kind == Kind::Dir => {
+                self.dirs.insert(entry.name.clone(), entry.mtime);
+                return self.attributes(folder.as_fd(), base, entry);
+            }
+            Some(FileType::Directory) => return Err(io::Error::other("is listed as a folder and as something else")),
+            Some(_) => {
+                // The same name once more, or a whiteout for what lower layers have here.
+                unlinkat(&folder, path, AtFlags::empty())?;
+                self.make(folder.as_fd(), base, entry, content)?;
+                if entry.kind == Kind::Dir {
+                    xattr::set(folder.as_fd(), base, xattr::opaque(self.real_root), b"y")?;
+                }
+            }
+            None => self.make(folder.as_fd(), base, entry, content)?,
+        }
+        self.attributes(folder.as_fd(), base, entry)?;
+        if entry.kind == Kind::Dir {
+            self.dirs.insert(entry.name.clone(), entry.mtime);
+        }
+        Ok(())
+    }
+
+    fn make(&self, folder: BorrowedFd<'_>, base: &[u8], entry: &Entry, content: &mut dyn Read) -> io::Result<()> {
+        let path = OsStr::from_bytes(base);
+        let private = Mode::from_raw_mode(0o600);
+        match &entry.kind {
+            Kind::Dir => mkdirat(folder, path, Mode::from_raw_mode(0o700))?,
+            Kind::File { size } => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let mut file = File::from(openat(folder, path, flags, private)?);
+                let copied = io::copy(content, &mut file)?;
+                file.flush()?;
+                if copied != *size {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            Kind::Symlink { target } => symlinkat(OsStr::from_bytes(&target.0), folder, path)?,
+            Kind::Fifo => mknodat(folder, path, FileType::Fifo, private, 0)?,
+            Kind::Char { major, minor } => self.device(folder, base, 'c', *major, *minor)?,
+            Kind::Block { major, minor } => self.device(folder, base, 'b', *major, *minor)?,
+            Kind::Hardlink { .. } => unreachable!("made by its own function"),
+        }
+        Ok(())
+    }
+
+    /// A device node, or where none can be made, an empty file that records it.
+    fn device(&self, folder: BorrowedFd<'_>, base: &[u8], kind: char, major: u32, minor: u32) -> io::Result<()> {
+        let path = OsStr::from_bytes(base);
+        let private = Mode::from_raw_mode(0o600);
+        let file_type = if kind == 'c' { FileType::CharacterDevice } else { FileType::BlockDevice };
+        // A device 0:0 would be read as a whiteout.
+        if self.real_root && (major, minor) != (0, 0) {
+            let made = mknodat(folder, path, file_type, private, makedev(major, minor));
+            if made != Err(Errno::PERM) {
+                return Ok(made?);
+            }
+        }
+        mknodat(folder, path, FileType::RegularFile, private, 0)?;
+        Ok(xattr::set(folder, base, xattr::DEVICE, format!("{kind} {major} {minor}").as_bytes())?)
+    }
+
+    fn link(
+        &self,
+        folder: BorrowedFd<'_>,
+        base: &[u8],
+        before: Option<FileType>,
+        target: &Name,
+    ) -> io::Result<()> {
+        let path = OsStr::from_bytes(base);
+        let source = self.open_folder(&target.parent().unwrap_or_default())?;
+        let known = OsStr::from_bytes(target.base());
+        match statat(&source, known, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => (),
+            _ => return Err(io::Error::other(format!("is a hard link to `{}`, which is no file of this layer", target.display()))),
+        }
+        match before {
+            Some(FileType::Directory) => return Err(io::Error::other("is listed as a folder and as a hard link")),
+            Some(_) => unlinkat(folder, path, AtFlags::empty())?,
+            None => (),
+        }
+        Ok(linkat(&source, known, folder, path, AtFlags::empty())?)
+    }
+
+    /// Owner, then mode (a change of owner clears set-ID bits), then attributes,
+    /// then times.
+    fn attributes(&self, folder: BorrowedFd<'_>, base: &[u8], entry: &Entry) -> io::Result<()> {
+        let path = OsStr::from_bytes(if base.is_empty() { b"." } else { base });
+        let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+        match chownat(folder, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(()) => (),
+            // The mapping lacks this ID: record it where attributes can be kept.
+            Err(Errno::INVAL) if matches!(entry.kind, Kind::Dir | Kind::File { .. }) => {
+                let owner = format!("{}:{}", entry.uid, entry.gid);
+                xattr::set(folder, base, xattr::OWNER, owner.as_bytes())?;
+            }
+            // Symbolic links and special files cannot carry the record. Layers keep
+            // what their archives say; only a change of this very entry in a later
+            // step would make it root's.
+            Err(Errno::INVAL) => (),
+            Err(error) => return Err(error.into()),
+        }
+        if !matches!(entry.kind, Kind::Symlink { .. }) {
+            rustix::fs::chmodat(folder, path, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
+        }
+        for (key, value) in &entry.xattrs {
+            if xattr::carried(key) {
+                match xattr::set(folder, base, key, &value.0) {
+                    // The archive still has it; a file system without such attributes
+                    // can only lack it while a step runs.
+                    Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => (),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        if entry.kind != Kind::Dir {
+            set_time(folder, base, entry.mtime)?;
+        }
+        Ok(())
+    }
+
+    fn whiteout(&mut self, whiteout: &Whiteout) -> io::Result<()> {
+        match whiteout {
+            Whiteout::Malformed => Err(io::Error::other("is a malformed whiteout")),
+            Whiteout::Opaque(name) => {
+                let folder = self.folder(name)?;
+                Ok(xattr::set(folder.as_fd(), b"", xattr::opaque(self.real_root), b"y")?)
+            }
+            Whiteout::Gone(name) => {
+                let folder = self.folder(&name.parent().unwrap_or_default())?;
+                let path = OsStr::from_bytes(name.base());
+                match mknodat(&folder, path, FileType::CharacterDevice, Mode::empty(), 0) {
+                    Ok(()) => Ok(()),
+                    // This layer has the name itself: it already hides the lower one,
+                    // unless both are folders, which would be merged.
+                    Err(Errno::EXIST) => {
+                        let stat = statat(&folder, path, AtFlags::SYMLINK_NOFOLLOW)?;
+                        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                            xattr::set(folder.as_fd(), name.base(), xattr::opaque(self.real_root), b"y")?;
+                        }
+                        Ok(())
+                    }
+                    Err(error) => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    /// Sets the folders' times, the deepest first.
+    fn finish(self) -> io::Result<()> {
+        for (name, mtime) in self.dirs.iter().rev() {
+            let folder = self.open_folder(&name.parent().unwrap_or_default())?;
+            set_time(folder.as_fd(), name.base(), *mtime)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sets access and modification time of a folder's entry to a whole second.
+pub(super) fn set_time(folder: BorrowedFd<'_>, base: &[u8], mtime: i64) -> io::Result<()> {
+    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    let path = OsStr::from_bytes(if base.is_empty() { b"." } else { base });
+    Ok(utimensat(folder, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
