@@ -1,7 +1,105 @@
 //! One process in its own namespaces; runs what it is told, decides nothing.
 //!
-//! Face (`SandboxSpec` in, `Exit` out) that does not show which tier is at work.
+//! ```text
+//! kiln (many threads)                 stays in the host's namespaces
+//!  └─ helper = this program again     user namespace (as the tier has it) and mount namespace
+//!      ├─ a job: unpack, diff, remove …                                 Sandbox::call
+//!      └─ keeper = 1 of an outer pid namespace, dies with the helper    Sandbox::start
+//!          └─ the command = 1 of an inner pid namespace; own mount, ipc, uts (and net) namespaces
+//! ```
+//! Promises, in every [`Tier`]: the process sees its root, the mounts it was
+//! given and its own children; it has the capabilities a container engine gives
+//! by default, an environment and descriptors that are exactly those of the
+//! specification, and kernel settings it cannot write. Everything it started
+//! ends with it, with the helper, and with kiln, however they end. If one piece
+//! cannot be had the error names it. Mount points that had to be made are gone
+//! afterwards, and with them every trace in their folder's times.
+//!
+//! `no_new_privs` is not set: `sudo` and `su` in a build step need it off. What
+//! set-user-ID programs can gain is bounded by the capability bounding set.
+//!
+//! Not done here: choosing what to run, resolving user names, writing
+//! `resolv.conf`, unpacking trees (a job does that).
 
+pub mod cgroup;
+mod holder;
+mod idmap;
+mod init;
+mod launch;
+mod message;
+mod mount;
+mod network;
+mod privilege;
+mod program;
+mod seccomp;
 mod spec;
+mod target;
+mod tier;
 
+use std::io;
+use std::path::PathBuf;
+
+pub use holder::{Job, enter};
+pub use launch::{Cancel, Running, set_helper};
 pub use spec::{Exit, Ids, Io, Limits, Mount, MountKind, Network, Root, SandboxSpec};
+pub use tier::{Sandbox, Tier};
+
+use self::cgroup::CgroupError;
+use self::message::Failure;
+
+/// What can go wrong with the sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    #[error("no sandbox can be had here: {}", reasons(refused))]
+    NoTier { refused: Vec<(Tier, String)> },
+    #[error("start the sandbox helper {}: {source}", program.display())]
+    Helper { program: PathBuf, source: io::Error },
+    #[error("talk to the sandbox helper: {0}")]
+    Channel(#[from] io::Error),
+    #[error("the sandbox helper ended before its work was done ({how}) while it should {doing}")]
+    Died { doing: String, how: String },
+    #[error("{what}: {}{}", io::Error::from_raw_os_error(*errno), advice(what, *errno))]
+    Setup { what: String, errno: i32 },
+    /// The program itself could not be executed.
+    #[error("execute {program:?}: {}", io::Error::from_raw_os_error(*errno))]
+    Exec { program: String, errno: i32 },
+    /// A job's own words.
+    #[error("{0}")]
+    Job(String),
+    #[error("{what} {id} does not exist in this sandbox, which has {range}; {hint}")]
+    Unmapped { what: &'static str, id: u32, range: String, hint: String },
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<Failure> for SandboxError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Setup { what, errno } => Self::Setup { what, errno },
+            Failure::Exec { program, errno } => Self::Exec { program, errno },
+            Failure::Job(text) => Self::Job(text),
+        }
+    }
+}
+
+fn reasons(refused: &[(Tier, String)]) -> String {
+    let lines: Vec<String> = refused.iter().map(|(tier, why)| format!("{tier}: {why}")).collect();
+    lines.join("; ")
+}
+
+/// What the error number of these steps means on the machines where it is met.
+fn advice(what: &str, errno: i32) -> &'static str {
+    match errno {
+        libc::EINVAL if what.starts_with(mount::OVERLAY) => {
+            " (the file system of the store may not carry an overlay, as overlayfs itself and \
+             network file systems do not: put the store on ext4, xfs, btrfs or tmpfs)"
+        }
+        libc::EPERM if what.starts_with(mount::PROC) => {
+            " (parts of /proc are masked here, as in a container: run that one with \
+             `--security-opt unmask=/proc/*` or as privileged)"
+        }
+        _ => "",
+    }
+}

@@ -83,6 +83,14 @@ pub struct Limits {
     pub cgroup: String,
 }
 
+impl Limits {
+    /// Nothing is limited.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.memory.is_none() && self.cpus.is_none() && self.pids.is_none()
+    }
+}
+
 /// The process's standard streams. A stream that is absent is `/dev/null`.
 #[derive(Debug, Default)]
 pub struct Io {

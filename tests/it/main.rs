@@ -1,2 +1,3 @@
-#[test]
-fn placeholder() {}
+//! The one integration binary: features against real parts.
+
+mod sandbox;

@@ -1,0 +1,167 @@
+//! The helper's side: this program once more, single-threaded, in the sandbox's
+//! user namespace and a mount namespace of its own, where it does one thing.
+//!
+//! A helper starts with nothing of its parent but a socket as its standard
+//! input. It is killed when the thread that waits for it ends (a job), or ends
+//! itself when the socket does (a run).
+#![expect(unsafe_code, reason = "namespaces are entered, and descriptors taken over, here")]
+
+use std::fs;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::ExitCode;
+
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create, fsmount,
+    fsopen, mount_change,
+};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal, setsid};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+
+use super::init;
+use super::message::{Channel, Doing as _, Event, Failure, Request, What};
+
+/// What a helper can be asked to do by name: the bytes of a request in, the
+/// bytes of the answer or an error text out.
+pub type Job = fn(&[u8]) -> Result<Vec<u8>, String>;
+
+/// The name a helper is started under.
+pub(super) const NAME: &str = "kiln-sandbox";
+
+/// Does a helper's work if this process is one, and returns its exit code.
+/// It must be the first thing in `main`, before any thread exists.
+#[must_use]
+pub fn enter(jobs: &[(&str, Job)]) -> Option<ExitCode> {
+    let name = std::env::args_os().next()?;
+    if name.as_bytes() != NAME.as_bytes() || !is_socket() {
+        return None;
+    }
+    // SAFETY: descriptor 0 is the socket; standard input is never touched otherwise.
+    let channel = Channel::from_fd(unsafe { OwnedFd::from_raw_fd(0) });
+    // SAFETY: nothing in this process owns a descriptor above the standard ones yet.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+    Some(match serve(&channel, jobs) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // If even this cannot be said, the end of the stream says it.
+            let _ = channel.tell(&Event::Failed(failure), &[]);
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn is_socket() -> bool {
+    rustix::fs::fstat(std::io::stdin())
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_socket())
+}
+
+fn serve(channel: &Channel, jobs: &[(&str, Job)]) -> Result<(), Failure> {
+    let Some((request, mut fds)) =
+        channel.hear::<Request>().doing(|| "read the request".to_owned())?
+    else {
+        return Ok(());
+    };
+    // Ctrl-C in the terminal is kiln's to answer.
+    setsid().doing(|| "leave the terminal's session".to_owned())?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    if request.enter {
+        if fds.is_empty() {
+            return Err(Failure::Job("no user namespace came with the request".to_owned()));
+        }
+        let user = fds.remove(0);
+        enter_user(&user)?;
+    }
+    match request.what {
+        What::NewUser { own } => {
+            die_with_parent(request.parent)?;
+            new_user(own)?;
+            channel.tell(&Event::Done, &[]).doing(|| "answer".to_owned())?;
+            // Kiln ends this process once it holds the namespace.
+            let _ = channel.recv();
+            Ok(())
+        }
+        What::Probe => {
+            own_mounts()?;
+            let tmpfs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)
+                .and_then(|fs| {
+                    fsconfig_create(&fs)?;
+                    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+                })
+                .doing(|| "mount a tmpfs".to_owned())?;
+            drop(tmpfs);
+            channel.tell(&Event::Done, &[]).doing(|| "answer".to_owned())
+        }
+        What::Call { job } => {
+            own_mounts()?;
+            die_with_parent(request.parent)?;
+            let Some((body, _)) = channel.recv().doing(|| "read the job's request".to_owned())?
+            else {
+                return Ok(());
+            };
+            let (_, run) = jobs
+                .iter()
+                .find(|(name, _)| *name == job)
+                .ok_or_else(|| Failure::Job(format!("this program knows no job `{job}`")))?;
+            let answer = run(&body).map_err(Failure::Job)?;
+            channel
+                .tell(&Event::Done, &[])
+                .and_then(|()| channel.send(&answer, &[]))
+                .doing(|| "answer".to_owned())
+        }
+        What::Run(run) => {
+            own_mounts()?;
+            let exit = init::supervise(channel, &run, fds)?;
+            channel.tell(&Event::Exited(exit), &[]).doing(|| "answer".to_owned())
+        }
+    }
+}
+
+/// Set late: the kernel forgets it when a process changes its credentials.
+fn die_with_parent(parent: i32) -> Result<(), Failure> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .doing(|| "ask to die with the parent".to_owned())?;
+    if getppid().map_or(0, |pid| pid.as_raw_nonzero().get()) == parent {
+        return Ok(());
+    }
+    Err(Failure::Job("the process that asked is gone".to_owned()))
+}
+
+fn enter_user(user: &OwnedFd) -> Result<(), Failure> {
+    use std::os::fd::AsFd as _;
+    move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))
+        .doing(|| "enter the user namespace".to_owned())?;
+    let root = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
+    // Where setgroups is denied, the groups of the user stay: they show as `nogroup`.
+    if fs::read_to_string("/proc/self/setgroups").is_ok_and(|word| word.trim() == "allow") {
+        rustix::thread::set_thread_groups(&[]).doing(|| "drop supplementary groups".to_owned())?;
+    }
+    rustix::thread::set_thread_res_gid(root.1, root.1, root.1)
+        .doing(|| "become gid 0".to_owned())?;
+    rustix::thread::set_thread_res_uid(root.0, root.0, root.0).doing(|| "become uid 0".to_owned())
+}
+
+fn own_mounts() -> Result<(), Failure> {
+    // SAFETY: this process is single-threaded, and no descriptor table is unshared.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
+        .doing(|| "make a mount namespace".to_owned())?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .doing(|| "make mounts private".to_owned())
+}
+
+fn new_user(own: Option<(u32, u32)>) -> Result<(), Failure> {
+    // SAFETY: this process is single-threaded, and no descriptor table is unshared.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) }
+        .doing(|| "make a user namespace".to_owned())?;
+    if let Some((uid, gid)) = own {
+        for (file, text) in [
+            // Without it an unprivileged process may not write its gid_map (user_namespaces(7)).
+            ("setgroups", "deny".to_owned()),
+            ("uid_map", format!("0 {uid} 1\n")),
+            ("gid_map", format!("0 {gid} 1\n")),
+        ] {
+            let path = format!("/proc/self/{file}");
+            fs::write(&path, text).doing(|| format!("write {path}"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! The helper's work for one process: a keeper, the namespaces, the root, and
+//! the steps from there to the program.
+//!
+//! Two pid namespaces, one in the other. The program is the first process of the
+//! inner one, as it expects to be. The keeper is the first of the outer one and
+//! runs only this code: it dies with the helper (parent-death signal) and ends
+//! when kiln hangs up, and either takes the whole outer namespace along. The
+//! program's own parent-death signal would not do: the kernel forgets it when a
+//! set-user-ID program is executed.
+//!
+//! The mounts belong to a namespace that the program's process makes from the
+//! helper's. It vanishes with the process; the helper still holds the bare root
+//! and removes the mount points there.
+#![expect(unsafe_code, reason = "processes are forked and namespaces made here")]
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, fchdir, pidfd_open, pivot_root,
+    set_dumpable_behavior, set_parent_process_death_signal, waitpid,
+};
+use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
+
+use super::message::{Channel, Doing as _, Event, Failure, RunRequest, retry};
+use super::spec::{Exit, Network, Root};
+use super::target::{Places, Stub};
+use super::{mount, network, privilege, program, seccomp, target};
+
+/// What the process reports on its way to the program, one JSON text a line.
+#[derive(Debug, Serialize, Deserialize)]
+enum Report {
+    Made(Vec<Stub>),
+    Failed(Failure),
+}
+
+type Streams = [Option<OwnedFd>; 3];
+
+/// Runs the process to its end, and removes what was made for it.
+pub(super) fn supervise(
+    channel: &Channel,
+    run: &RunRequest,
+    fds: Vec<OwnedFd>,
+) -> Result<Exit, Failure> {
+    let mut fds = fds.into_iter();
+    let streams = run.streams.map(|present| if present { fds.next() } else { None });
+    let root = mount::overlay(&run.spec.root, run.user_xattr, run.volatile)?;
+    let (alive, hold) = pipe()?;
+    let (reports, report) = pipe()?;
+    let (exits, exit) = pipe()?;
+    let Some(child) = fork_into_new_pids()? else {
+        drop((hold, reports, exits));
+        end(keep(channel, run, streams, &root, &alive, report, exit))
+    };
+    drop((alive, report, exit, streams));
+
+    let mut text = String::new();
+    File::from(reports).read_to_string(&mut text).doing(|| "read the reports".to_owned())?;
+    let mut made = Vec::new();
+    let mut failure = None;
+    for line in text.lines() {
+        match serde_json::from_str(line) {
+            Ok(Report::Made(stubs)) => made.extend(stubs),
+            Ok(Report::Failed(why)) => failure = Some(why),
+            // The process was killed while it wrote.
+            Err(_) => {}
+        }
+    }
+    if failure.is_none() {
+        // If kiln is gone the keeper notices as well.
+        let _ = channel.tell(&Event::Running, &[]);
+    }
+    let mut text = String::new();
+    File::from(exits).read_to_string(&mut text).doing(|| "read the exit".to_owned())?;
+    wait(child)?;
+    target::remove(&root, &made)?;
+    match failure {
+        Some(failure) => Err(failure),
+        None => serde_json::from_str::<Result<Exit, Failure>>(&text)
+            .unwrap_or_else(|_| Err(Failure::Job("the process's keeper was killed".to_owned()))),
+    }
+}
+
+/// The keeper: starts the process, and waits for its end or kiln's.
+fn keep(
+    channel: &Channel,
+    run: &RunRequest,
+    streams: Streams,
+    root: &OwnedFd,
+    helper: &OwnedFd,
+    report: OwnedFd,
+    exit: OwnedFd,
+) -> i32 {
+    let kept = || -> Result<Option<Exit>, Failure> {
+        set_parent_process_death_signal(Some(Signal::KILL))
+            .doing(|| "ask to die with the helper".to_owned())?;
+        let (wait_for_go, go) = pipe()?;
+        let Some(child) = fork_into_new_pids()? else {
+            drop(go);
+            end(become_program(run, streams, root, wait_for_go, report))
+        };
+        drop((streams, report, wait_for_go));
+        let pidfd =
+            pidfd_open(child, PidfdFlags::empty()).doing(|| "hold the process".to_owned())?;
+        channel
+            .tell(&Event::Started, &[pidfd.as_fd()])
+            .doing(|| "report the process".to_owned())?;
+        let Ok(Some((Event::Go, _))) = channel.hear::<Event>() else { return Ok(None) };
+        rustix::io::write(&go, b"g").doing(|| "let the process go".to_owned())?;
+        loop {
+            let mut fds = [
+                PollFd::new(&pidfd, PollFlags::IN),
+                PollFd::new(channel, PollFlags::IN),
+                PollFd::new(helper, PollFlags::empty()),
+            ];
+            retry(|| poll(&mut fds, None)).doing(|| "wait for the process".to_owned())?;
+            let [ended, kiln, helper] = fds.map(|fd| !fd.revents().is_empty());
+            if ended {
+                return wait(child).map(Some);
+            }
+            if helper || kiln {
+                return Ok(None);
+            }
+        }
+    };
+    let text = match kept() {
+        // Nobody is left to be told; ending takes the process along.
+        Ok(None) => return 1,
+        Ok(Some(exit)) => serde_json::to_vec(&Ok::<_, Failure>(exit)),
+        Err(failure) => serde_json::to_vec(&Err::<Exit, _>(failure)),
+    };
+    let written = text.map_err(Into::into).and_then(|text| File::from(exit).write_all(&text));
+    i32::from(written.is_err())
+}
+
+/// The process itself, up to the program.
+fn become_program(
+    run: &RunRequest,
+    streams: Streams,
+    root: &OwnedFd,
+    go: OwnedFd,
+    report: OwnedFd,
+) -> i32 {
+    let mut report = File::from(report);
+    let Err(failure) = prepare(run, streams, root, go, &mut report);
+    // A reader that is gone is dying, and this process with it.
+    let _ = tell(&mut report, &Report::Failed(failure));
+    127
+}
+
+fn prepare(
+    run: &RunRequest,
+    streams: Streams,
+    root: &OwnedFd,
+    go: OwnedFd,
+    report: &mut File,
+) -> Result<Infallible, Failure> {
+    let spec = &run.spec;
+    // Nothing inside may look into this process while it still holds the host.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .doing(|| "become undumpable".to_owned())?;
+    if retry(|| rustix::io::read(&go, &mut [0; 1])).doing(|| "wait to go".to_owned())? == 0 {
+        return Err(Failure::Job("the keeper is gone".to_owned()));
+    }
+    // A session of its own: no terminal to push characters into.
+    rustix::process::setsid().doing(|| "make a session".to_owned())?;
+    let mut spaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    if spec.network == Network::None {
+        spaces |= UnshareFlags::NEWNET;
+    }
+    unshare(spaces, "make namespaces")?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .doing(|| "make mounts private".to_owned())?;
+    if spec.network == Network::None {
+        network::loopback_up()?;
+    }
+
+    let Root::Overlay { upper, .. } = &spec.root;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, upper, flags, Mode::empty())
+        .and_then(|place| mount::attach(root, &place))
+        .doing(|| "attach the root".to_owned())?;
+    let mut places = Places::new(root.as_fd())?;
+    let mounted = mounts(&mut places, run);
+    tell(report, &Report::Made(places.stubs())).doing(|| "report mount points".to_owned())?;
+    let cwd = mounted?;
+
+    fchdir(root)
+        .and_then(|()| pivot_root(".", "."))
+        .and_then(|()| unmount(".", UnmountFlags::DETACH))
+        .doing(|| "change to the root".to_owned())?;
+    set_host_name(&spec.hostname)?;
+    own_keyring();
+    program::place_streams(streams, spec.user.uid)?;
+    fchdir(&cwd).doing(|| format!("enter {}", spec.cwd.display()))?;
+    if run.filter {
+        seccomp::install().doing(|| "install the seccomp filter".to_owned())?;
+    }
+    privilege::drop_to(&spec.user, run.many_ids)?;
+    program::execute(spec)
+}
+
+/// Everything below the root; gives the working folder.
+fn mounts(places: &mut Places<'_>, run: &RunRequest) -> Result<OwnedFd, Failure> {
+    let spec = &run.spec;
+    mount::proc(places)?;
+    mount::sys(places, spec.network)?;
+    mount::dev(places, run.many_ids)?;
+    mount::mask(places)?;
+    mount::given(places, &spec.mounts)?;
+    let cwd = std::path::Path::new("/").join(&spec.cwd);
+    places.folder(&cwd)
+}
+
+fn set_host_name(name: &str) -> Result<(), Failure> {
+    // SAFETY: the pointer and the length are of one string.
+    let result = unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("set the host name {name:?}"), &std::io::Error::last_os_error()))
+}
+
+/// Leaves the user's session keyring, which may hold Kerberos and disk keys.
+fn own_keyring() {
+    // SAFETY: a null name asks for an anonymous keyring.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+    // Refused where an outer container hides keyrings, and absent from some kernels:
+    // then there are no keys to leave.
+    let _ = result;
+}
+
+fn tell(report: &mut File, what: &Report) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(what)?;
+    line.push(b'\n');
+    report.write_all(&line)
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
+    pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".to_owned())
+}
+
+fn unshare(flags: UnshareFlags, what: &str) -> Result<(), Failure> {
+    // SAFETY: this process is single-threaded, and no descriptor table is unshared.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.doing(|| what.to_owned())
+}
+
+/// Forks a child that is the first process of a new pid namespace; `None` in it.
+fn fork_into_new_pids() -> Result<Option<Pid>, Failure> {
+    unshare(UnshareFlags::NEWPID, "make a pid namespace")?;
+    // SAFETY: this process is single-threaded: the child may go on as it likes.
+    match unsafe { libc::fork() } {
+        -1 => Err(Failure::new("fork", &std::io::Error::last_os_error())),
+        child => Ok(Pid::from_raw(child)),
+    }
+}
+
+fn wait(child: Pid) -> Result<Exit, Failure> {
+    let what = || "wait for the child".to_owned();
+    let status = retry(|| waitpid(Some(child), WaitOptions::empty())).doing(what)?;
+    match status.map(|(_, status)| (status.exit_status(), status.terminating_signal())) {
+        Some((Some(code), _)) => Ok(Exit::Code(code)),
+        Some((_, Some(signal))) => Ok(Exit::Signal(signal)),
+        _ => Err(Failure::Job("the child is neither alive nor dead".to_owned())),
+    }
+}
+
+/// Ends a forked process without running what its parent would.
+fn end(code: i32) -> ! {
+    // SAFETY: ends this process alone.
+    unsafe { libc::_exit(code) }
+}

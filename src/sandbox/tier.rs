@@ -1,0 +1,279 @@
+//! How much of a sandbox this machine grants, found by trying: nothing but the
+//! real calls tells whether a kernel setting, a security module or an outer
+//! container refuses them.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
+use super::SandboxError;
+use super::idmap::Maps;
+use super::launch::Helper;
+use super::message::{Event, What};
+use crate::digest::Digest;
+
+/// Best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Tier {
+    /// Real root: no user namespace.
+    Root,
+    /// A user namespace with the user's ranges of `/etc/subuid` and `/etc/subgid`.
+    Subuid,
+    /// A user namespace that holds the user alone, as root.
+    SingleId,
+}
+
+impl Tier {
+    const ALL: [Self; 3] = [Self::Root, Self::Subuid, Self::SingleId];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Subuid => "subuid",
+            Self::SingleId => "single-id",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The way into the sandbox's user namespace. One serves a whole build; it is
+/// shared by reference between threads.
+#[derive(Debug)]
+pub struct Sandbox {
+    tier: Tier,
+    kind: String,
+    /// IDs below this exist in it.
+    ids: u64,
+    /// Overlay keeps its marks in `user.overlay.*`.
+    user_xattr: bool,
+    /// `None` for real root.
+    pub(super) user: Option<OwnedFd>,
+    refused: Vec<(Tier, String)>,
+}
+
+impl Sandbox {
+    /// Finds the best tier by trying each, or only `force`.
+    ///
+    /// # Errors
+    /// If no tier works; the reasons are in the error.
+    pub fn open(force: Option<Tier>) -> Result<Self, SandboxError> {
+        let mut refused = Vec::new();
+        for tier in Tier::ALL {
+            if force.is_some_and(|forced| forced != tier) {
+                continue;
+            }
+            let tried = match tier {
+                Tier::Root => root(),
+                Tier::Subuid => subuid(),
+                Tier::SingleId => single_id(),
+            };
+            match tried {
+                Ok(mut sandbox) => {
+                    sandbox.refused = refused;
+                    return Ok(sandbox);
+                }
+                Err(why) => refused.push((tier, why)),
+            }
+        }
+        Err(SandboxError::NoTier { refused })
+    }
+
+    #[must_use]
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Why each better tier was refused.
+    #[must_use]
+    pub fn refused(&self) -> &[(Tier, String)] {
+        &self.refused
+    }
+
+    /// The name of the owner mapping, for trees that are kept on disk: `root`,
+    /// `map-HASH`, `one-UID`. Two sandboxes with one kind read each other's trees.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Whether this number exists in it as a user and as a group.
+    #[must_use]
+    pub fn maps_id(&self, id: u32) -> bool {
+        u64::from(id) < self.ids
+    }
+
+    /// The prefix of overlayfs's own attributes on whiteouts and opaque folders.
+    #[must_use]
+    pub fn overlay_xattr(&self) -> &'static str {
+        if self.user_xattr { "user.overlay." } else { "trusted.overlay." }
+    }
+
+    /// Refuses an ID that the kernel could not represent, and says what to change.
+    pub(super) fn check_id(&self, what: &'static str, id: u32) -> Result<(), SandboxError> {
+        if self.maps_id(id) {
+            return Ok(());
+        }
+        let (range, hint) = match self.tier {
+            Tier::Root => (
+                format!("0 to {}", self.ids.saturating_sub(1)),
+                "widen the map of the container kiln runs in".to_owned(),
+            ),
+            Tier::Subuid => (
+                format!("0 to {}", self.ids.saturating_sub(1)),
+                "widen the user's ranges in /etc/subuid and /etc/subgid".to_owned(),
+            ),
+            Tier::SingleId => {
+                let better = subuid_missing()
+                    .unwrap_or_else(|| "choose the tier with subordinate IDs".to_owned());
+                ("the user alone, as 0".to_owned(), better)
+            }
+        };
+        Err(SandboxError::Unmapped { what, id, range, hint })
+    }
+}
+
+/// What stands between this user and [`Tier::Subuid`].
+fn subuid_missing() -> Option<String> {
+    subuid().err()
+}
+
+fn ids() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+fn root() -> Result<Sandbox, String> {
+    if ids().0 != 0 {
+        return Err("kiln does not run as root".to_owned());
+    }
+    probe(None).map_err(|why| format!("uid 0 here, but without the rights of root: {why}"))?;
+    // Root of an outer user namespace, as in a rootless container, has the
+    // rights over mounts but not the host's attributes nor all of its IDs.
+    let map = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let (uids, gids) = (map("/proc/self/uid_map")?, map("/proc/self/gid_map")?);
+    let whole = is_whole(&uids) && is_whole(&gids);
+    let kind = if whole {
+        "root".to_owned()
+    } else {
+        format!("root-{}", Digest::of(format!("{uids}\n{gids}").as_bytes()).short())
+    };
+    let ids = if whole { 1 << 32 } else { reach(&uids).min(reach(&gids)) };
+    Ok(Sandbox { tier: Tier::Root, kind, ids, user_xattr: !whole, user: None, refused: vec![] })
+}
+
+/// Whether the text of a `uid_map` file is that of the initial user namespace.
+fn is_whole(map: &str) -> bool {
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// How many IDs from 0 on the text of a `uid_map` file maps without a gap.
+fn reach(map: &str) -> u64 {
+    let mut ranges: Vec<(u64, u64)> = map
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split_whitespace().map(str::parse);
+            match (fields.next(), fields.next(), fields.next()) {
+                (Some(Ok(inside)), Some(Ok(_)), Some(Ok(count))) => Some((inside, count)),
+                _ => None,
+            }
+        })
+        .collect();
+    ranges.sort_unstable();
+    ranges.into_iter().fold(0, |end, (inside, count)| {
+        if inside <= end { end.max(inside.saturating_add(count)) } else { end }
+    })
+}
+
+fn subuid() -> Result<Sandbox, String> {
+    let (uid, gid) = ids();
+    if rustix::thread::no_new_privs().unwrap_or(false) {
+        return Err("the process may not gain privileges (no_new_privs is set), which newuidmap \
+             needs: start kiln without that setting"
+            .to_owned());
+    }
+    let maps = Maps::of_user(uid, gid)?;
+    let user = new_user(None, |pid| maps.write(pid, uid, gid))?;
+    let text = format!("{uid} {:?}\n{gid} {:?}", maps.uids, maps.gids);
+    Ok(Sandbox {
+        tier: Tier::Subuid,
+        kind: format!("map-{}", Digest::of(text.as_bytes()).short()),
+        ids: u64::from(maps.count()),
+        user_xattr: true,
+        user: Some(user),
+        refused: vec![],
+    })
+}
+
+fn single_id() -> Result<Sandbox, String> {
+    let (uid, gid) = ids();
+    let user = new_user(Some((uid, gid)), |_| Ok(()))?;
+    Ok(Sandbox {
+        tier: Tier::SingleId,
+        kind: format!("one-{uid}"),
+        ids: 1,
+        user_xattr: true,
+        user: Some(user),
+        refused: vec![],
+    })
+}
+
+/// A user namespace, proved by entering it. `map` writes the maps of the process
+/// that made it.
+fn new_user(
+    own: Option<(u32, u32)>,
+    map: impl FnOnce(u32) -> Result<(), String>,
+) -> Result<OwnedFd, String> {
+    let hint = "; check user.max_user_namespaces, kernel.unprivileged_userns_clone and \
+                kernel.apparmor_restrict_unprivileged_userns with sysctl";
+    let helper = Helper::spawn(What::NewUser { own }, None, &[]).map_err(|e| e.to_string())?;
+    match helper.event("make a user namespace") {
+        Ok((Event::Done, _)) => {}
+        Ok((other, _)) => return Err(format!("unexpected answer {other:?}")),
+        Err(error @ SandboxError::Setup { .. }) => return Err(format!("{error}{hint}")),
+        Err(error) => return Err(error.to_string()),
+    }
+    map(helper.pid())?;
+    let path = format!("/proc/{}/ns/user", helper.pid());
+    let user: OwnedFd = File::open(&path).map_err(|error| format!("open {path}: {error}"))?.into();
+    drop(helper);
+    probe(Some(&user)).map_err(|why| format!("{why}{hint}"))?;
+    Ok(user)
+}
+
+fn probe(user: Option<&OwnedFd>) -> Result<(), String> {
+    let helper =
+        Helper::spawn(What::Probe, user.map(AsFd::as_fd), &[]).map_err(|e| e.to_string())?;
+    match helper.event("try to mount") {
+        Ok((Event::Done, _)) => Ok(()),
+        Ok((other, _)) => Err(format!("unexpected answer {other:?}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_of_an_outer_namespace() {
+        assert!(is_whole("         0          0 4294967295\n"));
+        assert!(!is_whole("0 1000 1\n1 100000 65536\n"));
+        for (map, expected) in [
+            ("", 0),
+            ("0 1000 1\n", 1),
+            ("0 1000 1\n1 100000 65536\n", 65537),
+            ("1 100000 65536\n0 1000 1\n", 65537),
+            ("0 1000 1\n5 100000 10\n", 1),
+            ("7 7 7\n", 0),
+        ] {
+            assert_eq!(reach(map), expected, "{map:?}");
+        }
+    }
+}
