@@ -15,3 +15,5 @@ pub mod layer;
 // Level 2: places.
 pub mod sandbox;
 pub mod store;
+// Level 3: crafts.
+pub mod plan;

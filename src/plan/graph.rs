@@ -1,0 +1,134 @@
+//! The graph of steps, and what a caller gives and gets.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::diagnostic::{Diagnostic, Span};
+use crate::digest::BlobDigest;
+use crate::epoch::Epoch;
+use crate::image::ImageConfig;
+use crate::layer::Layer;
+use crate::platform::Platform;
+use crate::reference::Reference;
+
+use super::op::Op;
+
+/// What is to be built of a Dockerfile.
+#[derive(Debug, Clone)]
+pub struct PlanRequest {
+    /// What the image is for.
+    pub platform: Platform,
+    /// What the build runs on: `BUILDPLATFORM`.
+    pub build_platform: Platform,
+    /// A stage's name, or its number from 0; none for the last stage.
+    pub target: Option<String>,
+    pub build_args: BTreeMap<String, String>,
+    /// Written over the labels of the file.
+    pub labels: BTreeMap<String, String>,
+    pub epoch: Epoch,
+}
+
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one exists at a time")]
+pub enum Planned {
+    /// Resolve these, add them to the [`Bases`], and ask again.
+    Missing(Vec<BaseRequest>),
+    Ready(Plan),
+}
+
+/// An image that the plan needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseRequest {
+    pub reference: Reference,
+    pub platform: Platform,
+    /// Where the file names it.
+    pub span: Span,
+}
+
+/// The images that are known.
+#[derive(Debug, Clone, Default)]
+pub struct Bases(pub BTreeMap<(Reference, Platform), Base>);
+
+impl Bases {
+    pub fn insert(&mut self, reference: Reference, platform: Platform, base: Base) {
+        self.0.insert((reference, platform), base);
+    }
+    #[must_use]
+    pub fn get(&self, reference: &Reference, platform: &Platform) -> Option<&Base> {
+        self.0.get(&(reference.clone(), platform.clone()))
+    }
+}
+
+/// One platform's image, as a base.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// As it was asked for.
+    pub reference: Reference,
+    /// The manifest's.
+    pub digest: BlobDigest,
+    pub config: ImageConfig,
+    /// The lowest first.
+    pub layers: Vec<Layer>,
+}
+
+/// Everything that a build of one platform does.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub platform: Platform,
+    /// What the target needs and nothing else. A step's inputs stand before it,
+    /// and its id is its place.
+    pub steps: Vec<Step>,
+    /// The step whose root is the image's.
+    pub result: StepId,
+    /// The image's, without diff IDs. Its history has an entry with a layer for
+    /// each layer of the base and for each step above it, in order.
+    pub config: ImageConfig,
+    /// A span of nothing at byte 0 means the request and not the file.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl Plan {
+    #[must_use]
+    pub fn step(&self, id: StepId) -> &Step {
+        &self.steps[id.0]
+    }
+
+    /// What the root after a step is made of: its base, then step by step.
+    #[must_use]
+    pub fn chain(&self, id: StepId) -> Vec<StepId> {
+        let mut chain = vec![id];
+        let mut at = id;
+        while let Some(&below) = self.step(at).inputs.first() {
+            chain.push(below);
+            at = below;
+        }
+        chain.reverse();
+        chain
+    }
+}
+
+/// A step's place in [`Plan::steps`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepId(pub usize);
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One layer to make, or the layers to start from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub id: StepId,
+    pub op: Op,
+    /// The first is what the step stands on; a base has none. The others are
+    /// what it copies from.
+    pub inputs: Vec<StepId>,
+    /// The instruction. None for a base that the file does not name.
+    pub span: Option<Span>,
+    /// For people, as `[build 2/4] RUN make`.
+    pub name: String,
+    /// The time of what the step makes.
+    pub epoch: Epoch,
+}

@@ -1,0 +1,141 @@
+//! When two steps have the same result.
+//!
+//! | goes in | because |
+//! | --- | --- |
+//! | [`FORMAT`] | another kiln may run, pack or hash steps otherwise |
+//! | the kind of operation and its fields | they say what is done |
+//! | each input's diff IDs | what a root holds, however it came about |
+//! | a digest of the chosen files (context) | names, modes and content, computed by the build |
+//! | the epoch | the times in the layer |
+//! | for `RUN`: the platform | the same files, run on another processor |
+//!
+//! | stays out | because |
+//! | --- | --- |
+//! | hints: places in the file, proxies | nothing of the result is held to depend on them |
+//! | the step's name, number and stage | names |
+//! | how an input came about, its name and its compression | only what it holds counts |
+//! | metadata: `LABEL`, `CMD`, `EXPOSE`, … | they make no step |
+//! | user, working folder, environment, for steps other than `RUN` | they read none of it but what their fields have |
+//!
+//! Values are length-prefixed, so that no two lists of values are one text.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{DiffId, Digest};
+
+use super::graph::Step;
+use super::op::{CopyFrom, Op};
+
+/// Raised when what a step with given fields makes, or how it is hashed, changes.
+pub const FORMAT: u64 = 1;
+
+/// What a step's result depends on, in one digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CacheKey(pub Digest);
+
+impl fmt::Display for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What an input holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputKey {
+    /// A root, by its layers, the lowest first.
+    Rootfs(Vec<DiffId>),
+    /// The files that were chosen from a source, with all that is copied of them.
+    Context(Digest),
+}
+
+impl Step {
+    /// The step's key. `inputs` are its inputs in order, and after them, for a
+    /// copy from the context, the files of the context. A copy from a root may
+    /// name the chosen files in place of the whole root.
+    #[must_use]
+    pub fn key(&self, inputs: &[InputKey]) -> CacheKey {
+        let mut to = Encoder::default();
+        to.number(FORMAT);
+        to.text(&self.epoch.to_string());
+        match &self.op {
+            Op::Base(_) => to.text("base"),
+            Op::Run(run) => {
+                to.text("run");
+                to.list(&run.argv);
+                to.number(run.env.len() as u64);
+                for (name, value) in &run.env {
+                    to.text(name);
+                    to.text(value);
+                }
+                to.text(&run.user);
+                to.text(&run.cwd);
+                to.text(&run.platform.to_string());
+            }
+            Op::Copy(copy) => {
+                to.text("copy");
+                match copy.from {
+                    CopyFrom::Context => to.text("context"),
+                    CopyFrom::Input(index) => {
+                        to.text("input");
+                        to.number(index as u64);
+                    }
+                }
+                to.list(&copy.sources);
+                to.text(&copy.destination);
+                to.maybe(copy.owner.as_deref());
+                to.maybe(copy.mode.map(|mode| format!("{mode:o}")).as_deref());
+                to.number(u64::from(copy.unpack));
+            }
+            Op::Workdir(workdir) => {
+                to.text("workdir");
+                to.text(&workdir.path);
+                to.maybe(workdir.owner.as_deref());
+            }
+        }
+        to.number(inputs.len() as u64);
+        for input in inputs {
+            match input {
+                InputKey::Rootfs(layers) => {
+                    to.text("rootfs");
+                    to.number(layers.len() as u64);
+                    for layer in layers {
+                        to.text(&layer.to_string());
+                    }
+                }
+                InputKey::Context(files) => {
+                    to.text("files");
+                    to.text(&files.to_string());
+                }
+            }
+        }
+        CacheKey(Digest::of(&to.0))
+    }
+}
+
+#[derive(Default)]
+struct Encoder(Vec<u8>);
+
+impl Encoder {
+    fn number(&mut self, number: u64) {
+        self.0.extend(number.to_be_bytes());
+    }
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.extend(text.as_bytes());
+    }
+    fn list(&mut self, texts: &[String]) {
+        self.number(texts.len() as u64);
+        for text in texts {
+            self.text(text);
+        }
+    }
+    fn maybe(&mut self, text: Option<&str>) {
+        self.number(u64::from(text.is_some()));
+        if let Some(text) = text {
+            self.text(text);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What a step does.
+//!
+//! The fields of an operation define its result and are hashed by
+//! [`Step::key`](super::Step::key); what stands in `hints` is for messages, or
+//! for the process alone, and never is.
+
+use std::fmt;
+
+use crate::diagnostic::Span;
+use crate::digest::BlobDigest;
+use crate::layer::Layer;
+use crate::platform::Platform;
+use crate::reference::Reference;
+
+/// What a step does to the root it stands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Runs nothing: the root is the image's layers, or empty.
+    Base(BaseOp),
+    Run(RunOp),
+    /// `COPY` and `ADD`.
+    Copy(CopyOp),
+    Workdir(WorkdirOp),
+}
+
+/// What a stage starts from, or an image that `COPY --from` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseOp {
+    /// None for `scratch`.
+    pub image: Option<BaseImage>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseImage {
+    pub reference: Reference,
+    /// The manifest's.
+    pub digest: BlobDigest,
+    /// The lowest first.
+    pub layers: Vec<Layer>,
+    /// The platform that was asked for.
+    pub platform: Platform,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunOp {
+    /// Never empty. The shell form has the words of `SHELL` before it.
+    pub argv: Vec<String>,
+    /// The whole environment but the hints, each name once: the image's `ENV`,
+    /// then the arguments that are set. `HOME` is whoever runs it to find.
+    pub env: Vec<(String, String)>,
+    /// As `USER` has it, `name[:group]` or numbers; empty for root.
+    pub user: String,
+    /// Absolute and clean.
+    pub cwd: String,
+    /// Whose programs the root holds. Whether this machine can run them is not
+    /// known here.
+    pub platform: Platform,
+    pub hints: RunHints,
+}
+
+/// What the process is given without its result being held to depend on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunHints {
+    /// `HTTP_PROXY` and its kin, given as arguments and not declared by `ARG`.
+    /// No name is also in `env`.
+    pub proxies: Proxies,
+}
+
+/// Variables that may hold a password: their values have no `Debug` text.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Proxies(pub Vec<(String, String)>);
+
+impl fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyOp {
+    pub from: CopyFrom,
+    /// Clean paths below the source's root, without a slash at either end; `.`
+    /// is the root itself. Each may be a pattern. `..` cannot lead out. A folder
+    /// gives what is in it, not itself. A slash at the end says nothing, as in
+    /// BuildKit, and is gone.
+    pub sources: Vec<String>,
+    /// Absolute and clean. A slash at the end, which says that it is a folder,
+    /// is kept; `.` has one too.
+    pub destination: String,
+    /// `--chown`: a name or number, and after a colon a group. It owns the
+    /// folders that are made for the destination too. None: files of the context
+    /// are root's, those of a stage or image keep their owner, and so do
+    /// those of an unpacked archive.
+    pub owner: Option<String>,
+    /// `--chmod`: at most 0o7777, for folders and files alike.
+    pub mode: Option<u32>,
+    /// `ADD`: local archives are unpacked.
+    pub unpack: bool,
+    pub hints: CopyHints,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyFrom {
+    Context,
+    /// An index into the step's inputs.
+    Input(usize),
+}
+
+/// Places in the Dockerfile, for messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CopyHints {
+    /// As many as there are sources.
+    pub sources: Vec<Span>,
+    pub destination: Span,
+    /// Of `--chown`'s value.
+    pub owner: Option<Span>,
+}
+
+/// Makes a folder, and those above it, where they do not exist: mode 0755.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkdirOp {
+    /// Absolute and clean; never `/`, which needs no step.
+    pub path: String,
+    /// Who owns the folders that are made: the `USER` in force. None for root.
+    pub owner: Option<String>,
+}
