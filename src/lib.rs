@@ -13,7 +13,37 @@ pub mod dockerfile;
 pub mod image;
 pub mod layer;
 // Level 2: places.
+pub mod net;
 pub mod sandbox;
 pub mod store;
 // Level 3: crafts.
 pub mod plan;
+pub mod registry;
+pub mod rootfs;
+// Level 4: deeds.
+pub mod build;
+// Level 5: what leaves.
+pub mod deploy;
+pub mod output;
+// Level 6: the command line.
+pub mod cli;
+
+use std::process::ExitCode;
+
+/// The first thing that a program must do that builds or runs with this
+/// library: some work is done by helper processes, which are this program
+/// started again. `None` means that this process is none of them.
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     if let Some(code) = kiln::enter() {
+///         return code;
+///     }
+///     // …
+/// #   std::process::ExitCode::SUCCESS
+/// }
+/// ```
+#[must_use]
+pub fn enter() -> Option<ExitCode> {
+    sandbox::enter(rootfs::JOBS)
+}
