@@ -25,6 +25,8 @@ variables! {
     REGISTRY_AUTH_FILE = "REGISTRY_AUTH_FILE";
     /// A `registries.conf` read instead of the user's and the system's.
     REGISTRIES_CONF = "CONTAINERS_REGISTRIES_CONF";
+    /// How progress is shown where no `--progress` says it: auto, tty, plain, rawjson, quiet.
+    PROGRESS = "KILN_PROGRESS";
     /// No colour, whatever its value (no-color.org).
     NO_COLOR = "NO_COLOR";
     /// `dumb` means no cursor movement: plain progress.

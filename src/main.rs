@@ -1,8 +1,7 @@
 use std::process::ExitCode;
 
+/// The helper entries come before everything: they need a process that has no
+/// threads yet.
 fn main() -> ExitCode {
-    if let Some(code) = kiln::sandbox::enter(&[]) {
-        return code;
-    }
-    ExitCode::SUCCESS
+    kiln::enter().unwrap_or_else(|| kiln::cli::run(std::env::args_os()))
 }

@@ -1,0 +1,100 @@
+//! Flags about registries: who asks, and how far the connection is trusted.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
+/// The flags of commands that speak to a registry.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RegistryArgs {
+    /// Credentials for the registry, instead of those that `login` stored; other
+    /// users of the machine can see them in the process list
+    #[arg(long, value_name = "USER:PASSWORD")]
+    pub creds: Option<Creds>,
+
+    /// With `=false`: take the registry's certificate as it is, and plain HTTP
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub tls_verify: bool,
+
+    /// As --tls-verify=false, for this host[:port] only; may be repeated
+    #[arg(long, value_name = "HOST")]
+    pub insecure: Vec<String>,
+}
+
+/// A name and a password that does not show itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Creds {
+    pub user: String,
+    /// `None` if only a name was given.
+    pub password: Option<Password>,
+}
+
+impl FromStr for Creds {
+    // An error would print the value.
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text.split_once(':') {
+            Some((user, password)) => {
+                Self { user: user.into(), password: Some(Password(password.into())) }
+            }
+            None => Self { user: text.into(), password: None },
+        })
+    }
+}
+
+impl fmt::Debug for Creds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Creds({})", self.user)
+    }
+}
+
+/// A password that does not show itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Password {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl FromStr for Password {
+    type Err = Infallible;
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_does_not_show_itself() {
+        let Ok(creds) = "me:se:cret".parse::<Creds>();
+        assert_eq!(creds.password.as_ref().map(Password::reveal), Some("se:cret"));
+        assert_eq!(format!("{creds:?} {:?}", creds.password), "Creds(me) Some(Password)");
+    }
+}

@@ -1,0 +1,119 @@
+//! What to try after errors of the library that have a common cause.
+//!
+//! The chain of an error is searched for types that are known here; the first
+//! that has something to say says it.
+
+use std::error::Error;
+use std::io::ErrorKind;
+
+use crate::atomic::PathError;
+use crate::output::OutputError;
+use crate::reference::Reference;
+use crate::store::{Store, StoreError};
+
+/// The hint for an error; the store serves to suggest names.
+pub(super) fn of(error: &(dyn Error + 'static), store: Option<&Store>) -> Option<String> {
+    let mut at = Some(error);
+    while let Some(one) = at {
+        let found = one
+            .downcast_ref::<StoreError>()
+            .and_then(|error| for_store(error, store))
+            .or_else(|| one.downcast_ref::<OutputError>().and_then(OutputError::hint))
+            .or_else(|| one.downcast_ref::<PathError>().and_then(for_path))
+            .or_else(|| one.downcast_ref::<std::io::Error>().and_then(|e| for_kind(e.kind())));
+        if found.is_some() {
+            return found;
+        }
+        at = one.source();
+    }
+    None
+}
+
+fn for_store(error: &StoreError, store: Option<&Store>) -> Option<String> {
+    match error {
+        StoreError::Io(error) => match error.source.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Some(
+                "the store must be a folder you may write; choose one with --store or KILN_STORE"
+                    .into(),
+            ),
+            _ => for_path(error),
+        },
+        StoreError::NotAStore { .. } => {
+            Some("choose an empty folder or a store with --store or KILN_STORE".into())
+        }
+        StoreError::NoImage(name) => Some(match store.and_then(|store| similar(name, store)) {
+            Some(other) => format!("did you mean `{other}`? `kiln images` lists what is there"),
+            None => "`kiln images` lists what is there".into(),
+        }),
+        StoreError::NoBlob(_) => {
+            Some("the image is in the store only in part; pull it again".into())
+        }
+        StoreError::Damaged { .. }
+        | StoreError::Mismatch { .. }
+        | StoreError::Image { .. }
+        | StoreError::Index(_) => None,
+    }
+}
+
+fn for_path(error: &PathError) -> Option<String> {
+    for_kind(error.source.kind())
+}
+
+fn for_kind(kind: ErrorKind) -> Option<String> {
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Some("make room, or put the store elsewhere with --store or KILN_STORE".into())
+        }
+        _ => None,
+    }
+}
+
+/// The stored name that the given one most likely stands for.
+fn similar(name: &Reference, store: &Store) -> Option<String> {
+    let wanted = name.familiar();
+    let names = store.names().ok()?;
+    names
+        .iter()
+        .map(|(other, _)| {
+            // The same image under another tag, or in another registry, is near.
+            let near = other.name() == name.name()
+                || (other.repository().rsplit('/').next() == name.repository().rsplit('/').next()
+                    && other.tag() == name.tag());
+            let familiar = other.familiar();
+            let far = if near { 0 } else { distance(&wanted, &familiar) };
+            (far, familiar)
+        })
+        .filter(|(far, _)| *far <= 1 + wanted.chars().count() / 6)
+        .min()
+        .map(|(_, familiar)| familiar)
+}
+
+/// Levenshtein's distance: characters to insert, remove or replace.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replace = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replace.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::distance;
+
+    #[test]
+    fn distances() {
+        for (a, b, far) in [("", "", 0), ("", "ab", 2), ("apline", "alpine", 2), ("a:1", "a:2", 1)]
+        {
+            assert_eq!(distance(a, b), far);
+            assert_eq!(distance(b, a), far);
+        }
+    }
+}

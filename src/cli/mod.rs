@@ -1,0 +1,150 @@
+//! The command line: arguments in, one call into the library, results out.
+//!
+//! Only this module prints, reads arguments and chooses exit codes. Results go
+//! to stdout, everything else to stderr. One file per subcommand holds its
+//! `Args` (whose doc comments are the help) and `run(args, &Invocation)`.
+//!
+//! A new subcommand is a file, a variant of [`Command`] and an arm in
+//! `dispatch`; its help text goes into `testdata/cli`.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod build;
+pub mod credentials;
+pub mod deploy;
+pub mod doctor;
+pub mod images;
+pub mod inspect;
+pub mod invocation;
+pub mod kill;
+pub mod load;
+pub mod login;
+pub mod logout;
+pub mod logs;
+pub mod progress;
+pub mod ps;
+pub mod pull;
+pub mod push;
+pub mod report;
+pub mod rm;
+pub mod rmi;
+pub mod run;
+pub mod save;
+pub mod stop;
+pub mod tag;
+pub mod up;
+pub mod update;
+pub mod value;
+
+mod hint;
+mod interrupt;
+mod text;
+
+use invocation::{Globals, Invocation};
+use report::CliError;
+
+/// Builds, stores, moves and runs container images, without a daemon.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, propagate_version = false, max_term_width = 100)]
+#[command(
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What kiln can be asked to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Images(images::Args),
+    Inspect(inspect::Args),
+    Load(load::Args),
+    Rmi(rmi::Args),
+    Save(save::Args),
+    Tag(tag::Args),
+}
+
+impl Command {
+    /// True if the exit code is that of a program the command runs; kiln's own
+    /// failures then have codes of their own.
+    fn runs_a_program(&self) -> bool {
+        match self {
+            Self::Images(_)
+            | Self::Inspect(_)
+            | Self::Load(_)
+            | Self::Rmi(_)
+            | Self::Save(_)
+            | Self::Tag(_) => false,
+        }
+    }
+}
+
+fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
+    match command {
+        Command::Images(args) => images::run(args, invocation),
+        Command::Inspect(args) => inspect::run(args, invocation),
+        Command::Load(args) => load::run(args, invocation),
+        Command::Rmi(args) => rmi::run(args, invocation),
+        Command::Save(args) => save::run(args, invocation),
+        Command::Tag(args) => tag::run(args, invocation),
+    }
+}
+
+/// Runs kiln with a command line whose first word is the program's name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return report::refused(&error, runs_a_program(&args)),
+    };
+    let invocation = Invocation::new(cli.globals);
+    let runs_a_program = cli.command.runs_a_program();
+    let outcome = dispatch(cli.command, &invocation);
+    invocation.end(outcome, runs_a_program)
+}
+
+/// As [`Command::runs_a_program`], of a command line that cannot be parsed.
+fn runs_a_program(args: &[OsString]) -> bool {
+    let lenient = <Cli as clap::CommandFactory>::command().ignore_errors(true);
+    lenient
+        .try_get_matches_from(args)
+        .is_ok_and(|found| matches!(found.subcommand_name(), Some("run" | "exec")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command};
+
+    /// clap's own check of flags that clash, also of commands with long lists.
+    #[test]
+    fn flags_do_not_clash() {
+        let with_globals = |command: Command| {
+            let root = super::invocation::Globals::augment_args(Command::new("kiln"));
+            root.subcommand(command).debug_assert();
+        };
+        with_globals(super::build::Args::augment_args(Command::new("build")));
+        with_globals(super::deploy::Args::augment_args(Command::new("deploy")));
+        with_globals(super::doctor::Args::augment_args(Command::new("doctor")));
+        with_globals(super::kill::Args::augment_args(Command::new("kill")));
+        with_globals(super::login::Args::augment_args(Command::new("login")));
+        with_globals(super::logout::Args::augment_args(Command::new("logout")));
+        with_globals(super::logs::Args::augment_args(Command::new("logs")));
+        with_globals(super::ps::Args::augment_args(Command::new("ps")));
+        with_globals(super::pull::Args::augment_args(Command::new("pull")));
+        with_globals(super::push::Args::augment_args(Command::new("push")));
+        with_globals(super::rm::Args::augment_args(Command::new("rm")));
+        with_globals(super::run::Args::augment_args(Command::new("run")));
+        with_globals(super::stop::Args::augment_args(Command::new("stop")));
+        with_globals(super::up::Args::augment_args(Command::new("up")));
+        with_globals(super::update::Args::augment_args(Command::new("update")));
+        <super::Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,17 @@
+//! `kiln stop`.
+
+use std::time::Duration;
+
+use super::value::duration;
+
+/// Ask containers to end, and kill them if they do not
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Names of the containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
+
+    /// How long to wait before killing [default: what `run` was told, else 10s]
+    #[arg(short = 't', long = "time", value_name = "TIME", value_parser = duration)]
+    pub time: Option<Duration>,
+}

@@ -1,0 +1,25 @@
+//! What flags take beyond words and numbers, as docker spells it. Each parser's
+//! error says what was expected; clap names the flag.
+
+mod amount;
+mod assignment;
+mod output;
+mod publish;
+mod volume;
+
+pub use amount::{Cpus, PidsLimit, Size, duration};
+pub use assignment::{Assignment, EnvAssignment};
+pub use output::OutputArg;
+pub use publish::{Protocol, Publish};
+pub use volume::Volume;
+
+/// Why a flag's value is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ValueError(String);
+
+impl ValueError {
+    fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
