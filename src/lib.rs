@@ -1,5 +1,6 @@
 //! Container images without a daemon.
 pub mod atomic;
+pub mod deploy;
 pub mod diagnostic;
 pub mod digest;
 pub mod env;
