@@ -1,6 +1,7 @@
 // Command kube is a Kubernetes for tests, in one binary: the real API server,
-// controller manager, scheduler, kubelet and kubectl, a node that only
-// pretends, and the supervisor that runs them (see cluster.go).
+// controller manager, scheduler, kubelet and kubectl, and a supervisor that
+// runs them on loopback (cluster.go) with a node that pretends (pretend.go),
+// this machine as the node (node.go), or none.
 package main
 
 import (
@@ -19,7 +20,7 @@ import (
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
-// Parts of Kubernetes parse their own flags.
+// The parts of Kubernetes parse their own flags.
 var parts = map[string]func() *cobra.Command{
 	"apiserver": apiserver.NewAPIServerCommand,
 	"manager":   manager.NewControllerManagerCommand,
@@ -27,14 +28,7 @@ var parts = map[string]func() *cobra.Command{
 	"kubelet":   func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
 }
 
-// Parts of ours take plain arguments.
-var ours = map[string]func(args []string) error{
-	"up":        up,
-	"down":      down,
-	"supervise": supervise,
-	"pretend":   pretend,
-	"forward":   forward,
-}
+var verbs = map[string]func(args []string) error{"up": up, "down": down}
 
 func main() {
 	if len(os.Args) < 2 {
@@ -50,11 +44,11 @@ func main() {
 		kubectlutil.CheckErr(cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()))
 		return
 	}
-	part, ok := ours[name]
+	verb, ok := verbs[name]
 	if !ok {
 		usage()
 	}
-	if err := part(os.Args[1:]); err != nil {
+	if err := verb(os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "kube %s: %v\n", name, err)
 		os.Exit(1)
 	}
