@@ -281,7 +281,10 @@ mod tests {
         let mut documents = read(&source).unwrap();
         let error = pin(&mut documents, &source, &name(), &image()).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("registry.test:5000/team/app") && text.contains("other/app"), "{text}");
+        assert!(
+            text.contains("registry.test:5000/team/app") && text.contains("other/app"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -289,9 +292,19 @@ mod tests {
         for (text, document, line, why) in [
             (format!("{SERVICE}---\nkind: [\n"), 2, None, ""),
             (format!("{SERVICE}---\na: 1\nkind: \"b\n"), 2, None, ""),
-            (format!("{SERVICE}---\napiVersion: v1\nmetadata: {{name: a}}\n"), 2, Some(4), "`kind`"),
+            (
+                format!("{SERVICE}---\napiVersion: v1\nmetadata: {{name: a}}\n"),
+                2,
+                Some(4),
+                "`kind`",
+            ),
             ("kind: Pod\napiVersion: v1\n".into(), 1, Some(1), "`metadata.name`"),
-            ("kind: Pod\napiVersion: 1\nmetadata: {name: a}\n".into(), 1, Some(1), "`apiVersion` is 1"),
+            (
+                "kind: Pod\napiVersion: 1\nmetadata: {name: a}\n".into(),
+                1,
+                Some(1),
+                "`apiVersion` is 1",
+            ),
             (
                 "kind: Pod\napiVersion: v1\nmetadata: {generateName: a}\n".into(),
                 1,

@@ -37,20 +37,21 @@ fn condition(kind: &str, status: &str, reason: &str, time: &str) -> Value {
 
 #[test]
 fn deployments() {
-    let late = || condition("Progressing", "False", "ProgressDeadlineExceeded", "2026-01-01T00:00:00Z");
+    let late =
+        || condition("Progressing", "False", "ProgressDeadlineExceeded", "2026-01-01T00:00:00Z");
     let quota = || condition("ReplicaFailure", "True", "FailedCreate", "2026-01-01T00:00:00Z");
     for (changes, expected) in [
         (vec![], "done"),
         (vec![("/status", json!({}))], "the change has not been noticed yet"),
         (vec![("/status/observedGeneration", json!(1))], "the change has not been noticed yet"),
-        (vec![("/status/updatedReplicas", json!(1))], "1 of 2 updated, 2 available, 1 old still there"),
+        (
+            vec![("/status/updatedReplicas", json!(1))],
+            "1 of 2 updated, 2 available, 1 old still there",
+        ),
         (vec![("/status/replicas", json!(3))], "2 of 2 updated, 2 available, 1 old still there"),
         (vec![("/status/availableReplicas", json!(1))], "2 of 2 updated, 1 available"),
         (vec![("/spec/replicas", json!(3))], "2 of 3 updated, 2 available"),
-        (
-            vec![("/spec/replicas", json!(0)), ("/status", json!({"observedGeneration": 2}))],
-            "done",
-        ),
+        (vec![("/spec/replicas", json!(0)), ("/status", json!({"observedGeneration": 2}))], "done"),
         (vec![("/status/conditions", quota())], "failed: FailedCreate"),
         (
             vec![("/status/updatedReplicas", json!(1)), ("/status/conditions", late())],
@@ -68,9 +69,12 @@ fn deployments() {
 
 #[test]
 fn a_missed_deadline_of_the_past_proves_nothing() {
-    let late = |time| condition("Progressing", "False", "ProgressDeadlineExceeded", time);
+    let late = |time: &str| condition("Progressing", "False", "ProgressDeadlineExceeded", time);
     let seen = |time: &str| {
-        deployment_with(&[("/status/updatedReplicas", json!(1)), ("/status/conditions", late(time))])
+        deployment_with(&[
+            ("/status/updatedReplicas", json!(1)),
+            ("/status/conditions", late(time)),
+        ])
     };
     let Tracked::Deployment(old) = seen("2026-01-01T00:00:00Z") else { panic!("not a Deployment") };
     let stale_deadline = missed_deadline(&old).unwrap().last_update_time.clone();
@@ -135,7 +139,10 @@ fn other_controllers() {
         (set(same.clone(), "RollingUpdate"), "done"),
         (set(mixed.clone(), "RollingUpdate"), "1 of 2 updated, 2 ready"),
         (set(mixed, "OnDelete"), "failed: OnDelete"),
-        (set(json!({"observedGeneration": 1}), "RollingUpdate"), "the change has not been noticed yet"),
+        (
+            set(json!({"observedGeneration": 1}), "RollingUpdate"),
+            "the change has not been noticed yet",
+        ),
         (daemon(spread(3, 3)), "done"),
         (daemon(spread(2, 3)), "2 of 3 updated, 3 available"),
         (daemon(spread(3, 1)), "3 of 3 updated, 1 available"),
@@ -161,7 +168,11 @@ fn bare_pods() {
         (seen("Running", "False", "containerd://old"), &Before::default(), "running, not ready"),
         (seen("Succeeded", "False", ""), &Before::default(), "done"),
         (seen("Failed", "False", ""), &Before::default(), "failed: Failed"),
-        (seen("Running", "True", "containerd://old"), &before, "the old container has not been replaced yet"),
+        (
+            seen("Running", "True", "containerd://old"),
+            &before,
+            "the old container has not been replaced yet",
+        ),
         (seen("Running", "True", "containerd://new"), &before, "done"),
     ] {
         assert_eq!(word(&object.judge("pod/a", 1, before)), expected);
