@@ -87,7 +87,7 @@ impl Context {
     /// The rule of the ignore file that leaves a name out.
     #[must_use]
     pub fn excluded(&self, name: &Name) -> Option<Rule> {
-        self.ignore.excluded(name.as_bytes())
+        self.ignore.excluded(name.as_bytes()).cloned()
     }
 
     fn walk(&self) -> Result<Walked, ContextError> {

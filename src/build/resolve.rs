@@ -22,7 +22,7 @@ pub(super) async fn base(
         None => {
             let name = want.reference.familiar();
             let task = env.progress.task(format!("resolve {name} for {}", want.platform));
-            let image = registry::resolve(&want.reference, &want.platform, env.registries)
+            let resolved = registry::resolve(&want.reference, &want.platform, env.registries, env.progress)
                 .await
                 .map_err(|source| BuildError::Base {
                     name: want.reference.clone(),
@@ -31,7 +31,7 @@ pub(super) async fn base(
                     source,
                 })?;
             task.done();
-            image
+            resolved.image
         }
     };
     Ok(Base {

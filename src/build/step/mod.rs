@@ -29,6 +29,8 @@ pub enum StepError {
     Context(#[from] ContextError),
     #[error(transparent)]
     View(#[from] ViewError),
+    #[error(transparent)]
+    Io(#[from] crate::atomic::PathError),
     #[error("cannot make a pipe: {0}")]
     Pipe(io::Error),
     #[error("cannot write the layer: {0}")]
