@@ -1,8 +1,31 @@
 //! From a Dockerfile to the steps that build it.
+//!
+//! [`plan`] takes a parsed file, what is asked of it, and the base images that
+//! are known; it gives the images that it needs to know ([`Planned::Missing`])
+//! or the whole [`Plan`]: the steps that the target needs, in an order in which
+//! they can run, and the finished image config. It opens no file and no socket,
+//! and one request has one plan.
+//!
+//! The meaning is that of the Dockerfile reference and, where that is silent,
+//! of BuildKit's frontend: what `FROM`, `ARG` and `ENV` let which word see, how
+//! stages inherit, what the history says. Differences: paths are always made
+//! clean; only needed images are asked for; architecture and system in the
+//! config are the base image's, whatever the request says, for that is what the
+//! programs in it are. `ONBUILD` triggers of a base image are refused.
+
+mod bases;
+mod config;
 mod error;
 mod graph;
+mod history;
 mod key;
 mod op;
+mod path;
+mod print;
+mod scope;
+mod stage;
+#[cfg(test)]
+mod tests;
 
 pub use error::PlanError;
 pub use graph::{Base, BaseRequest, Bases, Plan, PlanRequest, Planned, Step, StepId};
@@ -10,3 +33,45 @@ pub use key::{CacheKey, FORMAT, InputKey};
 pub use op::{
     BaseImage, BaseOp, CopyFrom, CopyHints, CopyOp, Op, Proxies, RunHints, RunOp, WorkdirOp,
 };
+
+use crate::dockerfile::Dockerfile;
+
+use bases::Layout;
+use scope::Globals;
+use stage::Walk;
+
+/// Plans the build of one target for one platform. `file` must be free of
+/// errors: what the parser left out is not missed here.
+///
+/// # Errors
+/// If the file or the request makes no sense once variables are filled in, or
+/// asks for what kiln does not build.
+pub fn plan(file: &Dockerfile, ask: &PlanRequest, bases: &Bases) -> Result<Planned, PlanError> {
+    let mut said = Vec::new();
+    let globals = Globals::new(file, ask, &mut said);
+    let Some(layout) = Layout::new(file, ask, &globals, &mut said) else {
+        return Err(PlanError { diagnostics: said });
+    };
+    if said.iter().any(|said| said.is_error()) {
+        return Err(PlanError { diagnostics: said });
+    }
+    let missing = layout.missing(bases);
+    if !missing.is_empty() {
+        return Ok(Planned::Missing(missing));
+    }
+    let mut walk = Walk::new(file, ask, &globals, bases, &layout);
+    let state = walk.run();
+    said.append(&mut walk.out);
+    said.extend(scope::unused(file, ask));
+    said.sort_by_key(|said| said.span.start);
+    let Some(state) = state else { return Err(PlanError { diagnostics: said }) };
+    let mut config = state.config;
+    config::finish(&mut config, ask);
+    Ok(Planned::Ready(Plan {
+        platform: ask.platform.clone(),
+        steps: walk.steps,
+        result: state.root,
+        config,
+        warnings: said,
+    }))
+}

@@ -1,0 +1,249 @@
+//! Which stages are needed, and what each of them starts from and copies from.
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::{Diagnostic, Span};
+use crate::dockerfile::{Copy, Dockerfile, Instruction, Spanned, Stage};
+use crate::platform::Platform;
+use crate::reference::Reference;
+
+use super::graph::{BaseRequest, Bases, PlanRequest};
+use super::scope::Globals;
+
+/// Where a root comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    Scratch,
+    /// A stage, by its number.
+    Stage(usize),
+    Image {
+        reference: Reference,
+        platform: Platform,
+    },
+}
+
+/// The stages and what they rest on.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) target: usize,
+    /// For each stage, what it starts from; none for stages that are not needed.
+    pub(super) starts: Vec<Option<Origin>>,
+    /// For each `COPY --from`, by the numbers of its stage and instruction.
+    pub(super) copies: BTreeMap<(usize, usize), Origin>,
+    /// In the order of the file, each once.
+    pub(super) wants: Vec<BaseRequest>,
+}
+
+impl Layout {
+    /// None if something is wrong, which `out` then has an error of.
+    pub(super) fn new(
+        file: &Dockerfile,
+        ask: &PlanRequest,
+        globals: &Globals,
+        out: &mut Vec<Diagnostic>,
+    ) -> Option<Self> {
+        // Every FROM must make sense, whether its stage is needed or not.
+        let errors = out.len();
+        let starts: Vec<Option<Origin>> =
+            (0..file.stages.len()).map(|at| start(file, at, ask, globals, out)).collect();
+        let target = target(&file.stages, ask.target.as_deref(), out)?;
+        if out[errors..].iter().any(Diagnostic::is_error) {
+            return None;
+        }
+        let mut layout = Self {
+            target,
+            starts: vec![None; file.stages.len()],
+            copies: BTreeMap::new(),
+            wants: Vec::new(),
+        };
+        let mut open = vec![target];
+        while let Some(at) = open.pop() {
+            if layout.starts[at].is_some() {
+                continue;
+            }
+            if let Some(Origin::Stage(below)) = starts[at] {
+                open.push(below);
+            }
+            layout.starts[at].clone_from(&starts[at]);
+            for (number, instruction) in file.stages[at].instructions.iter().enumerate() {
+                let Instruction::Copy(Copy { from: Some(from), .. }) = instruction else {
+                    continue;
+                };
+                let Some(origin) = copied(&file.stages, at, from, ask, out) else { continue };
+                if let Origin::Stage(other) = origin {
+                    open.push(other);
+                }
+                layout.copies.insert((at, number), origin);
+            }
+        }
+        layout.collect_wants(file);
+        (!out[errors..].iter().any(Diagnostic::is_error)).then_some(layout)
+    }
+
+    fn collect_wants(&mut self, file: &Dockerfile) {
+        let mut wants: Vec<BaseRequest> = Vec::new();
+        let mut want = |origin: &Origin, span: Span| {
+            let Origin::Image { reference, platform } = origin else { return };
+            if !wants.iter().any(|w| w.reference == *reference && w.platform == *platform) {
+                let (reference, platform) = (reference.clone(), platform.clone());
+                wants.push(BaseRequest { reference, platform, span });
+            }
+        };
+        for (at, stage) in file.stages.iter().enumerate() {
+            if let Some(start) = &self.starts[at] {
+                want(start, stage.from.image.span);
+            }
+            for (number, instruction) in stage.instructions.iter().enumerate() {
+                if let Some(origin) = self.copies.get(&(at, number)) {
+                    let span = match instruction {
+                        Instruction::Copy(Copy { from: Some(from), .. }) => from.span,
+                        other => other.span(),
+                    };
+                    want(origin, span);
+                }
+            }
+        }
+        self.wants = wants;
+    }
+
+    /// The images that are not known yet.
+    pub(super) fn missing(&self, bases: &Bases) -> Vec<BaseRequest> {
+        let known = |want: &&BaseRequest| bases.get(&want.reference, &want.platform).is_none();
+        self.wants.iter().filter(known).cloned().collect()
+    }
+}
+
+fn start(
+    file: &Dockerfile,
+    at: usize,
+    ask: &PlanRequest,
+    globals: &Globals,
+    out: &mut Vec<Diagnostic>,
+) -> Option<Origin> {
+    let from = &file.stages[at].from;
+    let image = globals.fill(&from.image, file.escape, out);
+    let platform = match &from.platform {
+        Some(word) => Some(platform(word, file.escape, globals, out)?),
+        None => None,
+    };
+    let image = image?;
+    if image.is_empty() {
+        out.push(
+            Diagnostic::error(from.image.span, "FROM names no image")
+                .label("empty once its variables are filled in")
+                .hint("give the argument a default, or set it with --build-arg"),
+        );
+        return None;
+    }
+    if let Some(below) = named(&file.stages[..at], &image) {
+        return Some(Origin::Stage(below));
+    }
+    if image == "scratch" {
+        return Some(Origin::Scratch);
+    }
+    if named(&file.stages[at + 1..], &image).is_some() {
+        let said = format!("`{image}` is taken as an image: the stage of that name comes later");
+        out.push(
+            Diagnostic::warning(from.image.span, said)
+                .hint("move the stage above this one if it is what is meant"),
+        );
+    }
+    let reference = reference(&image, from.image.span, out)?;
+    Some(Origin::Image { reference, platform: platform.unwrap_or_else(|| ask.platform.clone()) })
+}
+
+fn platform(
+    word: &Spanned<String>,
+    escape: char,
+    globals: &Globals,
+    out: &mut Vec<Diagnostic>,
+) -> Option<Platform> {
+    let text = globals.fill(word, escape, out)?;
+    if text.is_empty() {
+        out.push(
+            Diagnostic::error(word.span, "--platform is empty")
+                .hint("write --platform=$BUILDPLATFORM, or leave the flag out"),
+        );
+        return None;
+    }
+    let read = text.parse();
+    read.map_err(|error| out.push(Diagnostic::error(word.span, format!("{error}")))).ok()
+}
+
+/// What `COPY --from` of stage `at` means.
+fn copied(
+    stages: &[Stage],
+    at: usize,
+    from: &Spanned<String>,
+    ask: &PlanRequest,
+    out: &mut Vec<Diagnostic>,
+) -> Option<Origin> {
+    let text = from.value.as_str();
+    let stage = match text.parse::<usize>() {
+        Ok(number) if number < stages.len() => Some(number),
+        Ok(number) => {
+            out.push(
+                Diagnostic::error(from.span, format!("there is no stage {number}"))
+                    .hint(format!("stages count from 0 to {}", stages.len() - 1)),
+            );
+            return None;
+        }
+        Err(_) => named(stages, text),
+    };
+    match stage {
+        Some(other) if other < at => Some(Origin::Stage(other)),
+        Some(other) => {
+            let said = if other == at {
+                "a stage cannot copy from itself".to_owned()
+            } else {
+                format!("stage `{text}` comes after the stage that copies from it")
+            };
+            out.push(
+                Diagnostic::error(from.span, said)
+                    .hint("a stage sees only the stages above it: move that one up"),
+            );
+            None
+        }
+        None if text == "scratch" => Some(Origin::Scratch),
+        None => {
+            let reference = reference(text, from.span, out)?;
+            Some(Origin::Image { reference, platform: ask.platform.clone() })
+        }
+    }
+}
+
+/// The last stage of a name; names do not count their case.
+fn named(stages: &[Stage], name: &str) -> Option<usize> {
+    stages.iter().rposition(|stage| {
+        stage.from.name.as_ref().is_some_and(|own| own.value.eq_ignore_ascii_case(name))
+    })
+}
+
+fn reference(text: &str, span: Span, out: &mut Vec<Diagnostic>) -> Option<Reference> {
+    text.parse().map_err(|error| out.push(Diagnostic::error(span, format!("{error}")))).ok()
+}
+
+fn target(stages: &[Stage], asked: Option<&str>, out: &mut Vec<Diagnostic>) -> Option<usize> {
+    let Some(last) = stages.len().checked_sub(1) else {
+        out.push(Diagnostic::error(Span::default(), "the Dockerfile has no stage to build"));
+        return None;
+    };
+    let Some(asked) = asked else { return Some(last) };
+    let number = || asked.parse().ok().filter(|number| *number <= last);
+    let found = named(stages, asked).or_else(number);
+    if found.is_none() {
+        let list: Vec<String> = stages
+            .iter()
+            .enumerate()
+            .map(|(number, stage)| match &stage.from.name {
+                Some(name) => format!("{number} ({})", name.value),
+                None => number.to_string(),
+            })
+            .collect();
+        out.push(
+            Diagnostic::error(Span::default(), format!("there is no target stage `{asked}`"))
+                .hint(format!("the stages are {}", list.join(", "))),
+        );
+    }
+    found
+}

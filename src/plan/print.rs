@@ -1,0 +1,81 @@
+//! A plan as text, for people and for tests. One plan has one text.
+
+use std::fmt;
+
+use super::graph::{Plan, Step};
+use super::op::{CopyFrom, Op};
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "platform {}", self.platform)?;
+        for step in &self.steps {
+            write!(f, "{step}")?;
+        }
+        writeln!(f, "result {}", self.result)?;
+        let config = serde_json::to_string_pretty(&self.config).map_err(|_| fmt::Error)?;
+        writeln!(f, "config {config}")?;
+        for said in &self.warnings {
+            writeln!(f, "warning: {}", said.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "step {} {}", self.id, self.name)?;
+        if let Some((below, more)) = self.inputs.split_first() {
+            let more: Vec<String> = more.iter().map(|id| format!(", reads {id}")).collect();
+            writeln!(f, "  on {below}{}", more.concat())?;
+        }
+        match &self.op {
+            Op::Base(base) => match &base.image {
+                None => writeln!(f, "  base scratch"),
+                Some(image) => {
+                    writeln!(f, "  base {} for {}", image.reference, image.platform)?;
+                    writeln!(f, "  digest {}", image.digest)?;
+                    for layer in &image.layers {
+                        writeln!(f, "  layer {}", layer.diff_id)?;
+                    }
+                    Ok(())
+                }
+            },
+            Op::Run(run) => {
+                writeln!(f, "  run {:?}", run.argv)?;
+                for (name, value) in &run.env {
+                    writeln!(f, "  env {name}={value:?}")?;
+                }
+                for (name, _) in &run.hints.proxies.0 {
+                    writeln!(f, "  proxy {name}")?;
+                }
+                if !run.user.is_empty() {
+                    writeln!(f, "  user {:?}", run.user)?;
+                }
+                writeln!(f, "  cwd {:?}", run.cwd)?;
+                writeln!(f, "  platform {}", run.platform)
+            }
+            Op::Copy(copy) => {
+                let what = if copy.unpack { "unpack" } else { "copy" };
+                match copy.from {
+                    CopyFrom::Context => write!(f, "  {what} from context")?,
+                    CopyFrom::Input(index) => write!(f, "  {what} from input {index}")?,
+                }
+                writeln!(f, " {:?} to {:?}", copy.sources, copy.destination)?;
+                if let Some(owner) = &copy.owner {
+                    writeln!(f, "  owner {owner:?}")?;
+                }
+                if let Some(mode) = copy.mode {
+                    writeln!(f, "  mode {mode:04o}")?;
+                }
+                Ok(())
+            }
+            Op::Workdir(workdir) => {
+                writeln!(f, "  folder {:?}", workdir.path)?;
+                if let Some(owner) = &workdir.owner {
+                    writeln!(f, "  owner {owner:?}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
