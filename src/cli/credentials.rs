@@ -4,6 +4,10 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
+use super::report::CliError;
+use crate::reference::Reference;
+use crate::registry::{Credentials, Options, Registries};
+
 /// The flags of commands that speak to a registry.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RegistryArgs {
@@ -27,6 +31,33 @@ pub struct RegistryArgs {
     /// As --tls-verify=false, for this host[:port] only; may be repeated
     #[arg(long, value_name = "HOST")]
     pub insecure: Vec<String>,
+}
+
+impl RegistryArgs {
+    /// The way to registries under these flags; `--creds` are for the registry of
+    /// `name`, and what `--tls-verify=false` says is said of it too.
+    ///
+    /// # Errors
+    /// If `registries.conf` is malformed, or the credentials are for nobody.
+    pub fn registries(&self, name: Option<&Reference>) -> Result<Registries, CliError> {
+        let mut options = Options { insecure: self.insecure.clone(), ..Options::default() };
+        let host = name.map(|name| name.registry().to_owned());
+        if !self.tls_verify {
+            let host = host.clone().ok_or_else(|| {
+                CliError::usage("--tls-verify=false needs an image's name to say which registry is meant")
+                    .hint("use --insecure HOST")
+            })?;
+            options.insecure.push(host);
+        }
+        if let Some(creds) = &self.creds {
+            let host = host.ok_or_else(|| CliError::usage("--creds needs an image's name to say which registry they are for"))?;
+            let password = creds.password.as_ref().ok_or_else(|| {
+                CliError::usage("--creds has no password").hint("USER:PASSWORD is expected; `kiln login` keeps them out of the process list")
+            })?;
+            options.credentials.push((host, Credentials::password(&creds.user, password.reveal())));
+        }
+        Ok(Registries::load(options)?)
+    }
 }
 
 /// A name and a password that does not show itself.

@@ -39,6 +39,7 @@ pub mod up;
 pub mod update;
 pub mod value;
 
+mod failure;
 mod hint;
 mod interrupt;
 mod text;
@@ -64,6 +65,7 @@ struct Cli {
 /// What kiln can be asked to do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Build(build::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     Load(load::Args),
@@ -77,7 +79,8 @@ impl Command {
     /// failures then have codes of their own.
     fn runs_a_program(&self) -> bool {
         match self {
-            Self::Images(_)
+            Self::Build(_)
+            | Self::Images(_)
             | Self::Inspect(_)
             | Self::Load(_)
             | Self::Rmi(_)
@@ -89,6 +92,7 @@ impl Command {
 
 fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
     match command {
+        Command::Build(args) => build::run(args, invocation),
         Command::Images(args) => images::run(args, invocation),
         Command::Inspect(args) => inspect::run(args, invocation),
         Command::Load(args) => load::run(args, invocation),

@@ -1,0 +1,84 @@
+//! A failed build as the user sees it: the Dockerfile's line drawn where one is
+//! to blame, and what to try.
+
+use super::report::CliError;
+use crate::build::{BuildError, StepError, interpreter};
+use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::registry::RegistryError;
+use crate::rootfs::{AccountError, RootfsError};
+use crate::sandbox::{Exit, SandboxError};
+
+pub(super) fn of_build(error: BuildError) -> CliError {
+    let (source, span, message, hint) = match error {
+        BuildError::Dockerfile { source_text, diagnostics } => return CliError::drawn(source_text, diagnostics),
+        BuildError::Base { name, span, source_text, source } => {
+            (source_text, Some(span), format!("base image {}: {source}", name.familiar()), base_hint(&source))
+        }
+        BuildError::Foreign { ref platform, span, ref source_text, .. } => {
+            let handler = interpreter(&platform.architecture);
+            let hint = format!(
+                "the kernel has no handler `{handler}` in /proc/sys/fs/binfmt_misc: install qemu-user-static, or cross-compile in a stage `FROM --platform=$BUILDPLATFORM`"
+            );
+            (source_text.clone(), span, error.to_string(), Some(hint))
+        }
+        BuildError::Step { name, span, source_text, source } => {
+            return step(&name, span, source_text, &source);
+        }
+        other => return other.into(),
+    };
+    drawn(source, span, message, hint)
+}
+
+fn drawn(source: Source, span: Option<Span>, message: String, hint: Option<String>) -> CliError {
+    let Some(span) = span else {
+        let plain = CliError::plain(message);
+        return match hint {
+            Some(hint) => plain.hint(hint),
+            None => plain,
+        };
+    };
+    let mut diagnostic = Diagnostic::error(span, message);
+    diagnostic.hint = hint;
+    CliError::drawn(source, vec![diagnostic])
+}
+
+fn step(name: &str, span: Option<Span>, text: Source, error: &StepError) -> CliError {
+    if let StepError::Sandbox(SandboxError::Cancelled) = error {
+        return CliError::plain(format!("{name}: cancelled"));
+    }
+    let keyword = span.and_then(|span| text.text().get(span.range())?.split_whitespace().next()).unwrap_or("step");
+    let message = format!("{} {error}", keyword.to_ascii_uppercase());
+    drawn(text.clone(), span, message, step_hint(error))
+}
+
+fn base_hint(error: &RegistryError) -> Option<String> {
+    error.hint()
+}
+
+fn step_hint(error: &StepError) -> Option<String> {
+    match error {
+        StepError::SourceNotFound { rule: Some(rule), source_name, .. } => Some(format!(
+            "`{source_name}` is excluded by line {} of the ignore file (`{}`)",
+            rule.line, rule.pattern
+        )),
+        StepError::SourceNotFound { pattern: false, .. } => {
+            Some("sources are looked for in the build context, the folder named last on the command line".into())
+        }
+        StepError::ManyIntoOne { .. } | StepError::NotAFolder { .. } => {
+            Some("a destination that ends in `/` is a folder".into())
+        }
+        StepError::Exit { exit: Exit::Code(127), command } => {
+            Some(format!("127 mostly means that a program was not found in the image; the command was {command:?}"))
+        }
+        StepError::Exit { exit: Exit::Signal(9), .. } => {
+            Some("signal 9 without a sender is mostly the kernel running out of memory; `dmesg` tells".into())
+        }
+        StepError::Rootfs(RootfsError::Account(AccountError::User(_) | AccountError::Group(_))) => {
+            Some("make it in an earlier RUN (useradd, groupadd), or use a number".into())
+        }
+        StepError::Sandbox(SandboxError::NoTier { .. }) => {
+            Some("`kiln doctor` tells what is missing; Dockerfiles without RUN build without a sandbox".into())
+        }
+        _ => None,
+    }
+}
