@@ -1,2 +1,4 @@
-#[test]
-fn placeholder() {}
+//! The integration tests: one binary, one file for each area.
+
+mod cli;
+mod support;
