@@ -19,8 +19,7 @@ pub(super) fn of(error: &(dyn Error + 'static), store: Option<&Store>) -> Option
             .downcast_ref::<StoreError>()
             .and_then(|error| for_store(error, store))
             .or_else(|| one.downcast_ref::<OutputError>().and_then(OutputError::hint))
-            .or_else(|| one.downcast_ref::<PathError>().and_then(for_path))
-            .or_else(|| one.downcast_ref::<std::io::Error>().and_then(|e| for_kind(e.kind())));
+            .or_else(|| one.downcast_ref::<PathError>().and_then(for_path));
         if found.is_some() {
             return found;
         }
@@ -36,7 +35,10 @@ fn for_store(error: &StoreError, store: Option<&Store>) -> Option<String> {
                 "the store must be a folder you may write; choose one with --store or KILN_STORE"
                     .into(),
             ),
-            _ => for_path(error),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                Some("make room, or put the store elsewhere with --store or KILN_STORE".into())
+            }
+            _ => None,
         },
         StoreError::NotAStore { .. } => {
             Some("choose an empty folder or a store with --store or KILN_STORE".into())
@@ -56,13 +58,9 @@ fn for_store(error: &StoreError, store: Option<&Store>) -> Option<String> {
 }
 
 fn for_path(error: &PathError) -> Option<String> {
-    for_kind(error.source.kind())
-}
-
-fn for_kind(kind: ErrorKind) -> Option<String> {
-    match kind {
+    match error.source.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Some("make room, or put the store elsewhere with --store or KILN_STORE".into())
+            Some(format!("make room on the file system of {}", error.path.display()))
         }
         _ => None,
     }

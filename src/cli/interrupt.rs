@@ -1,7 +1,7 @@
 //! SIGINT, SIGTERM and SIGHUP: the first asks the work to stop and to clear up
 //! after itself, the second ends the process at once.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -57,58 +57,9 @@ impl Interrupt {
             }
         }
     }
-
-    /// A reader or writer that fails once a signal came, so that whoever uses it
-    /// stops and drops what it had begun.
-    pub fn guard<T>(&self, inner: T) -> Interruptible<T> {
-        Interruptible { inner, interrupt: self.clone() }
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the user asked a second time: no clearing up")]
 fn end_now(code: i32) -> ! {
     std::process::exit(code)
-}
-
-/// See [`Interrupt::guard`].
-#[derive(Debug)]
-pub struct Interruptible<T> {
-    inner: T,
-    interrupt: Interrupt,
-}
-
-impl<T> Interruptible<T> {
-    pub fn into_inner(self) -> T {
-        self.inner
-    }
-
-    fn check(&self) -> io::Result<()> {
-        match self.interrupt.signal() {
-            Some(number) => Err(io::Error::other(format!("interrupted by signal {number}"))),
-            None => Ok(()),
-        }
-    }
-}
-
-impl<T: Write> Write for Interruptible<T> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.check()?;
-        self.inner.write(buf)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-impl<T: Read> Read for Interruptible<T> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.check()?;
-        self.inner.read(buf)
-    }
-}
-
-impl<T: Seek> Seek for Interruptible<T> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.inner.seek(to)
-    }
 }

@@ -107,7 +107,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return report::refused(&error, runs_a_program(&args)),
+        Err(error) => {
+            let command = <Cli as clap::CommandFactory>::command();
+            return report::refused(&error, runs_a_program(command, &args));
+        }
     };
     let invocation = Invocation::new(cli.globals);
     let runs_a_program = cli.command.runs_a_program();
@@ -116,9 +119,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// As [`Command::runs_a_program`], of a command line that cannot be parsed.
-fn runs_a_program(args: &[OsString]) -> bool {
-    let lenient = <Cli as clap::CommandFactory>::command().ignore_errors(true);
-    lenient
+fn runs_a_program(command: clap::Command, args: &[OsString]) -> bool {
+    command
+        .ignore_errors(true)
         .try_get_matches_from(args)
         .is_ok_and(|found| matches!(found.subcommand_name(), Some("run" | "exec")))
 }
@@ -126,6 +129,24 @@ fn runs_a_program(args: &[OsString]) -> bool {
 #[cfg(test)]
 mod tests {
     use clap::{Args, Command};
+
+    #[test]
+    fn a_wrong_line_of_run_is_told_apart() {
+        for (line, expected) in [
+            ("kiln --store run images --frob", false),
+            ("kiln images run --frob", false),
+            ("kiln --store x run --frob y", true),
+            ("kiln run --memory 1x y", true),
+            ("kiln run", true),
+            ("kiln --frob", false),
+        ] {
+            let root = super::invocation::Globals::augment_args(Command::new("kiln"))
+                .subcommand(super::run::Args::augment_args(Command::new("run")))
+                .subcommand(super::images::Args::augment_args(Command::new("images")));
+            let args: Vec<std::ffi::OsString> = line.split(' ').map(Into::into).collect();
+            assert_eq!(super::runs_a_program(root, &args), expected, "{line}");
+        }
+    }
 
     /// clap's own check of flags that clash, also of commands with long lists.
     #[test]

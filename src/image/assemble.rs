@@ -34,6 +34,29 @@ pub fn assemble(mut config: ImageConfig, layers: &[Layer]) -> Result<Image, Imag
     Image::read(manifest, raw.bytes)
 }
 
+/// Makes the image of a config that exists already, byte for byte (its digest
+/// is what docker calls the image), and its layers, lowest first.
+///
+/// # Errors
+/// If the config is malformed or names other layers.
+pub fn assemble_around(config: Vec<u8>, layers: &[Layer]) -> Result<Image, ImageError> {
+    let raw = Raw::new(config, MediaType::OciConfig);
+    let diff_ids = ImageConfig::read(&raw.bytes)?.rootfs.diff_ids;
+    if !diff_ids.iter().eq(layers.iter().map(|layer| &layer.diff_id)) {
+        let why = "its diff IDs are not those of the layers".into();
+        return Err(ImageError::Malformed { what: "image config", why });
+    }
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(MediaType::OciManifest),
+        config: raw.descriptor(),
+        layers: layers.iter().map(layer_descriptor).collect(),
+        annotations: std::collections::BTreeMap::new(),
+    };
+    let manifest = Raw::new(bytes_of("manifest", &manifest)?, MediaType::OciManifest);
+    Image::read(manifest, raw.bytes)
+}
+
 /// Makes the index over images of several platforms, in the order given.
 ///
 /// # Errors

@@ -2,9 +2,32 @@
 //!
 //! Writing is deterministic: the same images under the same names give the same
 //! archive. Layers stream through; memory does not depend on their size. What
-//! is read back from the store is verified again on its way out.
+//! is read from the store is verified again on its way out.
+//!
+//! Reading takes archives of strangers: nothing is unpacked, a strict reader
+//! looks entries up by the names that the formats know, and every blob gets its
+//! name in the store only after its digest was checked.
 
-use std::path::PathBuf;
+mod archive;
+mod docker;
+mod load;
+mod oci;
+mod uncompress;
+mod work;
+
+pub use load::{Loaded, Spooled, load, spool};
+pub use work::Work;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::atomic::{self, AtPath as _, PathError};
+use crate::digest::{BlobDigest, DiffId};
+use crate::image::{AnyImage, ImageError};
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::store::{Store, StoreError};
 
 /// The form a result leaves in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,16 +49,143 @@ pub enum Dest {
     Stdout,
 }
 
+/// The archives that hold whole images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Archive {
+    /// An OCI image layout (OCI image spec, image-layout.md) in a tar.
+    Oci,
+    /// docker's image archive: `manifest.json`, configs, uncompressed layers. It
+    /// has room for one platform of an image only.
+    Docker,
+}
+
+/// An image under the names it is to have in an archive; there may be none.
+#[derive(Debug, Clone)]
+pub struct Named {
+    pub names: Vec<Reference>,
+    pub image: AnyImage,
+}
+
 /// What can go wrong with archives.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("cannot write the archive: {0}")]
+    Write(#[source] io::Error),
+    #[error("cannot read the archive: {0}")]
+    Read(#[source] io::Error),
+    #[error("layer {layer} of `{image}` is not in the store")]
+    LayerAbsent { image: String, layer: BlobDigest },
+    #[error("layer {layer} cannot be unpacked: {source}")]
+    LayerUnreadable { layer: BlobDigest, source: io::Error },
+    #[error("layer {layer} unpacks to {found}, the image says {expected}")]
+    DiffId { layer: String, expected: DiffId, found: DiffId },
+    #[error("`{image}` has no image for {wanted}, only for {}", .have.join(", "))]
+    NoPlatform { image: String, wanted: Platform, have: Vec<String> },
+    #[error("this is no image archive: {0}")]
+    NotAnArchive(String),
+    #[error("the archive is malformed at byte {at}: {why}")]
+    Malformed { at: u64, why: String },
+    #[error("the archive has no {0}")]
+    Absent(String),
+    #[error("{name} in the archive: {source}")]
+    Document { name: String, source: ImageError },
+    #[error("blob {digest} in the archive: {source}")]
+    Blob { digest: BlobDigest, source: StoreError },
+    #[error("the work was stopped")]
+    Stopped,
 }
 
 impl OutputError {
+    /// What to try, if there is something.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        None
+        match self {
+            Self::LayerAbsent { image, .. } => {
+                Some(format!("`kiln pull {image}` fetches what is missing"))
+            }
+            Self::NoPlatform { have, .. } => Some(format!(
+                "choose with --platform, or use --format oci: it holds all of {}",
+                have.join(", ")
+            )),
+            Self::NotAnArchive(_) => Some(
+                "an OCI archive or a docker archive is expected, plain or compressed with gzip \
+                 or zstd"
+                    .into(),
+            ),
+            Self::Store(_)
+            | Self::Path(_)
+            | Self::Write(_)
+            | Self::Read(_)
+            | Self::LayerUnreadable { .. }
+            | Self::DiffId { .. }
+            | Self::Malformed { .. }
+            | Self::Absent(_)
+            | Self::Document { .. }
+            | Self::Blob { .. }
+            | Self::Stopped => None,
+        }
+    }
+}
+
+/// Writes images as an archive. `platform` chooses where the form has room for
+/// one only.
+///
+/// # Errors
+/// If a layer is absent or damaged, or nothing can be written.
+pub fn write_archive(
+    form: Archive,
+    images: &[Named],
+    platform: &Platform,
+    store: &Store,
+    to: impl Write,
+    work: &Work<'_>,
+) -> Result<(), OutputError> {
+    match form {
+        Archive::Oci => oci::write(images, store, to, work),
+        Archive::Docker => docker::write(images, platform, store, to, work),
+    }
+}
+
+/// Makes a file that appears whole or not at all: what `fill` writes is beside
+/// it under another name until `fill` has succeeded. Its mode follows the umask.
+///
+/// # Errors
+/// Those of `fill`, or of the file system; nothing stays behind then.
+pub fn to_file(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), OutputError>,
+) -> Result<(), OutputError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if path.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory)).at("write", path)?;
+    }
+    // A device or pipe has no half-written state that a rename could hide.
+    if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        let mut file = fs::OpenOptions::new().write(true).open(path).at("open", path)?;
+        return fill(&mut file);
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".kiln-")
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .at("create a file in", folder)?;
+    fill(&mut file)?;
+    file.as_file().sync_all().at("write", path)?;
+    file.persist(path).map_err(|error| error.error).at("create", path)?;
+    atomic::sync_folder(folder)?;
+    Ok(())
+}
+
+/// The name of an image for messages.
+fn shown(named: &Named) -> String {
+    match named.names.first() {
+        Some(name) => name.familiar(),
+        None => named.image.digest().to_string(),
     }
 }

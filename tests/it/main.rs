@@ -1,3 +1,5 @@
 //! The one integration binary: features against real parts.
 
+mod cli;
 mod sandbox;
+mod support;

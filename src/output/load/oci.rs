@@ -1,0 +1,161 @@
+//! OCI archives (OCI image spec 1.1, image-layout.md).
+
+use serde::Deserialize;
+
+use super::super::oci::{CONTAINERD_NAME, REF_NAME};
+use super::super::{OutputError, Work};
+use super::scan::Entries;
+use super::{Found, document};
+use crate::digest::BlobDigest;
+use crate::image::{AnyImage, Descriptor, Image, ImageError, Index, Manifest, Raw, strict_json};
+use crate::reference::Reference;
+use crate::store::Store;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layout {
+    image_layout_version: String,
+}
+
+pub(super) fn load(
+    entries: &Entries<'_>,
+    store: &Store,
+    work: &Work<'_>,
+) -> Result<Found, OutputError> {
+    let of = |name: &str| {
+        let name = name.to_owned();
+        move |source| OutputError::Document { name, source }
+    };
+    let layout: Layout =
+        strict_json("the layout", &document(entries, "oci-layout")?).map_err(of("oci-layout"))?;
+    if layout.image_layout_version != "1.0.0" {
+        return Err(OutputError::NotAnArchive(format!(
+            "its layout has version `{}`, only 1.0.0 is known",
+            layout.image_layout_version.chars().take(40).collect::<String>()
+        )));
+    }
+    let index = Index::read(&document(entries, "index.json")?).map_err(of("index.json"))?;
+    let archive = Layouted { entries, store, work };
+    let mut found = Found::new();
+    for entry in &index.manifests {
+        found.push((names(entry), archive.image(entry)?));
+    }
+    if found.is_empty() {
+        return Err(OutputError::Absent("image".into()));
+    }
+    Ok(found)
+}
+
+/// The name that an entry says it has: a reference, or a word that is read as
+/// one, as podman does.
+fn names(entry: &Descriptor) -> Vec<Reference> {
+    [CONTAINERD_NAME, REF_NAME]
+        .iter()
+        .filter_map(|key| entry.annotations.get(*key)?.parse().ok())
+        .take(1)
+        .collect()
+}
+
+/// A layout in an archive, on its way into a store.
+struct Layouted<'a> {
+    entries: &'a Entries<'a>,
+    store: &'a Store,
+    work: &'a Work<'a>,
+}
+
+fn path(digest: &BlobDigest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+impl Layouted<'_> {
+    fn image(&self, entry: &Descriptor) -> Result<AnyImage, OutputError> {
+        let raw = self.raw(entry)?;
+        let wrong = |source| OutputError::Document { name: path(&entry.digest), source };
+        if entry.media_type.is_manifest() {
+            return Ok(AnyImage::Image(self.one(raw)?));
+        }
+        if !entry.media_type.is_index() {
+            return Err(wrong(ImageError::NotAnImage { media_type: entry.media_type.clone() }));
+        }
+        let index = Index::read(&raw.bytes).map_err(wrong)?;
+        let mut images = Vec::new();
+        for child in &index.manifests {
+            // What was pulled or saved for one platform lacks the others.
+            if !child.media_type.is_manifest() || !self.entries.has(&path(&child.digest)) {
+                continue;
+            }
+            let manifest = self.raw(child)?;
+            let parsed = Manifest::read(&manifest.bytes).map_err(wrong)?;
+            if !self.entries.has(&path(&parsed.config.digest)) {
+                continue;
+            }
+            if child.platform.as_ref().is_some_and(|platform| platform.os == "unknown") {
+                self.parts(&manifest, &parsed)?;
+            } else {
+                images.push(self.one(manifest)?);
+            }
+        }
+        if images.is_empty() {
+            return Err(OutputError::Absent(format!("image that index {} lists", raw.digest)));
+        }
+        Ok(AnyImage::Index { raw, images })
+    }
+
+    /// A manifest's or index's bytes, as the descriptor promises them.
+    fn raw(&self, entry: &Descriptor) -> Result<Raw, OutputError> {
+        let bytes = document(self.entries, &path(&entry.digest))?;
+        let raw = Raw::new(bytes, entry.media_type.clone());
+        let mismatch = |what, expected, found| OutputError::Blob {
+            digest: entry.digest,
+            source: crate::store::StoreError::Mismatch { what, expected, found },
+        };
+        if raw.digest != entry.digest {
+            return Err(mismatch("digest", entry.digest.to_string(), raw.digest.to_string()));
+        }
+        if raw.bytes.len() as u64 != entry.size {
+            return Err(mismatch("size", entry.size.to_string(), raw.bytes.len().to_string()));
+        }
+        Ok(raw)
+    }
+
+    fn one(&self, manifest: Raw) -> Result<Image, OutputError> {
+        let name = path(&manifest.digest);
+        let wrong = |source| OutputError::Document { name, source };
+        let parsed = match Manifest::read(&manifest.bytes) {
+            Ok(parsed) => parsed,
+            Err(source) => return Err(wrong(source)),
+        };
+        let config = self.raw(&parsed.config)?;
+        let image = Image::read(manifest, config.bytes).map_err(wrong)?;
+        for layer in &parsed.layers {
+            self.blob(layer)?;
+        }
+        Ok(image)
+    }
+
+    /// Keeps a manifest that is no image (an attestation) with all it names.
+    fn parts(&self, manifest: &Raw, parsed: &Manifest) -> Result<(), OutputError> {
+        for part in std::iter::once(&parsed.config).chain(&parsed.layers) {
+            self.blob(part)?;
+        }
+        self.store.put(&manifest.bytes)?;
+        Ok(())
+    }
+
+    /// Copies a blob into the store, unless it is there; an archive may leave out
+    /// what the store has.
+    fn blob(&self, entry: &Descriptor) -> Result<(), OutputError> {
+        if self.store.has_blob(&entry.digest, entry.size) {
+            return self.work.moved(entry.size);
+        }
+        let from = self.entries.open(&path(&entry.digest))?;
+        let mut to = self.store.writer()?;
+        let at = self.store.blob_path(&entry.digest);
+        let bad_write =
+            |source| crate::atomic::PathError { what: "write", path: at.clone(), source }.into();
+        self.work.copy(from, &mut to, OutputError::Read, bad_write)?;
+        to.commit(Some((&entry.digest, entry.size)))
+            .map_err(|source| OutputError::Blob { digest: entry.digest, source })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! OCI archives: an image layout (OCI image spec 1.1, image-layout.md) in a tar.
+//!
+//! Each name is an entry of `index.json` with the full reference under both
+//! annotations that readers look at: `org.opencontainers.image.ref.name` (podman,
+//! skopeo, umoci) and `io.containerd.image.name` (containerd, docker).
+
+use std::io::Write;
+
+use super::archive::ArchiveWriter;
+use super::{Named, OutputError, Work};
+use crate::digest::BlobDigest;
+use crate::image::{AnyImage, Descriptor, Image, Index, Manifest, MediaType, Raw, assemble_index};
+use crate::reference::Reference;
+use crate::store::{Store, StoreError};
+
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
+pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+pub(super) fn write(
+    images: &[Named],
+    store: &Store,
+    to: impl Write,
+    work: &Work<'_>,
+) -> Result<(), OutputError> {
+    let mut blobs = Vec::new();
+    let mut manifests = Vec::new();
+    for named in images {
+        let root = collect(named, store, &mut blobs)?;
+        let entry = |name: &Reference| {
+            let mut entry = root.clone();
+            entry.annotations =
+                [REF_NAME, CONTAINERD_NAME].map(|key| (key.to_owned(), name.to_string())).into();
+            entry
+        };
+        if named.names.is_empty() {
+            manifests.push(root);
+        } else {
+            manifests.extend(named.names.iter().map(entry));
+        }
+    }
+    let index = Index {
+        schema_version: 2,
+        media_type: Some(MediaType::OciIndex),
+        manifests,
+        annotations: std::collections::BTreeMap::new(),
+    };
+    let index = serde_json::to_vec(&index).map_err(|error| OutputError::Write(error.into()))?;
+    work.expect(blobs.iter().map(|blob| blob.size).sum());
+
+    let mut archive = ArchiveWriter::new(to, work);
+    archive.bytes("oci-layout", LAYOUT.as_bytes())?;
+    archive.bytes("index.json", &index)?;
+    archive.folder("blobs/")?;
+    archive.folder("blobs/sha256/")?;
+    for blob in &blobs {
+        let name = format!("blobs/sha256/{}", blob.digest.hex());
+        match &blob.bytes {
+            Some(bytes) => archive.bytes(&name, bytes)?,
+            None => archive.stream(
+                &name,
+                blob.size,
+                || Ok(store.open_blob(&blob.digest)?),
+                |source| OutputError::LayerUnreadable { layer: blob.digest, source },
+            )?,
+        }
+    }
+    archive.finish()
+}
+
+/// Bytes to be written; those of layers are in the store alone.
+struct Blob {
+    digest: BlobDigest,
+    size: u64,
+    bytes: Option<Vec<u8>>,
+}
+
+impl Blob {
+    fn of(raw: &Raw) -> Self {
+        let bytes = raw.bytes.clone();
+        Self { digest: raw.digest, size: bytes.len() as u64, bytes: Some(bytes) }
+    }
+}
+
+/// Adds what an image consists of, and gives the descriptor that its names get.
+fn collect(named: &Named, store: &Store, blobs: &mut Vec<Blob>) -> Result<Descriptor, OutputError> {
+    match &named.image {
+        AnyImage::Image(image) => {
+            add_image(image, named, store, blobs)?;
+            let mut root = image.manifest().descriptor();
+            root.platform = Some(image.platform());
+            Ok(root)
+        }
+        AnyImage::Index { raw, images } => {
+            if let Some(whole) = whole_index(raw, store)? {
+                blobs.push(Blob::of(raw));
+                blobs.extend(whole);
+                return Ok(raw.descriptor());
+            }
+            // A pull for one platform leaves the others out: the archive gets what is
+            // here, under a digest of its own, since an index must not lack its parts.
+            let present: Vec<Image> = images
+                .iter()
+                .filter(|image| first_absent(image, store).is_none())
+                .cloned()
+                .collect();
+            match (present.as_slice(), images.first()) {
+                ([], None) => Err(OutputError::Store(StoreError::NoBlob(raw.digest))),
+                ([], Some(image)) => {
+                    add_image(image, named, store, blobs)?;
+                    Ok(image.manifest().descriptor())
+                }
+                ([image], _) => {
+                    add_image(image, named, store, blobs)?;
+                    let mut root = image.manifest().descriptor();
+                    root.platform = Some(image.platform());
+                    Ok(root)
+                }
+                (several, _) => {
+                    for image in several {
+                        add_image(image, named, store, blobs)?;
+                    }
+                    let index = assemble_index(several.to_vec())
+                        .map_err(|source| StoreError::Image { digest: raw.digest, source })?;
+                    blobs.push(Blob::of(index.raw()));
+                    Ok(index.raw().descriptor())
+                }
+            }
+        }
+    }
+}
+
+fn first_absent(image: &Image, store: &Store) -> Option<BlobDigest> {
+    let absent = |layer: &&crate::layer::Layer| !store.has_blob(&layer.digest, layer.size);
+    image.layers().iter().find(absent).map(|layer| layer.digest)
+}
+
+fn add_image(
+    image: &Image,
+    named: &Named,
+    store: &Store,
+    blobs: &mut Vec<Blob>,
+) -> Result<(), OutputError> {
+    if let Some(layer) = first_absent(image, store) {
+        return Err(OutputError::LayerAbsent { image: super::shown(named), layer });
+    }
+    blobs.push(Blob::of(image.manifest()));
+    blobs.push(Blob::of(image.config_raw()));
+    let layer =
+        |layer: &crate::layer::Layer| Blob { digest: layer.digest, size: layer.size, bytes: None };
+    blobs.extend(image.layers().iter().map(layer));
+    Ok(())
+}
+
+/// Everything that an index lists, attestations too; `None` if a part is absent.
+fn whole_index(raw: &Raw, store: &Store) -> Result<Option<Vec<Blob>>, OutputError> {
+    let wrong = |source| StoreError::Image { digest: raw.digest, source };
+    let mut blobs = Vec::new();
+    for entry in Index::read(&raw.bytes).map_err(wrong)?.manifests {
+        if !entry.media_type.is_manifest() || !store.has_blob(&entry.digest, entry.size) {
+            return Ok(None);
+        }
+        let bytes = store.document(&entry.digest)?;
+        let manifest = Manifest::read(&bytes).map_err(wrong)?;
+        blobs.push(Blob { digest: entry.digest, size: entry.size, bytes: Some(bytes) });
+        for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
+            if !store.has_blob(&part.digest, part.size) {
+                return Ok(None);
+            }
+            blobs.push(Blob { digest: part.digest, size: part.size, bytes: None });
+        }
+    }
+    Ok(Some(blobs))
+}
