@@ -32,6 +32,8 @@ variables! {
     HOME = "HOME";
     XDG_DATA_HOME = "XDG_DATA_HOME";
     XDG_CONFIG_HOME = "XDG_CONFIG_HOME";
+    /// Where podman keeps its credentials (`containers/auth.json`).
+    XDG_RUNTIME_DIR = "XDG_RUNTIME_DIR";
     PATH = "PATH";
 }
 
