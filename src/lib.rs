@@ -12,5 +12,8 @@ pub mod reference;
 pub mod image;
 pub mod layer;
 // Level 2: places.
+pub mod net;
 pub mod sandbox;
 pub mod store;
+// Level 3: crafts.
+pub mod registry;

@@ -1,0 +1,198 @@
+//! Addresses: which scheme a host is spoken to in, and where an answer may send
+//! kiln next.
+
+use std::time::Duration;
+
+use reqwest::Url;
+
+use super::{Registries, RegistryError};
+use crate::net::{self, Trust, causes};
+use crate::reference::DOCKER_HUB;
+
+/// Where Docker Hub's API answers.
+const HUB_API: &str = "registry-1.docker.io";
+
+/// Longest wait for a host that may speak plain HTTP to answer a TLS greeting.
+const PROBE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Http,
+    Https,
+}
+
+/// The base address of a registry. For hosts that may be spoken to without TLS
+/// the first call finds out whether they have it; no credentials are in play.
+pub(super) async fn base(
+    at: &Registries,
+    host: &str,
+    insecure: bool,
+) -> Result<Url, RegistryError> {
+    if insecure {
+        at.allow_plain(host);
+    }
+    let api = if host == DOCKER_HUB { HUB_API } else { host };
+    let address = |scheme: Scheme| {
+        let scheme = match scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        let url = Url::parse(&format!("{scheme}://{api}/"));
+        url.ok()
+            .filter(|url| url.host_str().is_some() && url.path() == "/" && plain(url))
+            .ok_or_else(|| RegistryError::NotAHost(net::escaped(host, 100)))
+    };
+    let https = address(Scheme::Https)?;
+    at.online(host)?;
+    if !at.plain_allowed(api) {
+        return Ok(https);
+    }
+    if let Some(known) = at.scheme(api) {
+        return address(known);
+    }
+    let http = address(Scheme::Http)?;
+    let client = at.client_for(&https)?;
+    let ping = https.join("v2/").map_err(|_| RegistryError::NotAHost(host.into()))?;
+    let scheme = match tokio::time::timeout(PROBE, client.get(ping).send()).await {
+        Ok(Ok(_)) => Scheme::Https,
+        // A certificate that is not trusted is a reason to stop, not to go on in the clear.
+        Ok(Err(error)) if rejects_certificate(&error) => {
+            return Err(broken(host, "its certificate", error));
+        }
+        Ok(Err(_)) | Err(_) => Scheme::Http,
+    };
+    let base = match scheme {
+        Scheme::Http => http,
+        Scheme::Https => https,
+    };
+    // A host that answers neither is reported by the request that follows.
+    at.set_scheme(api, scheme);
+    Ok(base)
+}
+
+/// True if an address has nothing but scheme, host, port, path and query.
+fn plain(url: &Url) -> bool {
+    url.username().is_empty() && url.password().is_none() && url.fragment().is_none()
+}
+
+/// The address that `text` (a `Location`, a realm) names, seen from `from`, or
+/// why kiln does not go there.
+pub(super) fn follow(
+    from: &Url,
+    text: &str,
+    plain_allowed: impl Fn(&str) -> bool,
+) -> Result<Url, String> {
+    let shown = || net::escaped(text, 200);
+    let url = from.join(text).map_err(|error| format!("`{}` is no address: {error}", shown()))?;
+    if url.host_str().is_none_or(str::is_empty) || !plain(&url) {
+        return Err(format!("`{}` is no plain address", shown()));
+    }
+    match (url.scheme(), from.scheme()) {
+        ("https", _) => Ok(url),
+        ("http", "https") => Err(format!("from https to plain http, `{}`", shown())),
+        ("http", _) if same_origin(&url, from) || plain_allowed(&host_of(&url)) => Ok(url),
+        ("http", _) => Err(format!("plain http to a host not named as insecure, `{}`", shown())),
+        _ => Err(format!("`{}` is neither http nor https", shown())),
+    }
+}
+
+/// Same scheme, host and port.
+pub(super) fn same_origin(a: &Url, b: &Url) -> bool {
+    a.scheme() == b.scheme()
+        && a.host_str() == b.host_str()
+        && a.port_or_known_default() == b.port_or_known_default()
+}
+
+/// Host and port as references write them.
+pub(super) fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// How a client is to treat an address.
+pub(super) fn trust(url: &Url, insecure: bool) -> Trust {
+    Trust { verify: !insecure, direct: net::is_loopback(url.host_str().unwrap_or_default()) }
+}
+
+/// The error that a failed exchange means.
+pub(super) fn broken(host: &str, what: &str, error: reqwest::Error) -> RegistryError {
+    let tls = tls_cause(&error).map(|cause| {
+        // The first bytes were no TLS record: the other side speaks something else.
+        matches!(cause, rustls::Error::InvalidMessage(_))
+    });
+    let connect = error.is_connect();
+    let why = causes(&error.without_url());
+    match tls {
+        Some(plain) => RegistryError::Tls { host: host.into(), why, plain },
+        None if connect => RegistryError::Unreachable { host: host.into(), why },
+        None => RegistryError::Interrupted { host: host.into(), what: what.into(), why },
+    }
+}
+
+fn rejects_certificate(error: &reqwest::Error) -> bool {
+    matches!(tls_cause(error), Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// What TLS had to object, if it was TLS.
+fn tls_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        // An I/O error's source is its content's source; the content is skipped.
+        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref())
+            && let Some(found) = tls_cause(inner)
+        {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_21_where_an_answer_may_send_kiln() {
+        let allowed = |host: &str| host.starts_with("127.0.0.1") || host == "lab:5000";
+        for (from, to, expected) in [
+            (
+                "https://r/v2/a/blobs/uploads/",
+                "/v2/a/blobs/uploads/1?s=2",
+                Some("https://r/v2/a/blobs/uploads/1?s=2"),
+            ),
+            ("https://r/v2/a/", "https://cdn.example/x?sig=1", Some("https://cdn.example/x?sig=1")),
+            ("https://r/v2/a/", "http://r/x", None),
+            ("https://r:5000/v2/a/", "http://r:5000/x", None),
+            ("https://r/v2/a/", "http://127.0.0.1:1/x", None),
+            ("http://127.0.0.1:5000/", "http://127.0.0.1:6000/t", Some("http://127.0.0.1:6000/t")),
+            ("http://127.0.0.1:5000/", "http://other/t", None),
+            ("http://127.0.0.1:5000/", "http://lab:5000/t", Some("http://lab:5000/t")),
+            ("http://127.0.0.1:5000/", "https://other/t", Some("https://other/t")),
+            ("https://r/", "file:///etc/passwd", None),
+            ("https://r/", "https://user:pw@r/", None),
+            ("https://r/", "uploads/1", Some("https://r/uploads/1")),
+            ("https://r/", "https://", None),
+            ("https://r/", "//cdn.example/x", Some("https://cdn.example/x")),
+        ] {
+            let url = follow(&Url::parse(from).unwrap(), to, allowed);
+            assert_eq!(url.as_ref().ok().map(Url::as_str), expected, "{from} → {to}: {url:?}");
+        }
+    }
+
+    #[test]
+    fn rule_19_origin_is_scheme_host_and_port() {
+        let base = Url::parse("https://r.example/").unwrap();
+        for (other, same) in [
+            ("https://r.example:443/x", true),
+            ("http://r.example/", false),
+            ("https://r.example:444/", false),
+            ("https://sub.r.example/", false),
+        ] {
+            assert_eq!(same_origin(&Url::parse(other).unwrap(), &base), same, "{other}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What can go wrong with a registry, in words that say what, where and why.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::atomic::PathError;
+use crate::digest::BlobDigest;
+use crate::image::ImageError;
+use crate::net::ClientError;
+use crate::platform::Platform;
+use crate::store::StoreError;
+
+/// What can go wrong with a registry. Texts that came from a server (`words`,
+/// `why`) are escaped and cut before they get here.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("{what} is needed from {host}, but kiln works offline")]
+    Offline { host: String, what: String },
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("registry `{name}` is blocked by {}", path.display())]
+    Blocked { name: String, path: PathBuf },
+    #[error("cannot reach {host}: {why}")]
+    Unreachable { host: String, why: String },
+    #[error("no secure connection to {host}: {why}")]
+    Tls { host: String, why: String, plain: bool },
+    #[error("{host} asks for a login for {what}{}; tried: {tried}", said(words))]
+    Unauthorized { host: String, what: String, tried: String, words: String },
+    #[error("{host} denies access to {what}{}; tried: {tried}", said(words))]
+    Denied { host: String, what: String, tried: String, words: String },
+    #[error("{host} has no repository `{repository}`{}", said(words))]
+    NoRepository { host: String, repository: String, words: String },
+    #[error("{host} has no {what}{}", said(words))]
+    NotFound { host: String, what: String, words: String },
+    #[error("{host} does not accept the name `{repository}`{}", said(words))]
+    Name { host: String, repository: String, words: String },
+    #[error("{host} limits requests: {what}{}{}", wish(retry_after), said(words))]
+    TooManyRequests { host: String, what: String, retry_after: Option<Duration>, words: String },
+    #[error("{host} answered {status} to {what}{}", said(words))]
+    Refused { host: String, what: String, status: u16, words: String },
+    #[error("{host} failed with {status} on {what}{}", said(words))]
+    Server { host: String, what: String, status: u16, words: String },
+    #[error("the transfer of {what} was interrupted ({host}): {why}")]
+    Interrupted { host: String, what: String, why: String },
+    #[error("{what} from {host} does not match: {expected} was expected, {found} came")]
+    Mismatch { host: String, what: String, expected: String, found: String },
+    #[error("{what} from {host} has more than {limit} bytes")]
+    TooLarge { host: String, what: String, limit: u64 },
+    #[error("{what}: {source}")]
+    Document { what: String, source: ImageError },
+    #[error("`{name}` has no image for {wanted}; it has {}", listed(.available))]
+    Platform { name: String, wanted: Box<Platform>, available: Vec<String> },
+    #[error("layer {digest} is to be fetched from addresses outside the registry")]
+    ForeignLayer { digest: BlobDigest },
+    #[error("`{name}` lists an index within an index ({digest})")]
+    Nested { name: String, digest: BlobDigest },
+    #[error(
+        "{host}: the token service {service} gives no token ({status}){}; tried: {tried}",
+        said(words)
+    )]
+    Token { host: String, service: String, status: u16, tried: String, words: String },
+    #[error("{host} does not follow the distribution API: {why}")]
+    Protocol { host: String, why: String },
+    #[error("{host} redirects {what} to where kiln does not follow: {why}")]
+    Redirect { host: String, what: String, why: String },
+    #[error("{}: {why}", path.display())]
+    Config { path: PathBuf, why: String },
+    #[error("credential helper `{name}`: {why}")]
+    Helper { name: String, why: String },
+    #[error("`{0}` is not a registry: host or host:port is expected")]
+    NotAHost(String),
+    #[error("the index lists {digest}, which is neither in the store nor in the registry")]
+    Incomplete { digest: BlobDigest },
+    #[error(transparent)]
+    Io(#[from] PathError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn said(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(" (it says: {words})") }
+}
+
+fn wish(after: &Option<Duration>) -> String {
+    after.map_or_else(String::new, |wait| format!("; it asks to wait {} s", wait.as_secs()))
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none that names a platform".to_owned() } else { names.join(", ") }
+}
+
+impl RegistryError {
+    /// What the user could try.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unauthorized { host, .. } | Self::Denied { host, .. } => {
+                Some(format!("log in with `kiln login {host}`, or check that the name is right"))
+            }
+            Self::Token { host, status: 401 | 403, .. } => {
+                Some(format!("log in with `kiln login {host}`"))
+            }
+            Self::Tls { host, plain: true, .. } => {
+                Some(format!("if {host} is meant to be used without TLS, name it as insecure"))
+            }
+            Self::Tls { host, .. } => Some(format!(
+                "add the registry's root certificate to the system's, or name {host} as insecure"
+            )),
+            Self::TooManyRequests { host, .. } => Some(format!(
+                "wait, or log in with `kiln login {host}`: accounts have other limits"
+            )),
+            Self::ForeignLayer { .. } => {
+                Some("push the image again with its layers in the registry".to_owned())
+            }
+            Self::Store(StoreError::NoBlob(_)) => Some("pull the image first".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// True if another source (a mirror, the registry behind it) may do better.
+    pub(super) fn another_may(&self) -> bool {
+        !matches!(
+            self,
+            Self::Offline { .. }
+                | Self::Client(_)
+                | Self::Blocked { .. }
+                | Self::Platform { .. }
+                | Self::Config { .. }
+                | Self::Io(_)
+                | Self::Store(_)
+        )
+    }
+
+    /// True if the same request may succeed a little later.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Interrupted { .. } | Self::Server { .. } | Self::Unreachable { .. })
+    }
+}

@@ -1,0 +1,231 @@
+//! Registries: the OCI distribution API 1.1, as docker's registries speak it.
+//!
+//! [`pull`] fetches an image into a [`Store`](crate::store::Store), [`push`]
+//! brings one to a registry, [`resolve`] reads its documents only. What arrives
+//! is compared with its digest and size before it has a name; what was pushed is
+//! read back before its digest is given out. Docker's media types are taken as
+//! they are (lists, schema 2); schema 1 is refused.
+//!
+//! Of oci-client this module takes the wire's vocabulary: the error envelope
+//! with its codes, and the token document. Its client is not used, since it
+//! reads error bodies without a limit, follows redirects to plain HTTP, drops
+//! `Retry-After`, swallows what a token service says when it refuses, and cannot
+//! renew a token or use an identity token; those are promises made here
+//! (`transport.rs`). Not done yet: uploads that resume in the middle (a broken one
+//! begins anew), client certificates, deleting.
+
+mod auth;
+mod blob;
+mod endpoint;
+mod error;
+mod manifest;
+mod mirror;
+mod pull;
+mod push;
+mod transport;
+mod upload;
+mod words;
+
+pub use auth::{Credentials, Kept, login, logout};
+pub use error::RegistryError;
+pub use pull::{Resolved, Want, pull, pull_layers, resolve};
+pub use push::push;
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+
+use crate::net::{self, Clients};
+use auth::Keyring;
+use endpoint::Scheme;
+use mirror::Mirrors;
+
+/// What the user said about registries.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Hosts (`host` or `host:port`) that may be spoken to over plain HTTP or
+    /// with a certificate nobody vouches for.
+    pub insecure: Vec<String>,
+    /// Credentials and the registry they are for; no other gets to see them.
+    pub credentials: Vec<(String, Credentials)>,
+    /// A file of credentials used instead of the usual ones.
+    pub auth_file: Option<PathBuf>,
+    /// A `registries.conf` used instead of the usual one.
+    pub registries_conf: Option<PathBuf>,
+}
+
+/// The way to all registries: settings, credentials, connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Registries(Arc<Inner>);
+
+struct Inner {
+    offline: bool,
+    clients: Clients,
+    mirrors: Mirrors,
+    keyring: Keyring,
+    known: Mutex<Known>,
+}
+
+/// What was found out on the way.
+#[derive(Default)]
+struct Known {
+    insecure: BTreeSet<String>,
+    schemes: HashMap<String, Scheme>,
+    tokens: HashMap<String, HeaderValue>,
+}
+
+impl std::fmt::Debug for Registries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registries").field("offline", &self.0.offline).finish_non_exhaustive()
+    }
+}
+
+impl Registries {
+    /// Reads `registries.conf`; credentials are read when they are needed.
+    ///
+    /// # Errors
+    /// If that file is malformed.
+    pub fn load(options: Options) -> Result<Self, RegistryError> {
+        let mirrors = Mirrors::load(options.registries_conf.clone())?;
+        Ok(Self::with(options, mirrors, false))
+    }
+
+    /// Answers every wish for a registry with an error.
+    #[must_use]
+    pub fn offline() -> Self {
+        Self::with(Options::default(), Mirrors::default(), true)
+    }
+
+    fn with(options: Options, mirrors: Mirrors, offline: bool) -> Self {
+        let insecure =
+            options.insecure.iter().map(|host| auth::canonical(host)).collect::<BTreeSet<_>>();
+        Self(Arc::new(Inner {
+            offline,
+            clients: Clients::default(),
+            mirrors,
+            keyring: Keyring::new(options.credentials, options.auth_file),
+            known: Mutex::new(Known { insecure, ..Known::default() }),
+        }))
+    }
+
+    /// True if nothing may be asked of a registry.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        self.0.offline
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // A panic elsewhere leaves these maps whole.
+        self.0.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn online(&self, host: &str) -> Result<(), RegistryError> {
+        if self.0.offline {
+            let what = "something".to_owned();
+            return Err(RegistryError::Offline { host: host.into(), what });
+        }
+        Ok(())
+    }
+
+    fn mirrors(&self) -> &Mirrors {
+        &self.0.mirrors
+    }
+
+    fn keyring(&self) -> &Keyring {
+        &self.0.keyring
+    }
+
+    /// Named as insecure by the user, on the command line or in registries.conf.
+    fn insecure(&self, host: &str) -> bool {
+        let known = self.known();
+        known.insecure.contains(host) || known.insecure.contains(net::without_port(host))
+    }
+
+    fn allow_plain(&self, host: &str) {
+        self.known().insecure.insert(host.to_owned());
+    }
+
+    fn plain_allowed(&self, host: &str) -> bool {
+        net::is_loopback(host) || self.insecure(host)
+    }
+
+    fn client_for(&self, url: &Url) -> Result<reqwest::Client, RegistryError> {
+        let insecure = self.insecure(&endpoint::host_of(url));
+        Ok(self.0.clients.get(endpoint::trust(url, insecure))?)
+    }
+
+    fn scheme(&self, host: &str) -> Option<Scheme> {
+        self.known().schemes.get(host).copied()
+    }
+
+    fn set_scheme(&self, host: &str, scheme: Scheme) {
+        self.known().schemes.insert(host.to_owned(), scheme);
+    }
+
+    fn token(&self, key: &str) -> Option<HeaderValue> {
+        self.known().tokens.get(key).cloned()
+    }
+
+    fn set_token(&self, key: String, value: HeaderValue) {
+        self.known().tokens.insert(key, value);
+    }
+}
+
+/// A number of bytes for people.
+fn size_text(bytes: u64) -> String {
+    let mut whole = bytes;
+    let mut tenths = 0;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if whole < 1000 {
+            return if unit == "B" {
+                format!("{whole} B")
+            } else {
+                format!("{whole}.{tenths} {unit}")
+            };
+        }
+        tenths = whole % 1000 / 100;
+        whole /= 1000;
+    }
+    format!("{whole}.{tenths} TB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (12_345_678, "12.3 MB"),
+            (u64::MAX, "18446744.0 TB"),
+        ] {
+            assert_eq!(size_text(bytes), text);
+        }
+    }
+
+    /// Callers run pulls and pushes on worker threads.
+    #[test]
+    fn futures_can_move_between_threads() {
+        fn sendable<T: Send>(_: T) {}
+        let at = Registries::offline();
+        let folder = tempfile::tempdir().unwrap();
+        let store = crate::store::Store::open(&folder.path().join("s")).unwrap();
+        let name = "a".parse().unwrap();
+        let progress = crate::progress::Progress::silent();
+        sendable(pull(&name, &Want::All, &store, &at, &progress));
+        sendable(pull_layers(&name, &[], &store, &at, &progress));
+        sendable(login("a", &Credentials::password("u", "p"), &at));
+        let image = crate::image::assemble(
+            crate::image::ImageConfig::scratch(&crate::platform::Platform::host()),
+            &[],
+        );
+        let image = crate::image::AnyImage::Image(image.unwrap());
+        sendable(push(&image, &name, &store, &at, &progress));
+    }
+}

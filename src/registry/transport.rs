@@ -1,0 +1,427 @@
+//! One repository at one registry, and how requests get there.
+//!
+//! Everything that carries credentials goes through [`Session::send`]. It keeps
+//! these rules: `Authorization` goes to the registry's own scheme, host and port
+//! only; a challenge met elsewhere is not answered; redirects are few, never
+//! from https to http, and to plain http only where that is allowed; waits end;
+//! 429, 5xx and broken connections are repeated with back-off, other answers
+//! are final; a token that ran out is renewed once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::{Method, Response, StatusCode, Url};
+
+use super::auth::{self, Challenge, TokenAsk};
+use super::endpoint;
+use super::mirror::Place;
+use super::{Registries, RegistryError, words};
+use crate::net::{Backoff, IDLE, causes, retry_after};
+
+/// Most redirects of one request.
+const HOPS: usize = 5;
+
+/// What a session may do; the scope of its token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Pull,
+    Push,
+}
+
+/// One repository at one registry.
+pub(super) struct Session {
+    pub(super) at: Registries,
+    /// As the user knows it: `docker.io`, `registry.corp:5000`.
+    pub(super) host: String,
+    pub(super) repository: String,
+    base: Url,
+    scopes: Vec<String>,
+    /// What was shown to the registry, in words.
+    tried: std::sync::Mutex<String>,
+    /// Held while a token is fetched, so that parallel requests share it.
+    renewing: tokio::sync::Mutex<()>,
+}
+
+/// One request.
+pub(super) struct Ask<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+    /// What it is about, for messages.
+    pub(super) what: &'a str,
+}
+
+/// What a request carries.
+pub(super) enum Body {
+    None,
+    Bytes(Bytes),
+    /// A stream goes out once: who has it repeats the request. Also, waiting
+    /// for the answer is theirs, who see the stream move.
+    Stream(std::sync::Mutex<Option<reqwest::Body>>),
+}
+
+impl<'a> Ask<'a> {
+    pub(super) fn new(method: Method, url: Url, what: &'a str) -> Self {
+        Self { method, url, headers: HeaderMap::new(), body: Body::None, what }
+    }
+
+    pub(super) fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    pub(super) fn body(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+}
+
+impl Session {
+    /// Finds out how the registry is spoken to. Sends no credentials.
+    pub(super) async fn open(
+        at: &Registries,
+        place: &Place,
+        action: Action,
+    ) -> Result<Self, RegistryError> {
+        let base = endpoint::base(at, &place.host, place.insecure).await?;
+        let actions = match action {
+            Action::Pull => "pull",
+            Action::Push => "pull,push",
+        };
+        let scopes = if place.repository.is_empty() {
+            Vec::new()
+        } else {
+            vec![format!("repository:{}:{actions}", place.repository)]
+        };
+        Ok(Self {
+            at: at.clone(),
+            host: place.host.clone(),
+            repository: place.repository.clone(),
+            base,
+            scopes,
+            tried: std::sync::Mutex::new("no credentials".into()),
+            renewing: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// An address below the repository: `manifests/latest`, `blobs/sha256:…`.
+    pub(super) fn url(&self, below: &str) -> Result<Url, RegistryError> {
+        let path = if self.repository.is_empty() {
+            "/v2/".to_owned()
+        } else {
+            format!("/v2/{}/{below}", self.repository)
+        };
+        self.base.join(&path).map_err(|error| RegistryError::Protocol {
+            host: self.host.clone(),
+            why: format!("`{path}` makes no address: {error}"),
+        })
+    }
+
+    /// The address that a `Location` names, if kiln may go there.
+    pub(super) fn location(
+        &self,
+        from: &Url,
+        response: &Response,
+        what: &str,
+    ) -> Result<Url, RegistryError> {
+        let value = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let value = value.ok_or_else(|| RegistryError::Protocol {
+            host: self.host.clone(),
+            why: format!("no Location in the answer to {what}"),
+        })?;
+        endpoint::follow(from, value, |host| self.at.plain_allowed(host)).map_err(|why| {
+            RegistryError::Redirect { host: self.host.clone(), what: what.into(), why }
+        })
+    }
+
+    /// Wants to read other repositories of the registry, too.
+    pub(super) fn read_also(&mut self, repositories: impl IntoIterator<Item = String>) {
+        self.scopes.extend(repositories.into_iter().map(|name| read_scope(&name)));
+    }
+
+    /// True if the session may read another repository.
+    pub(super) fn may_read(&self, repository: &str) -> bool {
+        self.scopes.contains(&read_scope(repository))
+    }
+
+    fn tried(&self) -> String {
+        self.tried.lock().map_or_else(|broken| broken.into_inner().clone(), |tried| tried.clone())
+    }
+
+    fn token_key(&self) -> String {
+        format!("{} {}", self.base, self.scopes.join(" "))
+    }
+
+    /// Sends a request and gives the final answer, whatever its status.
+    pub(super) async fn send(&self, ask: &Ask<'_>) -> Result<Response, RegistryError> {
+        let mut backoff = Backoff::default();
+        let mut connecting = Backoff::short();
+        let mut renewed = false;
+        loop {
+            let shown = self.at.token(&self.token_key());
+            let once = matches!(ask.body, Body::Stream(_));
+            let pause = match self.hop(ask, shown.as_ref()).await {
+                Ok((response, true)) if response.status() == StatusCode::UNAUTHORIZED => {
+                    if renewed || once {
+                        return Ok(response);
+                    }
+                    renewed = true;
+                    if !self.authorize(&response, shown.as_ref(), ask.what).await? {
+                        return Ok(response);
+                    }
+                    continue;
+                }
+                Ok((response, own)) => {
+                    if !own && response.status() == StatusCode::UNAUTHORIZED {
+                        return Err(RegistryError::Redirect {
+                            host: self.host.clone(),
+                            what: ask.what.into(),
+                            why: "it asks for a login there".into(),
+                        });
+                    }
+                    if once || !passing(response.status()) {
+                        return Ok(response);
+                    }
+                    match backoff.wait(retry_after(response.headers())) {
+                        Some(pause) => pause,
+                        None => return Ok(response),
+                    }
+                }
+                Err(error) if once || !error.may_pass() => return Err(error),
+                Err(error) => {
+                    let refused = matches!(error, RegistryError::Unreachable { .. });
+                    let turns = if refused { &mut connecting } else { &mut backoff };
+                    match turns.wait(None) {
+                        Some(pause) => pause,
+                        None => return Err(error),
+                    }
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// As [`Session::send`]; an answer that is no success is an error.
+    pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Response, RegistryError> {
+        let response = self.send(ask).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(self.refusal(response, ask.what).await)
+    }
+
+    /// Sends once and follows redirects. The flag says whether the answer is the
+    /// registry's own.
+    async fn hop(
+        &self,
+        ask: &Ask<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<(Response, bool), RegistryError> {
+        let mut url = ask.url.clone();
+        for _ in 0..=HOPS {
+            let own = endpoint::same_origin(&url, &self.base);
+            let client = self.at.client_for(&url)?;
+            let mut request =
+                client.request(ask.method.clone(), url.clone()).headers(ask.headers.clone());
+            if let Some(value) = authorization.filter(|_| own) {
+                request = request.header(header::AUTHORIZATION, value);
+            }
+            let mut patience = IDLE;
+            match &ask.body {
+                Body::None => {
+                    if ask.method != Method::GET && ask.method != Method::HEAD {
+                        request = request.header(header::CONTENT_LENGTH, 0);
+                    }
+                }
+                Body::Bytes(bytes) => request = request.body(bytes.clone()),
+                Body::Stream(stream) => {
+                    let stream = stream.lock().ok().and_then(|mut stream| stream.take());
+                    let Some(stream) = stream else {
+                        return Err(self.interrupted(ask.what, "the stream was used up".into()));
+                    };
+                    request = request.body(stream);
+                    patience = Duration::MAX;
+                }
+            }
+            let response = tokio::time::timeout(patience, request.send())
+                .await
+                .map_err(|_| {
+                    self.interrupted(ask.what, format!("no answer within {} s", IDLE.as_secs()))
+                })?
+                .map_err(|error| self.lost(&url, ask.what, error))?;
+            if !redirects(&ask.method, response.status()) {
+                return Ok((response, own));
+            }
+            if matches!(ask.body, Body::Stream(_)) {
+                return Ok((response, own));
+            }
+            url = self.location(&url, &response, ask.what)?;
+        }
+        Err(RegistryError::Redirect {
+            host: self.host.clone(),
+            what: ask.what.into(),
+            why: format!("more than {HOPS} redirects"),
+        })
+    }
+
+    pub(super) fn interrupted(&self, what: &str, why: String) -> RegistryError {
+        RegistryError::Interrupted { host: self.host.clone(), what: what.into(), why }
+    }
+
+    fn lost(&self, url: &Url, what: &str, error: reqwest::Error) -> RegistryError {
+        let named = endpoint::host_of(url);
+        // The registry's own name where it is meant, as `docker.io`.
+        let host = if endpoint::same_origin(url, &self.base) { self.host.clone() } else { named };
+        endpoint::broken(&host, what, error)
+    }
+
+    /// Shows credentials as the challenge wants them. False if there is nothing
+    /// (new) to show.
+    async fn authorize(
+        &self,
+        response: &Response,
+        shown: Option<&HeaderValue>,
+        what: &str,
+    ) -> Result<bool, RegistryError> {
+        let _one_at_a_time = self.renewing.lock().await;
+        let key = self.token_key();
+        if self.at.token(&key).as_ref() != shown {
+            return Ok(true);
+        }
+        let found = self.at.keyring().find(&self.host, &self.repository).await?;
+        if let Some(found) = &found
+            && let Ok(mut tried) = self.tried.lock()
+        {
+            tried.clone_from(&found.source);
+        }
+        let credentials = found.as_ref().map(|found| &found.credentials);
+        let challenges = auth::challenges(response.headers());
+        let bearer = challenges.iter().find_map(|challenge| match challenge {
+            Challenge::Bearer { realm, service, scope } => Some((realm, service, scope)),
+            Challenge::Basic => None,
+        });
+        let value = if let Some((realm, service, scope)) = bearer {
+            let realm = self.realm(realm)?;
+            let ask = TokenAsk {
+                host: &self.host,
+                service: service.as_deref(),
+                scopes: &auth::scopes(&self.scopes, scope.as_deref()),
+                credentials,
+                tried: &self.tried(),
+                realm,
+            };
+            auth::request_token(&self.at.client_for(&ask.realm)?, &ask).await?
+        } else if challenges.contains(&Challenge::Basic) {
+            let Some(auth::Credentials { user, secret: auth::Secret::Password(password) }) =
+                credentials
+            else {
+                return Ok(false);
+            };
+            match auth::basic(user, password) {
+                Some(value) => value,
+                None => return Ok(false),
+            }
+        } else {
+            return Err(RegistryError::Protocol {
+                host: self.host.clone(),
+                why: format!("it asks for a login for {what}, but not how (Basic or Bearer)"),
+            });
+        };
+        if shown == Some(&value) {
+            return Ok(false);
+        }
+        self.at.set_token(key, value);
+        Ok(true)
+    }
+
+    /// The token service's address, if credentials may go there.
+    fn realm(&self, text: &str) -> Result<Url, RegistryError> {
+        endpoint::follow(&self.base, text, |host| self.at.plain_allowed(host)).map_err(|why| {
+            RegistryError::Redirect {
+                host: self.host.clone(),
+                what: "the request for a token".into(),
+                why,
+            }
+        })
+    }
+
+    /// The error that an answer means.
+    pub(super) async fn refusal(&self, response: Response, what: &str) -> RegistryError {
+        use oci_distribution::errors::OciErrorCode as Code;
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        let words::Said { codes, words } = words::said(response).await;
+        let (host, what) = (self.host.clone(), what.to_owned());
+        let repository = self.repository.clone();
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                RegistryError::Unauthorized { host, what, tried: self.tried(), words }
+            }
+            StatusCode::FORBIDDEN => {
+                RegistryError::Denied { host, what, tried: self.tried(), words }
+            }
+            StatusCode::NOT_FOUND if codes.contains(&Code::NameUnknown) => {
+                RegistryError::NoRepository { host, repository, words }
+            }
+            StatusCode::NOT_FOUND => RegistryError::NotFound { host, what, words },
+            StatusCode::TOO_MANY_REQUESTS => {
+                RegistryError::TooManyRequests { host, what, retry_after, words }
+            }
+            _ if codes.contains(&Code::NameInvalid) => {
+                RegistryError::Name { host, repository, words }
+            }
+            status if status.is_server_error() => {
+                RegistryError::Server { host, what, status: status.as_u16(), words }
+            }
+            status => RegistryError::Refused { host, what, status: status.as_u16(), words },
+        }
+    }
+
+    /// Reads a document's body up to a limit.
+    pub(super) async fn body(
+        &self,
+        mut response: Response,
+        what: &str,
+        limit: u64,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let read = words::limited(&mut response, limit).await;
+        read.map_err(|why| self.interrupted(what, why))?.ok_or_else(|| RegistryError::TooLarge {
+            host: self.host.clone(),
+            what: what.into(),
+            limit,
+        })
+    }
+}
+
+fn read_scope(repository: &str) -> String {
+    format!("repository:{repository}:pull")
+}
+
+fn passing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+/// True if an answer sends the same request elsewhere (RFC 9110, 15.4).
+fn redirects(method: &Method, status: StatusCode) -> bool {
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    match status {
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => reads,
+        _ => false,
+    }
+}
+
+/// The words for a transfer that broke off.
+pub(super) fn why(error: reqwest::Error) -> String {
+    causes(&error.without_url())
+}
