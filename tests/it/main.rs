@@ -1,2 +1,4 @@
-#[test]
-fn placeholder() {}
+//! The one integration binary.
+
+mod registry;
+mod support;
