@@ -104,12 +104,21 @@ pub(super) async fn download(
             }
         }
     }
-    match writer.commit(Some((&layer.digest, layer.size))) {
+    match blocking(|| writer.commit(Some((&layer.digest, layer.size)))) {
         Ok(_) => Ok(()),
         Err(StoreError::Mismatch { expected, found, .. }) => {
             Err(mismatch(session, &what, expected, found))
         }
         Err(other) => Err(other.into()),
+    }
+}
+
+/// Waits for the disk without keeping a worker's other tasks from running.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::current().runtime_flavor() {
+        tokio::runtime::RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        // One thread has nowhere to move them.
+        _ => work(),
     }
 }
 

@@ -124,8 +124,7 @@ impl Registries {
 
     fn online(&self, host: &str) -> Result<(), RegistryError> {
         if self.0.offline {
-            let what = "something".to_owned();
-            return Err(RegistryError::Offline { host: host.into(), what });
+            return Err(RegistryError::Offline { host: host.into() });
         }
         Ok(())
     }

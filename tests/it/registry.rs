@@ -19,7 +19,7 @@ use kiln::registry::{
 use kiln::store::Store;
 
 use crate::support::http::{Request, Server, answer};
-use crate::support::registry::{TestRegistry, oci, skopeo, skopeo_copy};
+use crate::support::registry::{TestRegistry, certificate, oci, skopeo, skopeo_copy, tool};
 
 fn amd64() -> Platform {
     Platform::new("linux", "amd64")
@@ -230,7 +230,9 @@ async fn indexes_and_platforms() {
     let pulled = all.image_named(&to).unwrap();
     assert_eq!(push(&pulled, &again, &all, &at, &silent).await.unwrap().digest(), index.digest());
 
-    let found = resolve(&to, &arm, &at, &silent).await.unwrap();
+    // The same registry by its name.
+    let by_name = name(to.to_string().replace("127.0.0.1", "localhost"));
+    let found = resolve(&by_name, &arm, &at, &silent).await.unwrap();
     assert_eq!((found.raw.digest, found.image.digest()), (index.digest(), images[1].digest()));
     let missing = resolve(&to, &Platform::new("linux", "s390x"), &at, &silent).await.unwrap_err();
     let text = missing.to_string();
@@ -753,4 +755,218 @@ async fn mirrors_come_first_and_may_fail() {
     assert!(broken.seen().iter().any(|request| request.path == "/v2/broken/app/manifests/1"));
     let notes = notes.lock().unwrap().join("\n");
     assert!(notes.contains("127.0.0.1:1") && notes.contains("does not match"), "{notes}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls() {
+    let here = here();
+    let (key, chain) = certificate(here.path());
+    let http =
+        format!(", tls: {{certificate: \"{}\", key: \"{}\"}}", chain.display(), key.display());
+    let registry = TestRegistry::configured(&http, |_| String::new());
+    let image = AnyImage::Image(image(&here.store, &amd64(), &[b"one"]));
+    let to = name(format!("{}/app:1", registry.addr));
+    let silent = Progress::silent();
+    // A certificate that nobody vouches for ends it, even on this machine.
+    let at = with(here.path(), &registry.addr, "me", "pw");
+    let error = push(&image, &to, &here.store, &at, &silent).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Tls { plain: false, .. }), "{error}");
+    assert!(error.hint().unwrap().contains("root certificate"));
+
+    let options = Options { insecure: vec![registry.addr.clone()], ..settings(here.path()) };
+    let at = Registries::load(options).unwrap();
+    push(&image, &to, &here.store, &at, &silent).await.unwrap();
+    pull(&to, &Want::One(amd64()), &here.other("tls"), &at, &silent).await.unwrap();
+}
+
+/// Base64 without padding, as JSON web tokens have it.
+fn base64(bytes: &[u8], url: bool) -> String {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let last = if url { b"-_" } else { b"+/" };
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte))
+            << (8 * (3 - chunk.len()));
+        for at in 0..=chunk.len() {
+            let index = (group >> (18 - 6 * at) & 63) as usize;
+            text.push(char::from(*alphabet.get(index).unwrap_or_else(|| &last[index - 62])));
+        }
+        if !url {
+            text.push_str(&"=="[..3 - chunk.len()]);
+        }
+    }
+    text
+}
+
+/// A token that docker-registry accepts, signed with the certificate's key.
+fn web_token(folder: &Path, audience: &str, scopes: &[String]) -> String {
+    let pem = std::fs::read_to_string(folder.join("cert.pem")).unwrap();
+    let der: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let access: Vec<_> = scopes
+        .iter()
+        .filter_map(|scope| {
+            let mut parts = scope.splitn(3, ':');
+            let (kind, name, actions) = (parts.next()?, parts.next()?, parts.next()?);
+            let actions: Vec<_> = actions.split(',').collect();
+            Some(serde_json::json!({ "type": kind, "name": name, "actions": actions }))
+        })
+        .collect();
+    let header = serde_json::json!({ "typ": "JWT", "alg": "RS256", "x5c": [der] });
+    let claims = serde_json::json!({
+        "iss": "kiln-test", "sub": "me", "aud": audience, "jti": "1",
+        "nbf": 1_000_000_000, "iat": 1_000_000_000, "exp": 4_000_000_000_u64, "access": access,
+    });
+    let signed = format!(
+        "{}.{}",
+        base64(header.to_string().as_bytes(), true),
+        base64(claims.to_string().as_bytes(), true)
+    );
+    let file = tempfile::NamedTempFile::new_in(folder).unwrap();
+    std::fs::write(file.path(), &signed).unwrap();
+    let (key, path) = (folder.join("key.pem"), file.path().to_str().unwrap().to_owned());
+    let sign = ["dgst", "-sha256", "-sign", key.to_str().unwrap(), &path];
+    format!("{signed}.{}", base64(&tool("openssl", "openssl", &sign).stdout, true))
+}
+
+/// What a query asks for; `+` and `%XX` undone.
+fn asked_scopes(path: &str) -> Vec<String> {
+    let query = path.split_once('?').map_or("", |(_, query)| query);
+    let scopes = query.split('&').filter_map(|pair| pair.strip_prefix("scope="));
+    scopes.map(|text| text.replace("%3A", ":").replace("%2C", ",").replace("%2F", "/")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_registry_with_tokens() {
+    let here = here();
+    let (_, chain) = certificate(here.path());
+    let keys = here.path().to_owned();
+    // Anybody may read; to write one must be known.
+    let tokens = Server::start(move |request| {
+        let known = match request.header("authorization") {
+            None => false,
+            Some(text) if text == format!("Basic {}", base64(b"me:pw", false)) => true,
+            Some(_) => {
+                return answer(
+                    "401 Unauthorized",
+                    &[],
+                    br#"{"errors":[{"code":"UNAUTHORIZED","message":"who?"}]}"#,
+                );
+            }
+        };
+        let mut scopes = asked_scopes(&request.path);
+        if !known {
+            scopes = scopes.into_iter().map(|scope| scope.replace(",push", "")).collect();
+        }
+        let token = web_token(&keys, "test registry", &scopes);
+        answer("200 OK", &[], serde_json::json!({ "token": token }).to_string().as_bytes())
+    })
+    .await;
+    let realm = format!("http://{}/token", tokens.addr);
+    let registry = TestRegistry::configured("", |_| {
+        format!(
+            "auth: {{token: {{realm: \"{realm}\", service: \"test registry\", \
+             issuer: kiln-test, rootcertbundle: \"{}\"}}}}\n",
+            chain.display()
+        )
+    });
+    let silent = Progress::silent();
+    let image = AnyImage::Image(image(&here.store, &amd64(), &[b"one", &noise(1 << 20)]));
+    let to = name(format!("{}/team/app:1", registry.addr));
+    let me = with(here.path(), &registry.addr, "me", "pw");
+    let nobody = anonymous(here.path());
+
+    let error = push(&image, &to, &here.store, &nobody, &silent).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error}");
+    push(&image, &to, &here.store, &me, &silent).await.unwrap();
+    pull(&to, &Want::One(amd64()), &here.other("any"), &nobody, &silent).await.unwrap();
+    let stranger = with(here.path(), &registry.addr, "you", "pw");
+    let error = resolve(&to, &amd64(), &stranger, &silent).await.unwrap_err();
+    assert!(error.to_string().contains("who?"), "{error}");
+
+    // To mount, the token must allow reading the other repository.
+    let second = name(format!("{}/other/app:1", registry.addr));
+    push(&image, &second, &here.store, &me, &silent).await.unwrap();
+    let asked: Vec<_> = tokens.seen().iter().flat_map(|one| asked_scopes(&one.path)).collect();
+    assert!(asked.contains(&"repository:other/app:pull,push".to_owned()), "{asked:?}");
+    assert!(asked.contains(&"repository:team/app:pull".to_owned()), "{asked:?}");
+    login(&registry.addr, &Credentials::password("me", "pw"), &nobody).await.unwrap();
+    let error =
+        login(&registry.addr, &Credentials::password("me", "x"), &nobody).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Token { .. }), "{error}");
+}
+
+/// A registry in memory that takes one push, with a fault.
+async fn taking(fault: &'static str) -> Server {
+    let held: Mutex<HashMap<String, Vec<u8>>> = Mutex::default();
+    let puts = AtomicUsize::new(0);
+    Server::start(move |request| {
+        let mut held = held.lock().unwrap();
+        let path = request.path.split('?').next().unwrap_or_default().to_owned();
+        let digest = format!("sha256:{}", BlobDigest::of(&request.body).hex());
+        match (request.method.as_str(), path.as_str()) {
+            ("POST", _) => {
+                answer("202 Accepted", &[("Location", "/v2/app/blobs/uploads/1?s=%2B")], b"")
+            }
+            ("PUT", "/v2/app/blobs/uploads/1") => {
+                assert!(request.path.contains("?s=%2B&digest=sha256%3A"), "{}", request.path);
+                let first = puts.fetch_add(1, Ordering::SeqCst) == 0;
+                if fault == "cut" && first {
+                    return Vec::new();
+                }
+                if fault == "502" && first {
+                    return answer("502 Bad Gateway", &[], b"<html>");
+                }
+                if fault == "full" {
+                    return answer("507 Insufficient Storage", &[], b"disk is full");
+                }
+                held.insert(format!("/v2/app/blobs/{digest}"), request.body.clone());
+                answer("201 Created", &[], b"")
+            }
+            ("PUT", _) => {
+                if fault == "other manifest" {
+                    let other = format!("sha256:{}", "1".repeat(64));
+                    return answer("201 Created", &[("Docker-Content-Digest", &other)], b"");
+                }
+                if fault != "forgets" {
+                    let path = format!("/v2/app/manifests/{digest}");
+                    held.insert(path, request.body.clone());
+                }
+                answer("201 Created", &[], b"")
+            }
+            (_, "/v2/") => answer("200 OK", &[], b""),
+            (_, path) => match held.get(path) {
+                Some(_) if fault == "rewrites" => answer("200 OK", &[], b"{}"),
+                Some(bytes) => answer("200 OK", &[], bytes),
+                None => answer("404 Not Found", &[], b""),
+            },
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_25_the_digest_is_what_the_registry_holds() {
+    let here = here();
+    let image = AnyImage::Image(image(&here.store, &amd64(), &[&noise(700_000)]));
+    for (fault, expected) in [
+        ("none", None),
+        ("cut", None),
+        ("502", None),
+        ("full", Some("disk is full")),
+        ("other manifest", Some("does not match")),
+        ("forgets", Some("has no manifest")),
+        ("rewrites", Some("does not match")),
+    ] {
+        let server = taking(fault).await;
+        let to = name(format!("{}/app:1", server.addr));
+        let at = anonymous(here.path());
+        let result = push(&image, &to, &here.store, &at, &Progress::silent()).await;
+        match (result, expected) {
+            (Ok(pinned), None) => assert_eq!(pinned.digest(), image.digest()),
+            (Err(error), Some(expected)) => {
+                assert!(error.to_string().contains(expected), "{fault}: {error}");
+            }
+            (result, _) => panic!("{fault}: {result:?}"),
+        }
+    }
 }

@@ -16,32 +16,38 @@ pub(crate) struct TestRegistry {
 impl TestRegistry {
     /// Starts a registry, for anybody or for one user with a password.
     pub(crate) fn start(auth: Option<(&str, &str)>) -> Self {
+        Self::configured("", |folder| {
+            let Some((user, password)) = auth else { return String::new() };
+            let table = tool("htpasswd", "apache2-utils", &["-Bbn", user, password]);
+            let path = folder.join("htpasswd");
+            std::fs::write(&path, table.stdout).unwrap();
+            format!("auth: {{htpasswd: {{realm: test, path: \"{}\"}}}}\n", path.display())
+        })
+    }
+
+    /// Starts a registry with more settings: below `http`, and at the top; the
+    /// folder is there for files that those name.
+    pub(crate) fn configured(http: &str, more: impl Fn(&Path) -> String) -> Self {
         // Another process may take the port between finding and using it.
         for _ in 0..5 {
-            if let Some(started) = Self::try_start(auth) {
+            if let Some(started) = Self::try_start(http, &more) {
                 return started;
             }
         }
         panic!("docker-registry does not start");
     }
 
-    fn try_start(auth: Option<(&str, &str)>) -> Option<Self> {
+    fn try_start(http: &str, more: impl Fn(&Path) -> String) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let addr = free.local_addr().unwrap().to_string();
         drop(free);
-        let mut config = format!(
-            "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: \"{addr}\"}}\n\
-             storage: {{filesystem: {{rootdirectory: \"{}\"}}, delete: {{enabled: true}}}}\n",
-            folder.path().join("data").display()
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: \"{addr}\"{http}}}\n\
+             storage: {{filesystem: {{rootdirectory: \"{}\"}}, delete: {{enabled: true}}}}\n{}",
+            folder.path().join("data").display(),
+            more(folder.path())
         );
-        if let Some((user, password)) = auth {
-            let table = tool("htpasswd", "apache2-utils", &["-Bbn", user, password]);
-            let path = folder.path().join("htpasswd");
-            std::fs::write(&path, table.stdout).unwrap();
-            config +=
-                &format!("auth: {{htpasswd: {{realm: test, path: \"{}\"}}}}\n", path.display());
-        }
         let path = folder.path().join("config.yml");
         std::fs::write(&path, config).unwrap();
         let mut child = Command::new("docker-registry")
@@ -113,4 +119,19 @@ pub(crate) fn skopeo_copy(options: &[&str], from: &str, to: &str) {
 /// A folder as an OCI layout that skopeo reads and writes.
 pub(crate) fn oci(folder: &Path, tag: &str) -> String {
     format!("oci:{}:{tag}", folder.display())
+}
+
+/// A key and a certificate for this machine, signed by nobody else.
+pub(crate) fn certificate(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
+    let (key, certificate) = (folder.join("key.pem"), folder.join("cert.pem"));
+    let names = "subjectAltName=DNS:localhost,IP:127.0.0.1";
+    let (key_text, certificate_text) = (key.to_str().unwrap(), certificate.to_str().unwrap());
+    let files = ["-keyout", key_text, "-out", certificate_text];
+    let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj"];
+    tool(
+        "openssl",
+        "openssl",
+        &[&request[..], &["/CN=localhost", "-addext", names], &files].concat(),
+    );
+    (key, certificate)
 }
