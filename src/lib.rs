@@ -17,6 +17,7 @@ pub mod net;
 pub mod sandbox;
 pub mod store;
 // Level 3: crafts.
+<<<<<<< HEAD
 pub mod plan;
 pub mod registry;
 pub mod rootfs;
@@ -47,3 +48,6 @@ use std::process::ExitCode;
 pub fn enter() -> Option<ExitCode> {
     sandbox::enter(rootfs::JOBS)
 }
+=======
+pub mod registry;
+>>>>>>> registry

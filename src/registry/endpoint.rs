@@ -39,7 +39,13 @@ pub(super) async fn base(
         };
         let url = Url::parse(&format!("{scheme}://{api}/"));
         url.ok()
+<<<<<<< HEAD
             .filter(|url| url.host_str().is_some() && url.path() == "/" && plain(url))
+=======
+            .filter(|url| {
+                url.host_str().is_some() && url.path() == "/" && url.query().is_none() && plain(url)
+            })
+>>>>>>> registry
             .ok_or_else(|| RegistryError::NotAHost(net::escaped(host, 100)))
     };
     let https = address(Scheme::Https)?;
@@ -195,4 +201,23 @@ mod tests {
             assert_eq!(same_origin(&Url::parse(other).unwrap(), &base), same, "{other}");
         }
     }
+<<<<<<< HEAD
+=======
+
+    #[tokio::test]
+    async fn rule_20_plain_http_is_for_hosts_named_so() {
+        let at = Registries::with(Default::default(), Default::default(), false);
+        for (host, address) in [
+            ("docker.io", "https://registry-1.docker.io/"),
+            ("registry.example:5000", "https://registry.example:5000/"),
+            // Nobody listens there.
+            ("127.0.0.1:1", "http://127.0.0.1:1/"),
+        ] {
+            assert_eq!(base(&at, host, false).await.unwrap().as_str(), address);
+        }
+        for odd in ["", "a/b", "user@host", "host#x", "host?x", "[::1"] {
+            assert!(base(&at, odd, false).await.is_err(), "{odd}");
+        }
+    }
+>>>>>>> registry
 }

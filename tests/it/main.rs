@@ -1,5 +1,6 @@
 //! The one integration binary: features against real parts.
 
 mod cli;
+mod registry;
 mod sandbox;
 mod support;

@@ -22,22 +22,40 @@ const NOT_FOUND: &str = "credentials not found";
 
 /// Asks for the credentials of a server.
 pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credentials>, RegistryError> {
+<<<<<<< HEAD
+=======
+    let Some(answer) = call(name, "get", server.as_bytes()).await? else { return Ok(None) };
+    parse(name, &answer).map(Some)
+}
+
+fn parse(name: &str, answer: &[u8]) -> Result<Credentials, RegistryError> {
+>>>>>>> registry
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Answer {
         username: String,
         secret: String,
     }
+<<<<<<< HEAD
     let Some(answer) = call(name, "get", server.as_bytes()).await? else { return Ok(None) };
     let answer: Answer = serde_json::from_slice(&answer).map_err(|error| {
         RegistryError::Helper { name: name.into(), why: format!("its answer is no JSON: {error}") }
+=======
+    let answer: Answer = serde_json::from_slice(answer).map_err(|error| RegistryError::Helper {
+        name: name.into(),
+        why: format!("its answer is no JSON: {error}"),
+>>>>>>> registry
     })?;
     let secret = if answer.username == "<token>" {
         Secret::Identity(answer.secret)
     } else {
         Secret::Password(answer.secret)
     };
+<<<<<<< HEAD
     Ok(Some(Credentials { user: answer.username, secret }))
+=======
+    Ok(Credentials { user: answer.username, secret })
+>>>>>>> registry
 }
 
 /// Gives a server's credentials to the helper.
@@ -62,12 +80,31 @@ pub(super) async fn erase(name: &str, server: &str) -> Result<bool, RegistryErro
 
 /// Runs the helper; `None` if it knows no such server.
 async fn call(name: &str, verb: &str, input: &[u8]) -> Result<Option<Vec<u8>>, RegistryError> {
+<<<<<<< HEAD
     let wrong = |why: String| RegistryError::Helper { name: name.into(), why };
     if name.contains('/') {
         return Err(wrong("a name is expected, not a path".into()));
     }
     let program = format!("docker-credential-{name}");
     let mut child = Command::new(&program)
+=======
+    if name.contains('/') {
+        let why = "a name is expected, not a path".to_owned();
+        return Err(RegistryError::Helper { name: name.into(), why });
+    }
+    run(name, Command::new(format!("docker-credential-{name}")), verb, input, PATIENCE).await
+}
+
+async fn run(
+    name: &str,
+    mut helper: Command,
+    verb: &str,
+    input: &[u8],
+    patience: Duration,
+) -> Result<Option<Vec<u8>>, RegistryError> {
+    let wrong = |why: String| RegistryError::Helper { name: name.into(), why };
+    let mut child = helper
+>>>>>>> registry
         .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -75,8 +112,13 @@ async fn call(name: &str, verb: &str, input: &[u8]) -> Result<Option<Vec<u8>>, R
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| match error.kind() {
+<<<<<<< HEAD
             io::ErrorKind::NotFound => wrong(format!("`{program}` is not in PATH")),
             _ => wrong(format!("cannot start `{program}`: {error}")),
+=======
+            io::ErrorKind::NotFound => wrong(format!("`docker-credential-{name}` is not in PATH")),
+            _ => wrong(format!("it cannot be started: {error}")),
+>>>>>>> registry
         })?;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let talk = async {
@@ -93,9 +135,15 @@ async fn call(name: &str, verb: &str, input: &[u8]) -> Result<Option<Vec<u8>>, R
         }
         Ok((child.wait().await?, answer))
     };
+<<<<<<< HEAD
     let (status, answer) = tokio::time::timeout(PATIENCE, talk)
         .await
         .map_err(|_| wrong(format!("no answer to `{verb}` within {} s", PATIENCE.as_secs())))?
+=======
+    let (status, answer) = tokio::time::timeout(patience, talk)
+        .await
+        .map_err(|_| wrong(format!("no answer to `{verb}` within {} s", patience.as_secs())))?
+>>>>>>> registry
         .map_err(|error| wrong(error.to_string()))?;
     if status.success() {
         return Ok(Some(answer));
@@ -107,3 +155,48 @@ async fn call(name: &str, verb: &str, input: &[u8]) -> Result<Option<Vec<u8>>, R
     }
     Err(wrong(format!("`{verb}` ended with {status}: {}", escaped(&words, 200))))
 }
+<<<<<<< HEAD
+=======
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ask(script: &str, patience: Duration) -> Result<Option<Credentials>, RegistryError> {
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(script).arg("docker-credential-test");
+        match run("test", shell, "get", b"https://index.docker.io/v1/", patience).await? {
+            Some(answer) => parse("test", &answer).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    #[tokio::test]
+    async fn protocol() {
+        let echo = r#"printf '{"ServerURL":"%s","Username":"%s","Secret":"s"}' x "$1 $(cat)""#;
+        let found = ask(echo, PATIENCE).await.unwrap().unwrap();
+        assert_eq!(found.user, "get https://index.docker.io/v1/");
+        let token = r#"echo '{"Username":"<token>","Secret":"id"}'"#;
+        let found = ask(token, PATIENCE).await.unwrap().unwrap();
+        assert!(matches!(found.secret, Secret::Identity(_)));
+        let none = "echo credentials not found in native keychain; exit 1";
+        assert!(ask(none, PATIENCE).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn failures_are_said() {
+        for (script, patience, expected) in [
+            ("printf 'locked\\033[1m'; exit 3", PATIENCE, "locked\\u{1b}[1m"),
+            ("echo no json", PATIENCE, "no JSON"),
+            ("exec sleep 600", Duration::from_millis(50), "no answer"),
+        ] {
+            let text = ask(script, patience).await.err().map(|error| error.to_string());
+            assert!(text.as_ref().is_some_and(|text| text.contains(expected)), "{text:?}");
+        }
+        for (name, expected) in [("a/../b", "not a path"), ("kiln-has-no-such", "not in PATH")] {
+            let text = get(name, "x").await.err().map(|error| error.to_string());
+            assert!(text.as_ref().is_some_and(|text| text.contains(expected)), "{text:?}");
+        }
+    }
+}
+>>>>>>> registry
