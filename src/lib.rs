@@ -17,7 +17,6 @@ pub mod net;
 pub mod sandbox;
 pub mod store;
 // Level 3: crafts.
-<<<<<<< HEAD
 pub mod plan;
 pub mod registry;
 pub mod rootfs;
@@ -48,6 +47,3 @@ use std::process::ExitCode;
 pub fn enter() -> Option<ExitCode> {
     sandbox::enter(rootfs::JOBS)
 }
-=======
-pub mod registry;
->>>>>>> registry

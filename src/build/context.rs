@@ -93,7 +93,8 @@ impl Context {
     fn walk(&self) -> Result<Walked, ContextError> {
         let mut entries = Vec::new();
         let mut special = Vec::new();
-        let mut walk = walkdir::WalkDir::new(&self.root).min_depth(1).sort_by_file_name().into_iter();
+        let mut walk =
+            walkdir::WalkDir::new(&self.root).min_depth(1).sort_by_file_name().into_iter();
         while let Some(found) = walk.next() {
             let found = found?;
             let path = found.path().strip_prefix(&self.root).unwrap_or(found.path());
@@ -131,8 +132,11 @@ impl Context {
         let path = self.root.join(name.as_path());
         let root = File::open(&self.root).at("open", &self.root)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let file = File::from(openat2(&root, name.as_path(), flags, Mode::empty(), resolve).at("open", &path)?);
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let file = File::from(
+            openat2(&root, name.as_path(), flags, Mode::empty(), resolve).at("open", &path)?,
+        );
         if !file.metadata().at("read", &path)?.is_file() {
             return Err(io::Error::other("it is no regular file any more")).at("read", &path)?;
         }
@@ -144,7 +148,9 @@ impl Context {
     /// # Errors
     /// If it cannot be read.
     pub fn digest(&self, name: &Name) -> Result<Digest, ContextError> {
-        let known = |this: &Self| this.digests.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+        let known = |this: &Self| {
+            this.digests.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+        };
         if let Some(digest) = known(self) {
             return Ok(digest);
         }

@@ -106,7 +106,9 @@ impl Walk<'_> {
     fn node(&self, at: usize) -> Result<(), BuildError> {
         let step = &self.plan.steps[at];
         let layers = match &step.op {
-            Op::Base(base) => base.image.as_ref().map(|image| image.layers.clone()).unwrap_or_default(),
+            Op::Base(base) => {
+                base.image.as_ref().map(|image| image.layers.clone()).unwrap_or_default()
+            }
             Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => {
                 let inputs: Vec<Vec<Layer>> =
                     step.inputs.iter().map(|&id| self.layers(id).to_vec()).collect();

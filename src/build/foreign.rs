@@ -12,10 +12,8 @@ pub(super) fn runs_here(platform: &Platform) -> bool {
         return false;
     }
     let own = platform.architecture == host.architecture;
-    let sibling = matches!(
-        (host.architecture.as_str(), platform.architecture.as_str()),
-        ("amd64", "386")
-    );
+    let sibling =
+        matches!((host.architecture.as_str(), platform.architecture.as_str()), ("amd64", "386"));
     own || sibling || registered(&platform.architecture)
 }
 

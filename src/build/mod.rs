@@ -122,7 +122,8 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
         None => Ignore::default(),
     };
     let context = Context::new(ask.context.clone(), ignore);
-    let platforms = if ask.platforms.is_empty() { vec![Platform::host()] } else { ask.platforms.clone() };
+    let platforms =
+        if ask.platforms.is_empty() { vec![Platform::host()] } else { ask.platforms.clone() };
     let mut images = Vec::new();
     let mut bases = Bases::default();
     for platform in &platforms {
@@ -204,7 +205,11 @@ fn refuse(ask: &BuildRequest, diagnostics: &[Diagnostic]) -> Result<(), BuildErr
 fn warn(ask: &BuildRequest, progress: &Progress, warnings: &[Diagnostic]) {
     for warning in warnings {
         let line = ask.dockerfile.line(warning.span.start);
-        let place = if warning.span.end == 0 { String::new() } else { format!("{}:{line}: ", ask.dockerfile.name()) };
+        let place = if warning.span.end == 0 {
+            String::new()
+        } else {
+            format!("{}:{line}: ", ask.dockerfile.name())
+        };
         let hint = warning.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
         progress.warn(format!("{place}{}{hint}", warning.message));
     }

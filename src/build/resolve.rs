@@ -12,24 +12,22 @@ pub(super) async fn base(
     ask: &BuildRequest,
     env: &BuildEnv<'_>,
 ) -> Result<Base, BuildError> {
-    let from_store = if ask.pull && want.reference.digest().is_none() {
-        None
-    } else {
-        stored(want, env)?
-    };
+    let from_store =
+        if ask.pull && want.reference.digest().is_none() { None } else { stored(want, env)? };
     let image = match from_store {
         Some(image) => image,
         None => {
             let name = want.reference.familiar();
             let task = env.progress.task(format!("resolve {name} for {}", want.platform));
-            let resolved = registry::resolve(&want.reference, &want.platform, env.registries, env.progress)
-                .await
-                .map_err(|source| BuildError::Base {
-                    name: want.reference.clone(),
-                    span: want.span,
-                    source_text: ask.dockerfile.clone(),
-                    source,
-                })?;
+            let resolved =
+                registry::resolve(&want.reference, &want.platform, env.registries, env.progress)
+                    .await
+                    .map_err(|source| BuildError::Base {
+                        name: want.reference.clone(),
+                        span: want.span,
+                        source_text: ask.dockerfile.clone(),
+                        source,
+                    })?;
             task.done();
             resolved.image
         }

@@ -1,7 +1,7 @@
 //! `kiln build`.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -19,6 +19,7 @@ use crate::env;
 use crate::epoch::Epoch;
 use crate::image::AnyImage;
 use crate::layer::LayerForm;
+use crate::output::{self, Archive, Dest, Kind, Named, Work};
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::reference::Reference;
@@ -124,6 +125,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         return Err(CliError::usage(format!("`{}` has a digest", pinned.familiar()))
             .hint("an image gets its digest by being built; name it NAME[:TAG]"));
     }
+    refuse_outputs(&args.outputs)?;
     let registries = args.registry.registries(args.tags.first())?;
     let image = args.how.build(&args.context, &args.tags, &registries, &progress, invocation)?;
     for output in &args.outputs {
@@ -181,8 +183,11 @@ impl BuildFlags {
 
     fn request(&self, context: &Path, names: &[Reference]) -> Result<BuildRequest, CliError> {
         if !context.is_dir() {
-            return Err(CliError::plain(format!("build context `{}` is not a folder", context.display()))
-                .hint("the last argument is the folder whose files COPY may take, often `.`"));
+            return Err(CliError::plain(format!(
+                "build context `{}` is not a folder",
+                context.display()
+            ))
+            .hint("the last argument is the folder whose files COPY may take, often `.`"));
         }
         let context = context.canonicalize().at("open", context)?;
         let mut build_args = BTreeMap::new();
@@ -190,7 +195,11 @@ impl BuildFlags {
             // A name that has no value in the environment is as good as not given.
             build_args.extend(arg.resolve().map(|value| (arg.name.clone(), value)));
         }
-        let epoch = match build_args.get(env::SOURCE_DATE_EPOCH).cloned().or_else(|| env::text(env::SOURCE_DATE_EPOCH)) {
+        let epoch = match build_args
+            .get(env::SOURCE_DATE_EPOCH)
+            .cloned()
+            .or_else(|| env::text(env::SOURCE_DATE_EPOCH))
+        {
             Some(text) => text.parse()?,
             None => Epoch::default(),
         };
@@ -202,7 +211,11 @@ impl BuildFlags {
             platforms: self.platforms.clone(),
             target: self.target.clone(),
             build_args,
-            labels: self.labels.iter().map(|label| (label.name.clone(), label.value.clone())).collect(),
+            labels: self
+                .labels
+                .iter()
+                .map(|label| (label.name.clone(), label.value.clone()))
+                .collect(),
             names: names.to_vec(),
             epoch,
             form: LayerForm::default(),
@@ -219,7 +232,10 @@ impl BuildFlags {
             Some(path) if path == Path::new("-") => {
                 let mut text = String::new();
                 std::io::stdin().read_to_string(&mut text).at("read", "stdin")?;
-                return Ok((Source::new("stdin", text), ignore_file(&[context.join(".dockerignore")])?));
+                return Ok((
+                    Source::new("stdin", text),
+                    ignore_file(&[context.join(".dockerignore")])?,
+                ));
             }
             Some(path) => (path.clone(), std::fs::read(path)),
             None => {
@@ -266,4 +282,48 @@ impl SandboxTier {
             Self::SingleId => Tier::SingleId,
         }
     }
+}
+
+fn write_output(
+    output: &OutputArg,
+    image: &AnyImage,
+    names: &[Reference],
+    progress: &Progress,
+    invocation: &Invocation,
+) -> Result<(), CliError> {
+    let Some(form) = archive(output.kind) else {
+        return refuse_outputs(std::slice::from_ref(output));
+    };
+    let images = [Named { names: names.to_vec(), image: image.clone() }];
+    let store = invocation.store()?;
+    let task = progress.task("write the output");
+    let interrupt = invocation.interrupt()?;
+    let stop = || interrupt.signal().is_some();
+    let work = Work::new(&task, &stop);
+    let platform = Platform::host();
+    let fill =
+        |to: &mut dyn Write| output::write_archive(form, &images, &platform, store, to, &work);
+    match &output.dest {
+        Dest::Path(path) => output::to_file(path, fill)?,
+        Dest::Stdout => fill(&mut std::io::stdout().lock())?,
+    }
+    task.done();
+    Ok(())
+}
+
+fn archive(kind: Kind) -> Option<Archive> {
+    match kind {
+        Kind::Oci => Some(Archive::Oci),
+        Kind::Docker => Some(Archive::Docker),
+        Kind::Tar | Kind::Local => None,
+    }
+}
+
+/// Said before anything is built.
+fn refuse_outputs(outputs: &[OutputArg]) -> Result<(), CliError> {
+    if outputs.iter().all(|output| archive(output.kind).is_some()) {
+        return Ok(());
+    }
+    Err(CliError::usage("outputs of type tar and local are not there yet")
+        .hint("type=oci and type=docker are"))
 }

@@ -44,15 +44,21 @@ impl RegistryArgs {
         let host = name.map(|name| name.registry().to_owned());
         if !self.tls_verify {
             let host = host.clone().ok_or_else(|| {
-                CliError::usage("--tls-verify=false needs an image's name to say which registry is meant")
-                    .hint("use --insecure HOST")
+                CliError::usage(
+                    "--tls-verify=false needs an image's name to say which registry is meant",
+                )
+                .hint("use --insecure HOST")
             })?;
             options.insecure.push(host);
         }
         if let Some(creds) = &self.creds {
-            let host = host.ok_or_else(|| CliError::usage("--creds needs an image's name to say which registry they are for"))?;
+            let host = host.ok_or_else(|| {
+                CliError::usage("--creds needs an image's name to say which registry they are for")
+            })?;
             let password = creds.password.as_ref().ok_or_else(|| {
-                CliError::usage("--creds has no password").hint("USER:PASSWORD is expected; `kiln login` keeps them out of the process list")
+                CliError::usage("--creds has no password").hint(
+                    "USER:PASSWORD is expected; `kiln login` keeps them out of the process list",
+                )
             })?;
             options.credentials.push((host, Credentials::password(&creds.user, password.reveal())));
         }

@@ -10,10 +10,15 @@ use crate::sandbox::{Exit, SandboxError};
 
 pub(super) fn of_build(error: BuildError) -> CliError {
     let (source, span, message, hint) = match error {
-        BuildError::Dockerfile { source_text, diagnostics } => return CliError::drawn(source_text, diagnostics),
-        BuildError::Base { name, span, source_text, source } => {
-            (source_text, Some(span), format!("base image {}: {source}", name.familiar()), base_hint(&source))
+        BuildError::Dockerfile { source_text, diagnostics } => {
+            return CliError::drawn(source_text, diagnostics);
         }
+        BuildError::Base { name, span, source_text, source } => (
+            source_text,
+            Some(span),
+            format!("base image {}: {source}", name.familiar()),
+            base_hint(&source),
+        ),
         BuildError::Foreign { ref platform, span, ref source_text, .. } => {
             let handler = interpreter(&platform.architecture);
             let hint = format!(
@@ -46,7 +51,9 @@ fn step(name: &str, span: Option<Span>, text: Source, error: &StepError) -> CliE
     if let StepError::Sandbox(SandboxError::Cancelled) = error {
         return CliError::plain(format!("{name}: cancelled"));
     }
-    let keyword = span.and_then(|span| text.text().get(span.range())?.split_whitespace().next()).unwrap_or("step");
+    let keyword = span
+        .and_then(|span| text.text().get(span.range())?.split_whitespace().next())
+        .unwrap_or("step");
     let message = format!("{} {error}", keyword.to_ascii_uppercase());
     drawn(text.clone(), span, message, step_hint(error))
 }

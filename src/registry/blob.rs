@@ -104,11 +104,7 @@ pub(super) async fn download(
             }
         }
     }
-<<<<<<< HEAD
-    match writer.commit(Some((&layer.digest, layer.size))) {
-=======
     match blocking(|| writer.commit(Some((&layer.digest, layer.size)))) {
->>>>>>> registry
         Ok(_) => Ok(()),
         Err(StoreError::Mismatch { expected, found, .. }) => {
             Err(mismatch(session, &what, expected, found))
@@ -117,8 +113,6 @@ pub(super) async fn download(
     }
 }
 
-<<<<<<< HEAD
-=======
 /// Waits for the disk without keeping a worker's other tasks from running.
 fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match tokio::runtime::Handle::current().runtime_flavor() {
@@ -128,7 +122,6 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
->>>>>>> registry
 /// Where the bytes of a partial answer begin (RFC 9110, 14.4).
 fn starts_at(response: &Response) -> Option<u64> {
     let text = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;

@@ -39,13 +39,9 @@ pub(super) async fn base(
         };
         let url = Url::parse(&format!("{scheme}://{api}/"));
         url.ok()
-<<<<<<< HEAD
-            .filter(|url| url.host_str().is_some() && url.path() == "/" && plain(url))
-=======
             .filter(|url| {
                 url.host_str().is_some() && url.path() == "/" && url.query().is_none() && plain(url)
             })
->>>>>>> registry
             .ok_or_else(|| RegistryError::NotAHost(net::escaped(host, 100)))
     };
     let https = address(Scheme::Https)?;
@@ -201,8 +197,6 @@ mod tests {
             assert_eq!(same_origin(&Url::parse(other).unwrap(), &base), same, "{other}");
         }
     }
-<<<<<<< HEAD
-=======
 
     #[tokio::test]
     async fn rule_20_plain_http_is_for_hosts_named_so() {
@@ -219,5 +213,4 @@ mod tests {
             assert!(base(&at, odd, false).await.is_err(), "{odd}");
         }
     }
->>>>>>> registry
 }

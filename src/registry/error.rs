@@ -14,13 +14,8 @@ use crate::store::StoreError;
 /// `why`) are escaped and cut before they get here.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-<<<<<<< HEAD
-    #[error("{what} is needed from {host}, but kiln works offline")]
-    Offline { host: String, what: String },
-=======
     #[error("{host} would have to be asked, but kiln works offline")]
     Offline { host: String },
->>>>>>> registry
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("registry `{name}` is blocked by {}", path.display())]

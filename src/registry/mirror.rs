@@ -4,11 +4,7 @@
 //! The entry with the longest prefix counts. A pull tries its mirrors in order,
 //! then its location; a push goes where its reference says, as in the
 //! containers tools, and only `insecure` and `blocked` apply to it. Read are the
-<<<<<<< HEAD
-//! file of `CONTAINERS_REGISTRIES_CONF`, else the user's, else the system's; not
-=======
 //! file that is named, or that of `CONTAINERS_REGISTRIES_CONF`, else the user's, else the system's; not
->>>>>>> registry
 //! read are `registries.conf.d`, search registries and short-name aliases: in
 //! kiln a name without a registry always means Docker Hub.
 
@@ -79,13 +75,8 @@ pub(super) struct Place {
 
 impl Mirrors {
     /// Reads the file that applies; without one, every name means itself.
-<<<<<<< HEAD
-    pub(super) fn load() -> Result<Self, RegistryError> {
-        if let Some(path) = env::path(env::REGISTRIES_CONF) {
-=======
     pub(super) fn load(named: Option<PathBuf>) -> Result<Self, RegistryError> {
         if let Some(path) = named.or_else(|| env::path(env::REGISTRIES_CONF)) {
->>>>>>> registry
             let text = std::fs::read_to_string(&path).at("read", &path)?;
             return Self::parse(&path, &text);
         }

@@ -53,11 +53,8 @@ pub struct Options {
     pub credentials: Vec<(String, Credentials)>,
     /// A file of credentials used instead of the usual ones.
     pub auth_file: Option<PathBuf>,
-<<<<<<< HEAD
-=======
     /// A `registries.conf` used instead of the usual one.
     pub registries_conf: Option<PathBuf>,
->>>>>>> registry
 }
 
 /// The way to all registries: settings, credentials, connections. Cheap to clone.
@@ -92,11 +89,7 @@ impl Registries {
     /// # Errors
     /// If that file is malformed.
     pub fn load(options: Options) -> Result<Self, RegistryError> {
-<<<<<<< HEAD
-        let mirrors = Mirrors::load()?;
-=======
         let mirrors = Mirrors::load(options.registries_conf.clone())?;
->>>>>>> registry
         Ok(Self::with(options, mirrors, false))
     }
 
@@ -131,12 +124,7 @@ impl Registries {
 
     fn online(&self, host: &str) -> Result<(), RegistryError> {
         if self.0.offline {
-<<<<<<< HEAD
-            let what = "something".to_owned();
-            return Err(RegistryError::Offline { host: host.into(), what });
-=======
             return Err(RegistryError::Offline { host: host.into() });
->>>>>>> registry
         }
         Ok(())
     }

@@ -399,12 +399,8 @@ fn read_scope(repository: &str) -> String {
     format!("repository:{repository}:pull")
 }
 
-<<<<<<< HEAD
-fn passing(status: StatusCode) -> bool {
-=======
 /// Answers that may be others a little later.
 pub(super) fn passing(status: StatusCode) -> bool {
->>>>>>> registry
     matches!(
         status,
         StatusCode::TOO_MANY_REQUESTS

@@ -15,11 +15,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::Instant;
 
-<<<<<<< HEAD
-use super::transport::{Ask, Body, Session};
-=======
 use super::transport::{Ask, Body, Session, passing};
->>>>>>> registry
 use super::{RegistryError, blob};
 use crate::digest::BlobDigest;
 use crate::net::{Backoff, IDLE};
@@ -78,11 +74,7 @@ pub(super) async fn upload(
                 if matches!(
                     response.status(),
                     StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED
-<<<<<<< HEAD
-                ) || response.status().is_server_error() =>
-=======
                 ) || passing(response.status()) =>
->>>>>>> registry
             {
                 session.refusal(response, what).await
             }

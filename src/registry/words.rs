@@ -1,11 +1,8 @@
 //! What a server says when it refuses: bounded, escaped, and the part that
 //! matters if it has the distribution spec's form.
 
-<<<<<<< HEAD
-=======
 use std::time::Duration;
 
->>>>>>> registry
 use oci_distribution::errors::{OciEnvelope, OciErrorCode};
 use reqwest::Response;
 
@@ -16,29 +13,21 @@ const LIMIT: u64 = 64 << 10;
 /// Most characters of it that are shown.
 const SHOWN: usize = 300;
 
-<<<<<<< HEAD
-/// Reads a body up to a limit; `None` if it has more. Each piece must come
-/// within [`IDLE`].
-=======
 /// Longest time that a document may take: one that drips never ends otherwise.
 const WHOLE: Duration = Duration::from_secs(300);
 
 /// Reads a body up to a limit; `None` if it has more. Each piece must come
 /// within [`IDLE`], all within [`WHOLE`].
->>>>>>> registry
 pub(super) async fn limited(
     response: &mut Response,
     limit: u64,
 ) -> Result<Option<Vec<u8>>, String> {
-<<<<<<< HEAD
-=======
     tokio::time::timeout(WHOLE, pieces(response, limit))
         .await
         .unwrap_or_else(|_| Err(format!("it was not whole after {} s", WHOLE.as_secs())))
 }
 
 async fn pieces(response: &mut Response, limit: u64) -> Result<Option<Vec<u8>>, String> {
->>>>>>> registry
     let mut bytes = Vec::new();
     loop {
         let piece = tokio::time::timeout(IDLE, response.chunk())

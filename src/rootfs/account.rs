@@ -87,18 +87,24 @@ fn resolve(user: &str, passwd: &str, group: &str) -> Result<Account, AccountErro
     let entry = users.iter().find(|entry| entry.name == who);
     let number = id(who);
     let entry = entry.or_else(|| users.iter().find(|entry| number == Some(entry.uid)));
-    let uid = entry.map(|entry| entry.uid).or(number).ok_or_else(|| AccountError::User(who.to_owned()))?;
+    let uid = entry
+        .map(|entry| entry.uid)
+        .or(number)
+        .ok_or_else(|| AccountError::User(who.to_owned()))?;
     let home = entry.map(|entry| entry.home.clone()).filter(|home| !home.is_empty());
     let ids = match with {
         Some(name) => {
             let known = groups.iter().find(|group| group.name == name).map(|group| group.gid);
-            let gid = known.or_else(|| id(name)).ok_or_else(|| AccountError::Group(name.to_owned()))?;
+            let gid =
+                known.or_else(|| id(name)).ok_or_else(|| AccountError::Group(name.to_owned()))?;
             Ids { uid, gid, groups: Vec::new() }
         }
         None => {
             let gid = entry.map_or(0, |entry| entry.gid);
-            let listed = |group: &&Group| entry.is_some_and(|entry| group.members.contains(&entry.name));
-            let mut further: Vec<u32> = groups.iter().filter(listed).map(|group| group.gid).collect();
+            let listed =
+                |group: &&Group| entry.is_some_and(|entry| group.members.contains(&entry.name));
+            let mut further: Vec<u32> =
+                groups.iter().filter(listed).map(|group| group.gid).collect();
             further.retain(|&further| further != gid);
             further.sort_unstable();
             further.dedup();
@@ -139,9 +145,12 @@ mod tests {
 
     #[test]
     fn resolving() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nbad line\nweb:x:33:33::/var/www:\nnine:x:9:8::/nine:\n";
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\nbad line\nweb:x:33:33::/var/www:\nnine:x:9:8::/nine:\n";
         let group = "root:x:0:\nwww:x:33:\ndocker:x:70:web,nine\nextra:x:60:web\n";
-        let of = |user: &str| resolve(user, passwd, group).map(|a| (a.ids.uid, a.ids.gid, a.ids.groups, a.home));
+        let of = |user: &str| {
+            resolve(user, passwd, group).map(|a| (a.ids.uid, a.ids.gid, a.ids.groups, a.home))
+        };
         assert_eq!(of("").unwrap(), (0, 0, vec![], "/root".into()));
         assert_eq!(of("web").unwrap(), (33, 33, vec![60, 70], "/var/www".into()));
         assert_eq!(of("33").unwrap(), (33, 33, vec![60, 70], "/var/www".into()));

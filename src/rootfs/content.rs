@@ -55,7 +55,8 @@ impl Rootfs {
         mut each: impl FnMut(&T, &mut dyn Read) -> io::Result<()>,
     ) -> Result<(), RootfsError> {
         for (number, layer) in self.layers.iter().enumerate() {
-            let here = Located { layer: number, ordinal: 0 }..Located { layer: number + 1, ordinal: 0 };
+            let here =
+                Located { layer: number, ordinal: 0 }..Located { layer: number + 1, ordinal: 0 };
             let Some((last, _)) = wanted.range(here.clone()).next_back() else { continue };
             let wrong = |source| RootfsError::Archive { layer: layer.diff_id, source };
             let mut reader = Reader::new(decompressed(store, layer)?);
@@ -78,7 +79,12 @@ impl Rootfs {
     ///
     /// # Errors
     /// If it is larger than `limit` or its layer cannot be read.
-    pub fn read(&self, store: &Store, path: &str, limit: u64) -> Result<Option<Vec<u8>>, RootfsError> {
+    pub fn read(
+        &self,
+        store: &Store,
+        path: &str,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, RootfsError> {
         let name = self.view.resolve(path.as_bytes(), true)?;
         let Some(node) = self.view.get(&name) else { return Ok(None) };
         let Kind::File { size } = node.entry.kind else { return Ok(None) };

@@ -50,6 +50,8 @@ pub enum RootfsError {
     View(#[from] ViewError),
     #[error(transparent)]
     Account(#[from] AccountError),
-    #[error("`{path}` in the image is larger than the {limit} bytes that kiln reads of such a file")]
+    #[error(
+        "`{path}` in the image is larger than the {limit} bytes that kiln reads of such a file"
+    )]
     TooLarge { path: String, limit: u64 },
 }

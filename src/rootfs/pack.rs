@@ -13,7 +13,10 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, major, minor, openat, readlinkat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, major, minor, openat, readlinkat, statat,
+    unlinkat,
+};
 use serde::{Deserialize, Serialize};
 
 use super::unpack::set_time;
@@ -72,7 +75,8 @@ pub fn pack(
 
 pub(super) fn job(request: &[u8]) -> Result<Vec<u8>, String> {
     let request: Request = serde_json::from_slice(request).map_err(|e| e.to_string())?;
-    let answer = run(&request).map_err(|error| format!("cannot pack the step's changes: {error}"))?;
+    let answer =
+        run(&request).map_err(|error| format!("cannot pack the step's changes: {error}"))?;
     serde_json::to_vec(&answer).map_err(|e| e.to_string())
 }
 
@@ -150,13 +154,21 @@ impl<W: io::Write> Packer<W> {
     fn folder(&mut self, name: &Name, upper: &OwnedFd, lowers: &[OwnedFd]) -> io::Result<()> {
         for base in names(upper)? {
             let here = name.join(&base);
-            let context = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", here.display()));
+            let context = |error: io::Error| {
+                io::Error::new(error.kind(), format!("{}: {error}", here.display()))
+            };
             self.one(&here, &base, upper, lowers).map_err(context)?;
         }
         Ok(())
     }
 
-    fn one(&mut self, name: &Name, base: &[u8], upper: &OwnedFd, lowers: &[OwnedFd]) -> io::Result<()> {
+    fn one(
+        &mut self,
+        name: &Name,
+        base: &[u8],
+        upper: &OwnedFd,
+        lowers: &[OwnedFd],
+    ) -> io::Result<()> {
         let path = OsStr::from_bytes(base);
         let stat = statat(upper, path, AtFlags::SYMLINK_NOFOLLOW)?;
         match FileType::from_raw_mode(stat.st_mode) {
@@ -187,12 +199,15 @@ impl<W: io::Write> Packer<W> {
         let lower = below(base, lowers, self.real_root)?;
         let opaque = xattr::get(upper.as_fd(), base, xattr::opaque(self.real_root))?.is_some();
         let before = match &lower.top {
-            Some((folder, stat)) if !opaque => Some(self.entry(folder.as_fd(), base, name.clone(), stat)?),
+            Some((folder, stat)) if !opaque => {
+                Some(self.entry(folder.as_fd(), base, name.clone(), stat)?)
+            }
             _ => None,
         };
         let unchanged = before.as_ref().is_some_and(|before| same(before, &entry));
         // A time that changed because of something that is gone again is no change.
-        let time = if unchanged { before.map_or(entry.mtime, |before| before.mtime) } else { entry.mtime };
+        let time =
+            if unchanged { before.map_or(entry.mtime, |before| before.mtime) } else { entry.mtime };
         let open = open_dir(upper, OsStr::from_bytes(base))?;
         let depth = self.pending.len();
         self.pending.push(entry);
@@ -224,7 +239,8 @@ impl<W: io::Write> Packer<W> {
             && size > 0
         {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let mut file = File::from(openat(upper, OsStr::from_bytes(base), flags, Mode::empty())?);
+            let mut file =
+                File::from(openat(upper, OsStr::from_bytes(base), flags, Mode::empty())?);
             self.list(&entry, &mut file)?;
         } else {
             self.list(&entry, &mut io::empty())?;
@@ -254,7 +270,13 @@ impl<W: io::Write> Packer<W> {
     }
 
     /// What an entry of a folder is, as a layer says it.
-    fn entry(&self, folder: BorrowedFd<'_>, base: &[u8], name: Name, stat: &Stat) -> io::Result<Entry> {
+    fn entry(
+        &self,
+        folder: BorrowedFd<'_>,
+        base: &[u8],
+        name: Name,
+        stat: &Stat,
+    ) -> io::Result<Entry> {
         let path = OsStr::from_bytes(if base.is_empty() { b"." } else { base });
         let mut xattrs = xattr::all(folder, base)?;
         let text = |value: RawBytes| String::from_utf8(value.0).unwrap_or_default();
@@ -263,10 +285,16 @@ impl<W: io::Write> Packer<W> {
         xattrs.retain(|key, _| xattr::carried(key));
         let mut kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Kind::Dir,
-            FileType::Symlink => Kind::Symlink { target: RawBytes(readlinkat(folder, path, Vec::new())?.into_bytes()) },
+            FileType::Symlink => Kind::Symlink {
+                target: RawBytes(readlinkat(folder, path, Vec::new())?.into_bytes()),
+            },
             FileType::Fifo => Kind::Fifo,
-            FileType::CharacterDevice => Kind::Char { major: major(stat.st_rdev), minor: minor(stat.st_rdev) },
-            FileType::BlockDevice => Kind::Block { major: major(stat.st_rdev), minor: minor(stat.st_rdev) },
+            FileType::CharacterDevice => {
+                Kind::Char { major: major(stat.st_rdev), minor: minor(stat.st_rdev) }
+            }
+            FileType::BlockDevice => {
+                Kind::Block { major: major(stat.st_rdev), minor: minor(stat.st_rdev) }
+            }
             _ => Kind::File { size: u64::try_from(stat.st_size).unwrap_or(0) },
         };
         if let Some(device) = device.as_deref().and_then(recorded_device) {
@@ -284,7 +312,8 @@ impl<W: io::Write> Packer<W> {
 
 fn recorded_device(text: &str) -> Option<Kind> {
     let mut words = text.split(' ');
-    let (kind, major, minor) = (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let (kind, major, minor) =
+        (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     match kind {
         "c" => Some(Kind::Char { major, minor }),
         "b" => Some(Kind::Block { major, minor }),

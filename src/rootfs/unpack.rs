@@ -14,8 +14,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat, fchmod, linkat,
-    makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat,
+    fchmod, linkat, makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat,
+    utimensat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,9 @@ use serde::{Deserialize, Serialize};
 use super::{RootfsError, Work, xattr};
 use crate::atomic::AtPath as _;
 use crate::digest::{BlobDigest, DiffId, Hashing};
-use crate::layer::{Compression, Decompressor, Entry, Kind, Layer, Name, Reader, Whiteout, whiteout_of};
+use crate::layer::{
+    Compression, Decompressor, Entry, Kind, Layer, Name, Reader, Whiteout, whiteout_of,
+};
 use crate::progress::Progress;
 use crate::sandbox::{Sandbox, Tier};
 use crate::store::Store;
@@ -95,17 +98,22 @@ pub(super) fn job(request: &[u8]) -> Result<Vec<u8>, String> {
 fn run(request: &Request) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     let blob = Hashing::new(File::open(&request.blob).map_err(text)?);
-    let stream = Decompressor::new(io::BufReader::with_capacity(1 << 17, blob), request.compression).map_err(text)?;
+    let stream =
+        Decompressor::new(io::BufReader::with_capacity(1 << 17, blob), request.compression)
+            .map_err(text)?;
     let mut tar = Hashing::new(stream);
     // Overlay takes the merged root's attributes from the topmost layer; a layer
     // that does not list its root means an ordinary folder.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, &request.into, flags, Mode::empty()).map_err(|e| e.to_string())?;
     fchmod(&root, Mode::from_raw_mode(0o755)).map_err(|e| e.to_string())?;
-    let mut unpacker = Unpacker { root, parent: None, dirs: BTreeMap::new(), real_root: request.real_root };
+    let mut unpacker =
+        Unpacker { root, parent: None, dirs: BTreeMap::new(), real_root: request.real_root };
     let mut reader = Reader::new(&mut tar);
     while let Some(entry) = reader.next().map_err(|e| e.to_string())? {
-        unpacker.entry(&entry, &mut reader).map_err(|error| format!("{}: {error}", entry.name.display()))?;
+        unpacker
+            .entry(&entry, &mut reader)
+            .map_err(|error| format!("{}: {error}", entry.name.display()))?;
     }
     unpacker.finish().map_err(text)?;
     io::copy(&mut tar, &mut io::sink()).map_err(text)?;
@@ -140,14 +148,17 @@ impl Unpacker {
     /// Opens a folder below the root; makes it if the archive only implies it.
     fn open_folder(&self, name: &Name) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         if name.is_root() {
             return self.root.try_clone();
         }
         match openat2(&self.root, name.as_path(), flags, Mode::empty(), resolve) {
             Ok(fd) => return Ok(fd),
             Err(Errno::NOENT) => (),
-            Err(Errno::LOOP | Errno::NOTDIR) => return Err(io::Error::other("lies below something that is no folder")),
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                return Err(io::Error::other("lies below something that is no folder"));
+            }
             Err(error) => return Err(error.into()),
         }
         let parent = self.open_folder(&name.parent().unwrap_or_default())?;
@@ -185,7 +196,9 @@ impl Unpacker {
                 self.dirs.insert(entry.name.clone(), entry.mtime);
                 return self.attributes(folder.as_fd(), base, entry);
             }
-            Some(FileType::Directory) => return Err(io::Error::other("is listed as a folder and as something else")),
+            Some(FileType::Directory) => {
+                return Err(io::Error::other("is listed as a folder and as something else"));
+            }
             Some(_) => {
                 // The same name once more, or a whiteout for what lower layers have here.
                 unlinkat(&folder, path, AtFlags::empty())?;
@@ -203,13 +216,23 @@ impl Unpacker {
         Ok(())
     }
 
-    fn make(&self, folder: BorrowedFd<'_>, base: &[u8], entry: &Entry, content: &mut dyn Read) -> io::Result<()> {
+    fn make(
+        &self,
+        folder: BorrowedFd<'_>,
+        base: &[u8],
+        entry: &Entry,
+        content: &mut dyn Read,
+    ) -> io::Result<()> {
         let path = OsStr::from_bytes(base);
         let private = Mode::from_raw_mode(0o600);
         match &entry.kind {
             Kind::Dir => mkdirat(folder, path, Mode::from_raw_mode(0o700))?,
             Kind::File { size } => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags = OFlags::WRONLY
+                    | OFlags::CREATE
+                    | OFlags::EXCL
+                    | OFlags::NOFOLLOW
+                    | OFlags::CLOEXEC;
                 let mut file = File::from(openat(folder, path, flags, private)?);
                 let copied = io::copy(content, &mut file)?;
                 file.flush()?;
@@ -227,7 +250,14 @@ impl Unpacker {
     }
 
     /// A device node, or where none can be made, an empty file that records it.
-    fn device(&self, folder: BorrowedFd<'_>, base: &[u8], kind: char, major: u32, minor: u32) -> io::Result<()> {
+    fn device(
+        &self,
+        folder: BorrowedFd<'_>,
+        base: &[u8],
+        kind: char,
+        major: u32,
+        minor: u32,
+    ) -> io::Result<()> {
         let path = OsStr::from_bytes(base);
         let private = Mode::from_raw_mode(0o600);
         let file_type = if kind == 'c' { FileType::CharacterDevice } else { FileType::BlockDevice };
@@ -254,10 +284,17 @@ impl Unpacker {
         let known = OsStr::from_bytes(target.base());
         match statat(&source, known, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => (),
-            _ => return Err(io::Error::other(format!("is a hard link to `{}`, which is no file of this layer", target.display()))),
+            _ => {
+                return Err(io::Error::other(format!(
+                    "is a hard link to `{}`, which is no file of this layer",
+                    target.display()
+                )));
+            }
         }
         match before {
-            Some(FileType::Directory) => return Err(io::Error::other("is listed as a folder and as a hard link")),
+            Some(FileType::Directory) => {
+                return Err(io::Error::other("is listed as a folder and as a hard link"));
+            }
             Some(_) => unlinkat(folder, path, AtFlags::empty())?,
             None => (),
         }
@@ -318,7 +355,12 @@ impl Unpacker {
                     Err(Errno::EXIST) => {
                         let stat = statat(&folder, path, AtFlags::SYMLINK_NOFOLLOW)?;
                         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                            xattr::set(folder.as_fd(), name.base(), xattr::opaque(self.real_root), b"y")?;
+                            xattr::set(
+                                folder.as_fd(),
+                                name.base(),
+                                xattr::opaque(self.real_root),
+                                b"y",
+                            )?;
                         }
                         Ok(())
                     }
@@ -345,4 +387,3 @@ pub(super) fn set_time(folder: BorrowedFd<'_>, base: &[u8], mtime: i64) -> io::R
     let path = OsStr::from_bytes(if base.is_empty() { b"." } else { base });
     Ok(utimensat(folder, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
-

@@ -26,7 +26,10 @@ pub(super) fn opaque(real_root: bool) -> &'static str {
 /// are the machine's, not the image's.
 pub(super) fn carried(key: &str) -> bool {
     let own = ["user.kiln.", "user.overlay.", "trusted.", "system."];
-    key != "security.selinux" && key != "security.evm" && key != "security.ima" && !own.iter().any(|prefix| key.starts_with(prefix))
+    key != "security.selinux"
+        && key != "security.evm"
+        && key != "security.ima"
+        && !own.iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// A path to an entry of an open folder, for calls that know no descriptor.

@@ -8,7 +8,9 @@ use std::io;
 use super::select::{Chosen, Origin, layer_contents, packed_as_hashed};
 use super::{StepError, write_layer};
 use crate::epoch::Epoch;
-use crate::layer::{Entry, Kind, Layer, LayerForm, LayerWriter, Located, Name, Node, View, whiteout_of};
+use crate::layer::{
+    Entry, Kind, Layer, LayerForm, LayerWriter, Located, Name, Node, View, whiteout_of,
+};
 use crate::plan::CopyOp;
 use crate::rootfs::Rootfs;
 use crate::store::{BlobWriter, Store};
@@ -50,20 +52,33 @@ pub(super) fn run(
         Some(owner) => Some(onto.owner(store, owner)?),
         None => None,
     };
-    let mut plan =
-        Plan { below: onto.view(), owner, mode: op.mode, epoch: epoch.seconds(), outs: BTreeMap::new() };
+    let mut plan = Plan {
+        below: onto.view(),
+        owner,
+        mode: op.mode,
+        epoch: epoch.seconds(),
+        outs: BTreeMap::new(),
+    };
     plan.all(op, origin, chosen)?;
     let outs = plan.outs;
     write_layer(store, form, |writer| emit(store, origin, chosen, &outs, writer))
 }
 
 impl Plan<'_> {
-    fn all(&mut self, op: &CopyOp, origin: &Origin<'_>, chosen: &[Chosen]) -> Result<(), StepError> {
+    fn all(
+        &mut self,
+        op: &CopyOp,
+        origin: &Origin<'_>,
+        chosen: &[Chosen],
+    ) -> Result<(), StepError> {
         let view = origin.view()?;
         let to = self.below.resolve(op.destination.as_bytes(), true)?;
         let slash = op.destination.ends_with('/');
         if chosen.len() > 1 && !slash && !self.below.is_dir(&to) {
-            return Err(StepError::ManyIntoOne { count: chosen.len(), destination: op.destination.clone() });
+            return Err(StepError::ManyIntoOne {
+                count: chosen.len(),
+                destination: op.destination.clone(),
+            });
         }
         let made = if slash { Some(to.clone()) } else { to.parent() };
         if let Some(folder) = made {
@@ -75,14 +90,17 @@ impl Plan<'_> {
                 None => (view, None),
             };
             if !one.is_dir {
-                let target = if slash || self.is_dir(&to) { to.join(&one.base) } else { to.clone() };
+                let target =
+                    if slash || self.is_dir(&to) { to.join(&one.base) } else { to.clone() };
                 if let Some(node) = view.get(&one.at) {
                     self.put(target, node, origin, archive)?;
                 }
                 continue;
             }
             match view.get(&one.at) {
-                Some(node) if !self.is_dir(&to) && archive.is_none() => self.put(to.clone(), node, origin, None)?,
+                Some(node) if !self.is_dir(&to) && archive.is_none() => {
+                    self.put(to.clone(), node, origin, None)?
+                }
                 _ if !self.is_dir(&to) => self.folders(&to)?,
                 _ => (),
             }
@@ -120,7 +138,13 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn put(&mut self, to: Name, node: &Node, origin: &Origin<'_>, archive: Option<usize>) -> Result<(), StepError> {
+    fn put(
+        &mut self,
+        to: Name,
+        node: &Node,
+        origin: &Origin<'_>,
+        archive: Option<usize>,
+    ) -> Result<(), StepError> {
         if whiteout_of(&to).is_some() {
             return Err(StepError::WhiteoutName { name: to });
         }
@@ -169,7 +193,9 @@ fn emit(
     outs: &BTreeMap<Name, Out>,
     writer: &mut Writer,
 ) -> Result<(), StepError> {
-    let write = |writer: &mut Writer, entry: &Entry| writer.entry(entry, &mut io::empty()).map_err(StepError::Write);
+    let write = |writer: &mut Writer, entry: &Entry| {
+        writer.entry(entry, &mut io::empty()).map_err(StepError::Write)
+    };
     for out in outs.values().filter(|out| out.entry.kind == Kind::Dir) {
         write(writer, &out.entry)?;
     }

@@ -91,9 +91,14 @@ pub(super) struct Prepared<'a> {
 impl<'a> Prepared<'a> {
     /// Finds out what the step's key needs: what its inputs hold, and which files
     /// of the context are meant. `inputs[0]` are the layers it stands on.
-    pub(super) fn new(step: &'a Step, inputs: &'a [Vec<Layer>], bench: &Bench<'_>) -> Result<Self, StepError> {
+    pub(super) fn new(
+        step: &'a Step,
+        inputs: &'a [Vec<Layer>],
+        bench: &Bench<'_>,
+    ) -> Result<Self, StepError> {
         let diff_ids = |layers: &Vec<Layer>| layers.iter().map(|layer| layer.diff_id).collect();
-        let mut keys: Vec<InputKey> = inputs.iter().map(|layers| InputKey::Rootfs(diff_ids(layers))).collect();
+        let mut keys: Vec<InputKey> =
+            inputs.iter().map(|layers| InputKey::Rootfs(diff_ids(layers))).collect();
         let mut chosen = Vec::new();
         if let Op::Copy(op) = &step.op
             && op.from == CopyFrom::Context

@@ -9,7 +9,9 @@ use crate::layer::{Layer, LayerForm};
 use crate::plan::RunOp;
 use crate::progress::{Progress, Stream, Task};
 use crate::rootfs::{self, Rootfs, Work};
-use crate::sandbox::{Cancel, Exit, Io, Limits, Mount, MountKind, Network, Root, Sandbox, SandboxSpec};
+use crate::sandbox::{
+    Cancel, Exit, Io, Limits, Mount, MountKind, Network, Root, Sandbox, SandboxSpec,
+};
 use crate::store::Store;
 
 /// The same on every machine: programs write the host's name into files.

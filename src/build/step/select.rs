@@ -51,7 +51,8 @@ impl Origin<'_> {
         let mut chosen = Vec::new();
         for (number, source) in op.sources.iter().enumerate() {
             let pattern = glob::has_wildcard(source);
-            let names = if pattern { matching(view, source)? } else { vec![source.as_bytes().to_vec()] };
+            let names =
+                if pattern { matching(view, source)? } else { vec![source.as_bytes().to_vec()] };
             if names.is_empty() {
                 return Err(self.missing(number, source, true));
             }
@@ -78,7 +79,9 @@ impl Origin<'_> {
                     _ => None,
                 };
                 chosen.push(match archive {
-                    Some(archive) => Chosen { base, at: Name::root(), is_dir: true, archive: Some(archive) },
+                    Some(archive) => {
+                        Chosen { base, at: Name::root(), is_dir: true, archive: Some(archive) }
+                    }
                     None => Chosen { base, at, is_dir, archive: None },
                 });
             }
@@ -88,9 +91,9 @@ impl Origin<'_> {
 
     fn missing(&self, number: usize, source: &str, pattern: bool) -> StepError {
         let rule = match self {
-            Self::Context(context) => {
-                Name::clean(source.as_bytes()).and_then(|name| context.excluded(&name)).filter(|_| !pattern)
-            }
+            Self::Context(context) => Name::clean(source.as_bytes())
+                .and_then(|name| context.excluded(&name))
+                .filter(|_| !pattern),
             Self::Layers(_) => None,
         };
         StepError::SourceNotFound { number, source_name: source.to_owned(), pattern, rule }
@@ -121,11 +124,15 @@ impl Origin<'_> {
                 field(format!("{:o}", node.entry.mode).as_bytes());
                 match &node.entry.kind {
                     Kind::Dir => field(b"dir"),
-                    Kind::File { .. } => field(context.digest(&node.entry.name)?.to_string().as_bytes()),
+                    Kind::File { .. } => {
+                        field(context.digest(&node.entry.name)?.to_string().as_bytes())
+                    }
                     Kind::Symlink { target } => field(&[b"link ", target.0.as_slice()].concat()),
                     Kind::Fifo => field(b"fifo"),
                     // A folder of the host gives none of these.
-                    Kind::Hardlink { .. } | Kind::Char { .. } | Kind::Block { .. } => field(b"other"),
+                    Kind::Hardlink { .. } | Kind::Char { .. } | Kind::Block { .. } => {
+                        field(b"other")
+                    }
                 }
             }
             field(b"end");
@@ -143,7 +150,11 @@ fn matching(view: &View, pattern: &str) -> Result<Vec<Vec<u8>>, StepError> {
         let name = &node.entry.name;
         name.parts().count() == depth && matcher.matches(name.as_bytes())
     };
-    Ok(view.below(&Name::root()).filter(fits).map(|node| node.entry.name.as_bytes().to_vec()).collect())
+    Ok(view
+        .below(&Name::root())
+        .filter(fits)
+        .map(|node| node.entry.name.as_bytes().to_vec())
+        .collect())
 }
 
 /// Looks whether a file is an archive: by its content, as BuildKit does.
@@ -174,7 +185,8 @@ fn archive(context: &Context, node: &Node) -> Result<Option<Archive>, StepError>
     }
     file.rewind().map_err(read)?;
     let tar = Decompressor::new(io::BufReader::new(file), compression).map_err(read)?;
-    let index = LayerIndex::read(tar).map_err(|error| StepError::Archive { name: name.clone(), why: error.to_string() })?;
+    let index = LayerIndex::read(tar)
+        .map_err(|error| StepError::Archive { name: name.clone(), why: error.to_string() })?;
     Ok(Some(Archive { name: name.clone(), compression, view: View::plain(index.entries)? }))
 }
 
@@ -186,7 +198,11 @@ fn tar_begins(mut stream: impl io::Read) -> bool {
     }
     let mut header = tar::Header::new_old();
     header.as_mut_bytes().copy_from_slice(&block);
-    let sum: u32 = block.iter().enumerate().map(|(at, &c)| if (148..156).contains(&at) { 32 } else { u32::from(c) }).sum();
+    let sum: u32 = block
+        .iter()
+        .enumerate()
+        .map(|(at, &c)| if (148..156).contains(&at) { 32 } else { u32::from(c) })
+        .sum();
     header.cksum().is_ok_and(|stated| stated == sum) && block[0] != 0
 }
 
@@ -200,7 +216,8 @@ impl Archive {
     ) -> Result<(), StepError> {
         let wrong = |why: String| StepError::Archive { name: self.name.clone(), why };
         let file: File = context.open(&self.name)?;
-        let tar = Decompressor::new(io::BufReader::new(file), self.compression).map_err(|e| wrong(e.to_string()))?;
+        let tar = Decompressor::new(io::BufReader::new(file), self.compression)
+            .map_err(|e| wrong(e.to_string()))?;
         let mut reader = Reader::new(tar);
         let mut ordinal = 0;
         while let Some(_entry) = reader.next().map_err(|e| wrong(e.to_string()))? {

@@ -22,40 +22,27 @@ const NOT_FOUND: &str = "credentials not found";
 
 /// Asks for the credentials of a server.
 pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credentials>, RegistryError> {
-<<<<<<< HEAD
-=======
     let Some(answer) = call(name, "get", server.as_bytes()).await? else { return Ok(None) };
     parse(name, &answer).map(Some)
 }
 
 fn parse(name: &str, answer: &[u8]) -> Result<Credentials, RegistryError> {
->>>>>>> registry
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Answer {
         username: String,
         secret: String,
     }
-<<<<<<< HEAD
-    let Some(answer) = call(name, "get", server.as_bytes()).await? else { return Ok(None) };
-    let answer: Answer = serde_json::from_slice(&answer).map_err(|error| {
-        RegistryError::Helper { name: name.into(), why: format!("its answer is no JSON: {error}") }
-=======
     let answer: Answer = serde_json::from_slice(answer).map_err(|error| RegistryError::Helper {
         name: name.into(),
         why: format!("its answer is no JSON: {error}"),
->>>>>>> registry
     })?;
     let secret = if answer.username == "<token>" {
         Secret::Identity(answer.secret)
     } else {
         Secret::Password(answer.secret)
     };
-<<<<<<< HEAD
-    Ok(Some(Credentials { user: answer.username, secret }))
-=======
     Ok(Credentials { user: answer.username, secret })
->>>>>>> registry
 }
 
 /// Gives a server's credentials to the helper.
@@ -80,14 +67,6 @@ pub(super) async fn erase(name: &str, server: &str) -> Result<bool, RegistryErro
 
 /// Runs the helper; `None` if it knows no such server.
 async fn call(name: &str, verb: &str, input: &[u8]) -> Result<Option<Vec<u8>>, RegistryError> {
-<<<<<<< HEAD
-    let wrong = |why: String| RegistryError::Helper { name: name.into(), why };
-    if name.contains('/') {
-        return Err(wrong("a name is expected, not a path".into()));
-    }
-    let program = format!("docker-credential-{name}");
-    let mut child = Command::new(&program)
-=======
     if name.contains('/') {
         let why = "a name is expected, not a path".to_owned();
         return Err(RegistryError::Helper { name: name.into(), why });
@@ -104,7 +83,6 @@ async fn run(
 ) -> Result<Option<Vec<u8>>, RegistryError> {
     let wrong = |why: String| RegistryError::Helper { name: name.into(), why };
     let mut child = helper
->>>>>>> registry
         .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -112,13 +90,8 @@ async fn run(
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| match error.kind() {
-<<<<<<< HEAD
-            io::ErrorKind::NotFound => wrong(format!("`{program}` is not in PATH")),
-            _ => wrong(format!("cannot start `{program}`: {error}")),
-=======
             io::ErrorKind::NotFound => wrong(format!("`docker-credential-{name}` is not in PATH")),
             _ => wrong(format!("it cannot be started: {error}")),
->>>>>>> registry
         })?;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let talk = async {
@@ -135,15 +108,9 @@ async fn run(
         }
         Ok((child.wait().await?, answer))
     };
-<<<<<<< HEAD
-    let (status, answer) = tokio::time::timeout(PATIENCE, talk)
-        .await
-        .map_err(|_| wrong(format!("no answer to `{verb}` within {} s", PATIENCE.as_secs())))?
-=======
     let (status, answer) = tokio::time::timeout(patience, talk)
         .await
         .map_err(|_| wrong(format!("no answer to `{verb}` within {} s", patience.as_secs())))?
->>>>>>> registry
         .map_err(|error| wrong(error.to_string()))?;
     if status.success() {
         return Ok(Some(answer));
@@ -155,8 +122,6 @@ async fn run(
     }
     Err(wrong(format!("`{verb}` ended with {status}: {}", escaped(&words, 200))))
 }
-<<<<<<< HEAD
-=======
 
 #[cfg(test)]
 mod tests {
@@ -199,4 +164,3 @@ mod tests {
         }
     }
 }
->>>>>>> registry

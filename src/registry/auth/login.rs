@@ -54,11 +54,7 @@ pub async fn login(
     let options = Options {
         insecure: insecure.then(|| host.clone()).into_iter().collect(),
         credentials: vec![(host.clone(), credentials.clone())],
-<<<<<<< HEAD
-        auth_file: None,
-=======
         ..Options::default()
->>>>>>> registry
     };
     let alone = Registries::with(options, at.mirrors().clone(), at.is_offline());
     let place = Place { host: host.clone(), repository: String::new(), insecure };
