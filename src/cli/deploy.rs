@@ -1,14 +1,22 @@
 //! `kiln deploy`.
 
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
 
 use super::credentials::RegistryArgs;
+use super::invocation::Invocation;
 use super::progress::ProgressArgs;
+use super::report::CliError;
 use super::value::{Assignment, duration};
-use crate::reference::Reference;
+use crate::atomic::AtPath as _;
+use crate::deploy::{self, Cluster, DeployRequest, Kind, Simple, Workload};
+use crate::diagnostic::Source;
+use crate::progress::Progress;
+use crate::reference::{Pinned, Reference};
+use crate::registry;
 
 /// Roll out a pushed image in a Kubernetes cluster, and wait until it runs
 #[derive(Debug, clap::Args)]
@@ -39,10 +47,10 @@ pub struct DeployFlags {
     #[arg(long, value_name = "NAME", help_heading = "Deployment")]
     pub name: Option<String>,
 
-    /// Port that the program listens on; may be repeated
-    #[arg(long = "port", id = "port", value_name = "PORT", help_heading = "Deployment",
+    /// Port that the program listens on
+    #[arg(long, value_name = "PORT", help_heading = "Deployment",
         value_parser = clap::value_parser!(u16).range(1..))]
-    pub ports: Vec<u16>,
+    pub port: Option<u16>,
 
     /// How many pods [default: 1, or what the cluster has]
     #[arg(long, value_name = "COUNT", help_heading = "Deployment")]
@@ -68,7 +76,7 @@ pub struct DeployFlags {
     #[arg(long, value_name = "FILE", help_heading = "Deployment")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// How long to wait until it runs; 0 does not wait
+    /// How long to wait until it runs
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5m",
         help_heading = "Deployment")]
     pub timeout: Duration,
@@ -80,6 +88,10 @@ pub struct DeployFlags {
     /// Take over fields that another tool manages
     #[arg(long, help_heading = "Deployment")]
     pub force_conflicts: bool,
+
+    /// Delete and make anew a Pod that cannot be changed as asked
+    #[arg(long, help_heading = "Deployment")]
+    pub replace: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -87,4 +99,74 @@ pub enum ObjectKind {
     #[default]
     Deployment,
     Pod,
+}
+
+/// Finds out the image's digest, applies, and waits.
+///
+/// # Errors
+/// If the image is not in its registry, the cluster refuses, or the rollout fails.
+pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
+    let progress = invocation.progress(args.progress.progress)?;
+    let registries = args.registry.registries(Some(&args.image))?;
+    let task = progress.task(format!("resolve {}", args.image.familiar()));
+    let pinned = invocation.block_on(registry::pin(&args.image, &registries, &progress))?;
+    task.done();
+    args.how.roll_out(&pinned, &args.image, args.manifest.as_deref(), &progress, invocation)
+}
+
+impl DeployFlags {
+    /// Rolls an image out as the flags or a file of objects say.
+    pub(super) fn roll_out(
+        &self,
+        image: &Pinned,
+        name: &Reference,
+        manifest: Option<&Path>,
+        progress: &Progress,
+        invocation: &Invocation,
+    ) -> Result<(), CliError> {
+        let request = DeployRequest {
+            namespace: self.namespace.clone(),
+            timeout: self.timeout,
+            force_conflicts: self.force_conflicts,
+            replace: self.replace,
+            dry_run: self.dry_run,
+            ..DeployRequest::new(self.workload(name, manifest)?, name.clone())
+        };
+        let work = async {
+            let on = Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
+            deploy::roll_out(image, &request, &on, progress).await
+        };
+        let done = invocation.block_on(work)?;
+        if self.dry_run {
+            return invocation.print(deploy::render(image, &request)?);
+        }
+        done.applied.iter().try_for_each(|one| {
+            let state = if one.rolled_out { ", running" } else { "" };
+            invocation.print(format!("{} {}{state}", one.object, one.outcome))
+        })?;
+        invocation.print(image.to_string())
+    }
+
+    fn workload(&self, image: &Reference, manifest: Option<&Path>) -> Result<Workload, CliError> {
+        if let Some(path) = manifest {
+            let text = if path == Path::new("-") {
+                let mut text = String::new();
+                std::io::stdin().read_to_string(&mut text).at("read", "stdin").map(|_| text)
+            } else {
+                std::fs::read_to_string(path).at("read", path)
+            };
+            return Ok(Workload::Manifest(Source::new(path.display().to_string(), text?)));
+        }
+        let own = || image.repository().rsplit('/').next().unwrap_or_default().to_owned();
+        Ok(Workload::Simple(Simple {
+            name: self.name.clone().unwrap_or_else(own),
+            kind: match self.kind {
+                ObjectKind::Deployment => Kind::Deployment,
+                ObjectKind::Pod => Kind::Pod,
+            },
+            replicas: self.replicas,
+            port: self.port,
+            env: self.env.iter().map(|one| (one.name.clone(), one.value.clone())).collect(),
+        }))
+    }
 }

@@ -7,8 +7,10 @@ use std::error::Error;
 use std::io::ErrorKind;
 
 use crate::atomic::PathError;
+use crate::deploy::DeployError;
 use crate::output::OutputError;
 use crate::reference::Reference;
+use crate::registry::RegistryError;
 use crate::store::{Store, StoreError};
 
 /// The hint for an error; the store serves to suggest names.
@@ -19,6 +21,8 @@ pub(super) fn of(error: &(dyn Error + 'static), store: Option<&Store>) -> Option
             .downcast_ref::<StoreError>()
             .and_then(|error| for_store(error, store))
             .or_else(|| one.downcast_ref::<OutputError>().and_then(OutputError::hint))
+            .or_else(|| one.downcast_ref::<RegistryError>().and_then(RegistryError::hint))
+            .or_else(|| one.downcast_ref::<DeployError>().and_then(DeployError::hint))
             .or_else(|| one.downcast_ref::<PathError>().and_then(for_path));
         if found.is_some() {
             return found;

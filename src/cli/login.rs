@@ -1,6 +1,14 @@
 //! `kiln login`.
 
+use std::io::{self, BufRead, IsTerminal as _, Read as _};
+
+use rustix::termios::OptionalActions;
+
 use super::credentials::Password;
+use super::invocation::Invocation;
+use super::report::{self, CliError};
+use crate::atomic::AtPath as _;
+use crate::registry::{self, Credentials, Options, Registries};
 
 /// Store credentials for a registry, after trying them
 #[derive(Debug, clap::Args)]
@@ -33,4 +41,67 @@ pub struct Args {
         action = clap::ArgAction::Set
     )]
     pub tls_verify: bool,
+}
+
+/// Tries the credentials and keeps them.
+///
+/// # Errors
+/// If the registry refuses them, or they cannot be kept.
+pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
+    let ask = |what: &str| -> Result<String, CliError> {
+        if !io::stdin().is_terminal() {
+            return Err(CliError::usage(format!(
+                "no {what} was given, and there is nobody to ask"
+            ))
+            .hint("use --username NAME --password-stdin"));
+        }
+        report::say(&format!("{what}: "));
+        line(&mut io::stdin().lock())
+    };
+    let user = match args.username {
+        Some(user) => user,
+        None => ask("username")?,
+    };
+    let password = match args.password {
+        Some(password) => password,
+        None if args.password_stdin => line(&mut io::stdin().lock())?.into(),
+        None => {
+            let _quiet = NoEcho::new();
+            ask("password")?.into()
+        }
+    };
+    let insecure = if args.tls_verify { Vec::new() } else { vec![args.registry.clone()] };
+    let registries = Registries::load(Options { insecure, ..Options::default() })?;
+    let credentials = Credentials::password(user, password.reveal());
+    let kept = invocation.block_on(registry::login(&args.registry, &credentials, &registries))?;
+    invocation.print(format!("Login Succeeded; kept in {kept}"))
+}
+
+fn line(from: &mut impl BufRead) -> Result<String, CliError> {
+    let mut text = String::new();
+    from.take(1 << 16).read_line(&mut text).at("read", "stdin")?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// The terminal shows nothing of what is typed while this lives.
+struct NoEcho(Option<rustix::termios::Termios>);
+
+impl NoEcho {
+    fn new() -> Self {
+        let before = rustix::termios::tcgetattr(io::stdin()).ok();
+        if let Some(mut quiet) = before.clone() {
+            quiet.local_modes.remove(rustix::termios::LocalModes::ECHO);
+            // What cannot be hidden is shown; the password works all the same.
+            let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &quiet);
+        }
+        Self(before)
+    }
+}
+
+impl Drop for NoEcho {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, before);
+        }
+    }
 }

@@ -66,12 +66,19 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Build(build::Args),
+    Deploy(deploy::Args),
+    Doctor(doctor::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     Load(load::Args),
+    Login(login::Args),
+    Logout(logout::Args),
+    Pull(pull::Args),
+    Push(push::Args),
     Rmi(rmi::Args),
     Save(save::Args),
     Tag(tag::Args),
+    Up(up::Args),
 }
 
 impl Command {
@@ -80,6 +87,13 @@ impl Command {
     fn runs_a_program(&self) -> bool {
         match self {
             Self::Build(_)
+            | Self::Deploy(_)
+            | Self::Doctor(_)
+            | Self::Login(_)
+            | Self::Logout(_)
+            | Self::Pull(_)
+            | Self::Push(_)
+            | Self::Up(_)
             | Self::Images(_)
             | Self::Inspect(_)
             | Self::Load(_)
@@ -93,6 +107,13 @@ impl Command {
 fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
     match command {
         Command::Build(args) => build::run(args, invocation),
+        Command::Deploy(args) => deploy::run(args, invocation),
+        Command::Doctor(args) => doctor::run(args, invocation),
+        Command::Login(args) => login::run(args, invocation),
+        Command::Logout(args) => logout::run(args, invocation),
+        Command::Pull(args) => pull::run(args, invocation),
+        Command::Push(args) => push::run(args, invocation),
+        Command::Up(args) => up::run(args, invocation),
         Command::Images(args) => images::run(args, invocation),
         Command::Inspect(args) => inspect::run(args, invocation),
         Command::Load(args) => load::run(args, invocation),

@@ -1,9 +1,12 @@
 //! `kiln pull`.
 
 use super::credentials::RegistryArgs;
+use super::invocation::Invocation;
 use super::progress::ProgressArgs;
+use super::report::CliError;
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::registry::{self, Want};
 
 /// Fetch images from their registries into the store; prints their digests
 #[derive(Debug, clap::Args)]
@@ -25,4 +28,24 @@ pub struct Args {
 
     #[command(flatten)]
     pub progress: ProgressArgs,
+}
+
+/// Fetches the images one after the other; the blobs of each in parallel.
+///
+/// # Errors
+/// If a registry does not give one, or gives something wrong.
+pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
+    let progress = invocation.progress(args.progress.progress)?;
+    let registries = args.registry.registries(args.images.first())?;
+    let want = match args.all_platforms {
+        true => Want::All,
+        false => Want::One(args.platform.unwrap_or_else(Platform::host)),
+    };
+    let store = invocation.store()?;
+    for name in &args.images {
+        let pull = registry::pull(name, &want, store, &registries, &progress);
+        let image = invocation.block_on(pull)?;
+        invocation.print(image.digest().to_string())?;
+    }
+    Ok(())
 }

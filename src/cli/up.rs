@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use super::build::BuildFlags;
 use super::credentials::RegistryArgs;
 use super::deploy::DeployFlags;
+use super::invocation::Invocation;
 use super::progress::ProgressArgs;
+use super::report::CliError;
 use crate::reference::Reference;
+use crate::registry;
 
 /// Build an image, push it, and roll it out
 #[derive(Debug, clap::Args)]
@@ -36,4 +39,21 @@ pub struct Args {
 
     #[command(flatten)]
     pub progress: ProgressArgs,
+}
+
+/// Builds, pushes and rolls out; each joint prints what it hands to the next.
+///
+/// # Errors
+/// Those of the three; what was done before stays.
+pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
+    let progress = invocation.progress(args.progress.progress)?;
+    let registries = args.registry.registries(Some(&args.tag))?;
+    let names = std::slice::from_ref(&args.tag);
+    let image = args.build.build(&args.build_context, names, &registries, &progress, invocation)?;
+    invocation.print(format!("built {}", image.digest()))?;
+    let store = invocation.store()?;
+    let push = registry::push(&image, &args.tag, store, &registries, &progress);
+    let pinned = invocation.block_on(push)?;
+    invocation.print(format!("pushed {pinned}"))?;
+    args.deploy.roll_out(&pinned, &args.tag, args.manifest.as_deref(), &progress, invocation)
 }

@@ -28,7 +28,7 @@ mod words;
 
 pub use auth::{Credentials, Kept, login, logout};
 pub use error::RegistryError;
-pub use pull::{Resolved, Want, pull, pull_layers, resolve};
+pub use pull::{Resolved, Want, pin, pull, pull_layers, resolve};
 pub use push::push;
 
 use std::collections::{BTreeSet, HashMap};

@@ -14,7 +14,7 @@ use crate::image::{AnyImage, Descriptor, Image, Index, Manifest, Raw};
 use crate::layer::{Compression, Layer};
 use crate::platform::Platform;
 use crate::progress::Progress;
-use crate::reference::Reference;
+use crate::reference::{Pinned, Reference};
 use crate::store::Store;
 
 /// Blobs that are fetched or brought at once.
@@ -210,6 +210,22 @@ pub async fn resolve(
 ) -> Result<Resolved, RegistryError> {
     let sources = Sources::new(from, at, progress)?;
     one(&sources, from, platform).await
+}
+
+/// What a name points to in its registry now, as a reference that always will.
+///
+/// # Errors
+/// If the registry does not say.
+pub async fn pin(
+    name: &Reference,
+    at: &Registries,
+    progress: &Progress,
+) -> Result<Pinned, RegistryError> {
+    if let Some(digest) = name.digest() {
+        return Ok(name.pin(digest));
+    }
+    let raw = Sources::new(name, at, progress)?.manifest(&name.selector()).await?;
+    Ok(name.pin(raw.digest))
 }
 
 async fn one(

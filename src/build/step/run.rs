@@ -1,11 +1,14 @@
 //! `RUN`: a process on the step's root, whose changes are the layer.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::StepError;
+use crate::atomic::{AtPath as _, private_folder};
 use crate::epoch::Epoch;
-use crate::layer::{Layer, LayerForm};
+use crate::layer::{Layer, LayerForm, Name};
 use crate::plan::RunOp;
 use crate::progress::{Progress, Stream, Task};
 use crate::rootfs::{self, Rootfs, Work};
@@ -39,14 +42,18 @@ pub(super) fn run(
     let Surroundings { store, sandbox, .. } = around;
     let onto = Rootfs::open(store, layers)?;
     let account = onto.account(store, &op.user)?;
+    // The upper folder's own mode is the root's as long as the step runs.
+    let root_mode = onto.view().get(&Name::root()).map_or(0o755, |node| node.entry.mode);
     drop(onto);
     let lowers = rootfs::unpacked(store, sandbox, layers, around.progress)?;
     let work = Work::new(store, sandbox, "run")?;
     let tree = work.path().join("tree");
     let (upper, overlay) = (tree.join("fs"), work.path().join("work"));
     for folder in [&upper, &overlay] {
-        crate::atomic::private_folder(folder)?;
+        private_folder(folder)?;
     }
+    fs::set_permissions(&upper, fs::Permissions::from_mode(root_mode))
+        .at("change the mode of", &upper)?;
     let mut env = op.env.clone();
     if !env.iter().any(|(name, _)| name == "HOME") {
         env.push(("HOME".into(), account.home));
