@@ -132,6 +132,7 @@ impl DeployFlags {
             dry_run: self.dry_run,
             ..DeployRequest::new(self.workload(name, manifest)?, name.clone())
         };
+        crate::net::install_crypto();
         let work = async {
             let on = Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
             deploy::roll_out(image, &request, &on, progress).await
