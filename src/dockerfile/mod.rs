@@ -1,7 +1,7 @@
 //! The Dockerfile language: text in, [`Dockerfile`] and diagnostics out.
 //!
 //! Follows the Dockerfile reference and, where that is silent, BuildKit's
-//! frontend. Opens no file and no socket. The AST is as written: [`expand`] and
+//! frontend. Opens no file and no socket. The AST is as written: [`expand()`] and
 //! its kin are called by whoever knows the variables. `ONBUILD`, heredocs and a
 //! number of flags are recognised and refused with the place and a way around.
 //!
@@ -10,12 +10,14 @@
 mod ast;
 pub mod expand;
 mod flags;
+pub mod glob;
 mod heredoc;
+pub mod history;
+mod ignore;
 mod instruction;
 mod json;
 mod lexer;
 mod parse;
-mod pattern;
 mod suggest;
 mod words;
 
@@ -23,8 +25,12 @@ pub use ast::{CommandLine, Dockerfile, Instruction, Pair, Spanned, Stage};
 pub use expand::{
     ExpandError, Expanded, ExpandedWords, Variable, expand, expand_unquoted, expand_words,
 };
+pub use ignore::{Ignore, IgnoreError, IgnoreProblem, Rule};
 pub use instruction::{
     Add, Arg, ArgItem, Cmd, Copy, Entrypoint, Env, Expose, From, HealthTest, Healthcheck, Label,
-    Maintainer, Remote, Run, Shell, Stopsignal, User, Volume, Workdir, remote,
+    Maintainer, PortError, Ports, Remote, Run, Shell, Stopsignal, User, Volume, Workdir, remote,
 };
 pub use parse::parse;
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! From lines to stages.
 
+use std::collections::HashMap;
+
 use crate::diagnostic::{Diagnostic, Source, Span};
 
 use super::ast::{Dockerfile, Instruction, Stage};
@@ -41,8 +43,11 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
     let mut lexer = Lexer::new(src.text());
     let mut meta_args = Vec::new();
     let mut stages: Vec<Stage> = Vec::new();
-    // A FROM that cannot be read still begins a stage: what follows is not lost.
+    // A FROM that cannot be read still begins a stage, so that what follows is
+    // not refused for it; then stages cannot be counted any more.
     let mut any_from = false;
+    let mut stage_lost = false;
+    let mut early = false;
     while let Some(line) = lexer.line(&mut out) {
         let st = Statement::new(&line, lexer.directives.escape);
         if let Some(blank) = line.blank {
@@ -55,10 +60,9 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
             let heredocs = heredoc::of(&line);
             heredoc::skip(&heredocs, src.text(), &mut lexer, &mut out);
             if let Some(first) = heredocs.first() {
-                let instead = if st.keyword == "RUN" {
-                    "join the commands with `&& \\`, or COPY a script and run it"
-                } else {
-                    "put the file into the context and name it here"
+                let instead = match st.keyword.as_str() {
+                    "COPY" | "ADD" => "put the file into the context and name it here",
+                    _ => "join the commands with `&& \\`, or COPY a script and run it",
                 };
                 out.push(lacking(first.span, &format!("{} with a heredoc", st.keyword), instead));
                 continue;
@@ -67,21 +71,30 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
         match st.keyword.as_str() {
             "FROM" => {
                 any_from = true;
-                stages.extend(From::parse(&st, &mut out).map(|from| Stage {
-                    span: from.span,
-                    from,
-                    instructions: Vec::new(),
-                }));
+                match From::parse(&st, &mut out) {
+                    Some(from) => {
+                        stages.push(Stage { span: from.span, from, instructions: Vec::new() });
+                    }
+                    None => stage_lost = true,
+                }
             }
             "ARG" if !any_from => meta_args.extend(Arg::parse(&st, &mut out)),
             keyword if KEYWORDS.contains(&keyword) && !any_from => {
-                out.push(
-                    Diagnostic::error(st.word().span, format!("{keyword} before the first FROM"))
-                        .label("no stage to belong to")
-                        .hint("begin with FROM IMAGE; only ARG may stand before it"),
-                );
+                // Once is enough: those that follow have the same fault.
+                if !std::mem::replace(&mut early, true) {
+                    let said = format!("{keyword} before the first FROM");
+                    out.push(
+                        Diagnostic::error(st.word().span, said)
+                            .label("no stage to belong to")
+                            .hint("begin with FROM IMAGE; only ARG may stand before it"),
+                    );
+                }
             }
-            _ => {
+            keyword => {
+                if meant(keyword) == Some("FROM") {
+                    any_from = true;
+                    stage_lost = true;
+                }
                 let read = instruction(&st, &mut out);
                 if let (Some(read), Some(stage)) = (read, stages.last_mut()) {
                     stage.span = stage.span.to(read.span());
@@ -90,7 +103,7 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
             }
         }
     }
-    if !any_from {
+    if !any_from && !early {
         let end = src.text().len();
         out.push(
             Diagnostic::error(Span::new(end, end), "the Dockerfile has no FROM")
@@ -98,7 +111,9 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
         );
     }
     check_names(&stages, &mut out);
-    check_copies(&stages, &mut out);
+    if !stage_lost {
+        check_copies(&stages, &mut out);
+    }
     out.sort_by_key(|diagnostic| diagnostic.span.start);
     let directives = lexer.directives;
     let file = Dockerfile {
@@ -141,6 +156,11 @@ fn instruction(st: &Statement<'_>, out: &mut Vec<Diagnostic>) -> Option<Instruct
     })
 }
 
+/// The keyword that a word which is none may have been meant for.
+fn meant(word: &str) -> Option<&'static str> {
+    suggest::nearest(word, KEYWORDS.iter().copied()).filter(|near| *near != word)
+}
+
 fn unknown(st: &Statement<'_>) -> Diagnostic {
     let word = st.word();
     if word.value.is_empty() {
@@ -149,19 +169,18 @@ fn unknown(st: &Statement<'_>) -> Diagnostic {
     }
     let said =
         Diagnostic::error(word.span, format!("unknown instruction `{}`", shown(&word.value)));
-    match suggest::nearest(&word.value, KEYWORDS.iter().copied()) {
+    match meant(&word.value) {
         Some(near) => said.hint(format!("did you mean {near}?")),
         None => said.hint("a line that continues the one above needs a `\\` at the end of that"),
     }
 }
 
 fn check_names(stages: &[Stage], out: &mut Vec<Diagnostic>) {
+    let mut first: HashMap<&str, usize> = HashMap::new();
     for (at, stage) in stages.iter().enumerate() {
         let Some(name) = &stage.from.name else { continue };
-        let before = &stages[..at];
-        if let Some(first) = before.iter().position(|other| {
-            other.from.name.as_ref().is_some_and(|other| other.value == name.value)
-        }) {
+        let first = *first.entry(&name.value).or_insert(at);
+        if first != at {
             out.push(
                 Diagnostic::error(name.span, format!("two stages are called `{}`", name.value))
                     .label(format!("stage {first} is called so already"))

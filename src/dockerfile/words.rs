@@ -2,7 +2,7 @@
 //!
 //! Two ways, as BuildKit has them: at white space alone (`COPY`, `FROM`,
 //! `EXPOSE`, …), and with regard to quotes (`ENV`, `LABEL`, `ARG`). Quotes and
-//! escapes stay in the words; [`expand`](super::expand) takes them out.
+//! escapes stay in the words; [`expand()`](super::expand()) takes them out.
 
 use std::ops::Range;
 

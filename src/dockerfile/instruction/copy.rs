@@ -6,7 +6,7 @@ use super::super::ast::Spanned;
 use super::super::expand::expand;
 use super::super::flags::Known;
 use super::super::lexer::shown;
-use super::{Statement, sources};
+use super::{Remote, Statement, remote, sources};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
@@ -34,6 +34,21 @@ impl Copy {
     pub(in super::super) fn parse(st: &Statement<'_>, out: &mut Vec<Diagnostic>) -> Option<Self> {
         let flags = st.flags(FLAGS, out);
         let (sources, destination) = sources(st, out)?;
+        let errors = out.len();
+        for source in &sources {
+            out.extend(remote(&source.value).map(|remote| {
+                let what = match remote {
+                    Remote::Url => "a URL",
+                    Remote::Git => "a git repository",
+                };
+                Diagnostic::error(source.span, format!("COPY cannot take {what}"))
+                    .label("not a file of the context")
+                    .hint("fetch it in a RUN step, or put it into the context")
+            }));
+        }
+        if out.len() > errors {
+            return None;
+        }
         let mut flags = flags?;
         let from = flags.value("from").filter(|from| !from.value.is_empty());
         if let Some(from) = &from

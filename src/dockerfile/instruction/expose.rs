@@ -1,5 +1,7 @@
 //! `EXPOSE`: ports that a container of the image listens on.
 
+use std::str::FromStr;
+
 use crate::diagnostic::{Diagnostic, Span};
 
 use super::super::ast::Spanned;
@@ -9,7 +11,7 @@ use super::Statement;
 pub struct Expose {
     pub span: Span,
     pub text: String,
-    /// Each may expand to several words, and each of these to a range of ports.
+    /// Each may expand to several words, and each of these is [`Ports`].
     pub ports: Vec<Spanned<String>>,
 }
 
@@ -22,5 +24,76 @@ impl Expose {
             return None;
         }
         Some(Self { span: st.span(), text: st.text(), ports })
+    }
+}
+
+/// A port or a range of them, as an expanded word of `EXPOSE` names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ports {
+    pub first: u16,
+    pub last: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: &'static str,
+}
+
+/// Why a word names no port.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no port: a number up to 65535 or a range, perhaps with /tcp, /udp or /sctp")]
+pub struct PortError(String);
+
+impl Ports {
+    /// The ports as an image's config names them: `8080/tcp`.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        (self.first..=self.last).map(|port| format!("{port}/{}", self.protocol))
+    }
+}
+
+impl FromStr for Ports {
+    type Err = PortError;
+
+    fn from_str(word: &str) -> Result<Self, PortError> {
+        let refuse = || PortError(word.to_owned());
+        // An address and a port of the host may stand before, and mean nothing here.
+        let port = word.rsplit(':').next().unwrap_or(word);
+        let (port, protocol) = port.split_once('/').unwrap_or((port, ""));
+        let protocol = match protocol.to_ascii_lowercase().as_str() {
+            "" | "tcp" => "tcp",
+            "udp" => "udp",
+            "sctp" => "sctp",
+            _ => return Err(refuse()),
+        };
+        let number = |text: &str| text.parse::<u16>().map_err(|_| refuse());
+        let (first, last) = match port.split_once('-') {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(port)?, number(port)?),
+        };
+        if last < first {
+            return Err(refuse());
+        }
+        Ok(Self { first, last, protocol })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports() {
+        let names = |word: &str| word.parse::<Ports>().map(|ports| ports.names().collect());
+        let cases: [(&str, &[&str]); 5] = [
+            ("8080", &["8080/tcp"]),
+            ("53/UDP", &["53/udp"]),
+            ("80/", &["80/tcp"]),
+            ("8000-8002/sctp", &["8000/sctp", "8001/sctp", "8002/sctp"]),
+            ("127.0.0.1:80:8080", &["8080/tcp"]),
+        ];
+        for (word, want) in cases {
+            let want: Vec<String> = want.iter().map(|&name| name.to_owned()).collect();
+            assert_eq!(names(word), Ok(want), "{word}");
+        }
+        for word in ["", "/tcp", "http", "70000", "2-1", "80/icmp", "-1", "1-", "80 81"] {
+            assert!(names(word).is_err(), "{word}");
+        }
     }
 }

@@ -53,7 +53,7 @@ impl From {
             span: st.span(),
             text: st.text(),
             image: image.clone(),
-            platform: flags?.value("platform"),
+            platform: flags?.value("platform").filter(|platform| !platform.value.is_empty()),
             name,
         })
     }

@@ -38,7 +38,7 @@ pub use cmd::Cmd;
 pub use copy::Copy;
 pub use entrypoint::Entrypoint;
 pub use env::Env;
-pub use expose::Expose;
+pub use expose::{Expose, PortError, Ports};
 pub use from::From;
 pub use healthcheck::{HealthTest, Healthcheck};
 pub use label::Label;
@@ -143,7 +143,8 @@ impl<'a> Statement<'a> {
             return Some(CommandLine::Exec(arguments));
         }
         let rest = self.rest();
-        let inner = rest.strip_prefix('[').map(str::trim_start).unwrap_or_default();
+        // `[ "$A" = b ]` is a shell's test: it has a blank behind the bracket.
+        let inner = rest.strip_prefix('[').unwrap_or_default();
         if inner.starts_with(['"', '\'', '“']) && rest.ends_with(']') {
             let said =
                 format!("{} is no JSON array, so a shell runs it as it stands", self.keyword);
@@ -211,13 +212,13 @@ impl<'a> Statement<'a> {
     }
 
     fn nameless(&self, word: &Range<usize>) -> Diagnostic {
-        Diagnostic::error(self.line.span(word), format!("a name of {} is empty", self.keyword))
-            .label("nothing before `=`")
+        Diagnostic::error(self.line.span(word), format!("{} needs a name before `=`", self.keyword))
+            .label("no name")
     }
 
     /// The heredocs of the line, if the instruction could have any.
     pub(super) fn may_have_heredocs(&self) -> bool {
-        matches!(self.keyword.as_str(), "RUN" | "COPY" | "ADD")
+        matches!(self.keyword.as_str(), "RUN" | "COPY" | "ADD" | "ONBUILD")
             && !(self.bracketed() && matches!(json::form(self.line, &self.rest), Form::Strings(_)))
     }
 }

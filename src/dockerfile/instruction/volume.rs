@@ -23,7 +23,7 @@ impl Volume {
         for path in &mut paths {
             path.value = path.value.trim().to_owned();
             if path.value.is_empty() {
-                out.push(Diagnostic::error(path.span, "a path of VOLUME is empty"));
+                out.push(Diagnostic::error(path.span, "VOLUME cannot be an empty path"));
                 return None;
             }
         }

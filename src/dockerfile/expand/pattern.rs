@@ -64,7 +64,9 @@ impl Pattern {
         budget: &mut Budget,
     ) -> Result<Option<usize>, OverBudget> {
         let end = self.0.len();
+        budget.spend(end + 1)?;
         let mut states = vec![false; end + 1];
+        let mut next = states.clone();
         self.enter(&mut states, 0);
         let mut found = states[end].then_some(0);
         let mut length = 0;
@@ -73,7 +75,7 @@ impl Pattern {
                 break;
             }
             budget.spend(end + 1)?;
-            let mut next = vec![false; end + 1];
+            next.fill(false);
             for (at, token) in self.0.iter().enumerate().filter(|(at, _)| states[*at]) {
                 match token {
                     Token::Char(wanted) if *wanted == c => self.enter(&mut next, at + 1),
@@ -82,7 +84,7 @@ impl Pattern {
                     Token::Char(_) | Token::One | Token::Any => {}
                 }
             }
-            states = next;
+            std::mem::swap(&mut states, &mut next);
             length += c.len_utf8();
             if states[end] {
                 found = Some(length);

@@ -1,0 +1,4 @@
+ARG
+ARG =x A
+ARG --flag A=1
+FROM a

@@ -1,0 +1,6 @@
+FROM a
+CMD
+CMD echo $HOME
+CMD ["a", "$HOME"]
+ENTRYPOINT []
+ENTRYPOINT exec top

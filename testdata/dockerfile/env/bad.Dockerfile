@@ -1,0 +1,5 @@
+FROM a
+ENV
+ENV A
+ENV A=1 B =2
+ENV =x

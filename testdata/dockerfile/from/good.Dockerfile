@@ -1,0 +1,5 @@
+FROM scratch
+FROM  --platform=linux/arm64   alpine:3.20	AS	Tools.1
+FROM tools.1 as b
+FROM "$IMAGE"
+FROM --platform="linux/amd64" x@sha256:0000000000000000000000000000000000000000000000000000000000000000

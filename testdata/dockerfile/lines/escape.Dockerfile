@@ -1,0 +1,8 @@
+﻿# escape=`
+FROM a
+RUN a `
+  b
+
+RUN c:\x `  
+# no
+ d``

@@ -1,0 +1,8 @@
+FROM a
+  \
+\
+RUN a
+	# c
+
+RUN b \\
+RUN c \

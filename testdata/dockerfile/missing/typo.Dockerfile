@@ -1,0 +1,3 @@
+FORM alpine
+RUN a
+COPY --from=0 a b

@@ -1,0 +1,5 @@
+FROM a
+SHELL
+SHELL []
+SHELL /bin/bash -c
+SHELL ["/bin/bash", null]

@@ -1,0 +1,4 @@
+FROM a
+VOLUME
+VOLUME [""]
+VOLUME []
