@@ -3,9 +3,10 @@
 //! carried along in the [`State`].
 
 use crate::diagnostic::{Diagnostic, Span};
+use crate::dockerfile::history as texts;
 use crate::dockerfile::{
-    Add, Arg, Copy, Env, Expose, Instruction, Label, Pair, Remote, Run, Spanned, Stopsignal, User,
-    Volume, Workdir, expand, remote,
+    Add, Arg, Copy, Env, Expose, Instruction, Label, Pair, Ports, Remote, Run, Spanned, Stopsignal,
+    User, Volume, Workdir, expand, remote,
 };
 
 use super::bases::Origin;
@@ -34,14 +35,14 @@ impl InStage<'_, '_, '_> {
             Instruction::Arg(it) => self.arg(it),
             Instruction::Cmd(it) => {
                 let argv = config::arguments(&self.state.config.config, &it.command);
-                self.tell(format!("CMD {}", history::quoted(&argv)));
+                self.tell(texts::exec("CMD", &argv));
                 self.state.config.config.cmd = config::or_absent(argv);
                 self.cmd = true;
             }
             Instruction::Copy(it) => self.copy(number, it),
             Instruction::Entrypoint(it) => {
                 let argv = config::arguments(&self.state.config.config, &it.command);
-                self.tell(format!("ENTRYPOINT {}", history::quoted(&argv)));
+                self.tell(texts::exec("ENTRYPOINT", &argv));
                 self.state.config.config.entrypoint = config::or_absent(argv);
                 // Arguments that were meant for another program.
                 if !self.cmd {
@@ -58,13 +59,13 @@ impl InStage<'_, '_, '_> {
             Instruction::Label(it) => self.label(it),
             Instruction::Maintainer(it) => {
                 self.state.config.author = Some(it.name.value.clone());
-                self.tell(format!("MAINTAINER {}", it.name.value));
+                self.tell(texts::word("MAINTAINER", &it.name.value));
             }
             Instruction::Run(it) => self.run(it),
             Instruction::Shell(it) => {
                 let shell: Vec<String> =
                     it.arguments.iter().map(|word| word.value.clone()).collect();
-                self.tell(format!("SHELL {}", history::listed(&shell)));
+                self.tell(texts::list("SHELL", &shell));
                 self.state.config.config.shell = Some(shell);
             }
             Instruction::Stopsignal(it) => self.stopsignal(it),
@@ -158,7 +159,7 @@ impl InStage<'_, '_, '_> {
     }
 
     fn arg(&mut self, arg: &Arg) {
-        let mut told = Vec::new();
+        let before = self.state.args.len();
         for item in &arg.items {
             let name = &item.name.value;
             let value = match (self.walk.ask.build_args.get(name), &item.default) {
@@ -169,16 +170,14 @@ impl InStage<'_, '_, '_> {
                 },
                 (None, None) => self.walk.globals.vars.get(name).map(str::to_owned),
             };
-            match &value {
-                Some(value) => {
-                    self.state.vars.set(name, value);
-                    told.push(format!("{name}={value}"));
-                }
-                None => told.push(name.clone()),
+            if let Some(value) = &value {
+                self.state.vars.set(name, value);
             }
             self.state.args.push((name.clone(), value));
         }
-        self.tell(format!("ARG {}", told.join(" ")));
+        let new = self.state.args[before..].iter();
+        let told = texts::pairs("ARG", new.map(|(name, value)| (name.as_str(), value.as_deref())));
+        self.tell(told);
     }
 
     fn expose(&mut self, expose: &Expose) {
@@ -191,19 +190,16 @@ impl InStage<'_, '_, '_> {
             });
             self.warn(undefined);
             let ports = filled.and_then(|words| {
-                let ports: Result<Vec<_>, _> =
-                    words.iter().map(|word| config::ports(word)).collect();
-                ports.map_err(|why| {
-                    Diagnostic::error(word.span, why).hint("write EXPOSE 8080 or EXPOSE 53/udp")
-                })
+                let ports: Result<Vec<Ports>, _> = words.iter().map(|word| word.parse()).collect();
+                ports.map_err(|error| Diagnostic::error(word.span, format!("{error}")))
             });
             match ports {
-                Ok(ports) => all.extend(ports.into_iter().flatten()),
+                Ok(ports) => all.extend(ports.iter().flat_map(Ports::names)),
                 Err(said) => return self.walk.out.push(said),
             }
         }
         config::expose(&mut self.state.config.config, &all);
-        self.tell(format!("EXPOSE {}", history::listed(&all)));
+        self.tell(texts::list("EXPOSE", &all));
     }
 
     fn stopsignal(&mut self, stopsignal: &Stopsignal) {
@@ -216,13 +212,13 @@ impl InStage<'_, '_, '_> {
             );
             return;
         }
-        self.tell(format!("STOPSIGNAL {signal}"));
+        self.tell(texts::word("STOPSIGNAL", &signal));
         self.state.config.config.stop_signal = Some(signal);
     }
 
     fn user(&mut self, user: &User) {
         let Some(user) = self.fill(&user.user) else { return };
-        self.tell(format!("USER {user}"));
+        self.tell(texts::word("USER", &user));
         self.state.config.config.user = user;
     }
 
@@ -237,7 +233,7 @@ impl InStage<'_, '_, '_> {
             }
             self.state.config.config.volumes.insert(path.clone(), Default::default());
         }
-        self.tell(format!("VOLUME {}", history::listed(&paths)));
+        self.tell(texts::list("VOLUME", &paths));
     }
 
     fn cwd(&self) -> String {
@@ -248,7 +244,7 @@ impl InStage<'_, '_, '_> {
         let Some(to) = self.fill(&workdir.path) else { return };
         let to = path::join(&self.cwd(), &to);
         self.state.config.config.working_dir.clone_from(&to);
-        let told = format!("WORKDIR {to}");
+        let told = texts::word("WORKDIR", &to);
         if to == "/" {
             return self.tell(told);
         }
@@ -269,7 +265,7 @@ impl InStage<'_, '_, '_> {
                 args.push((name.clone(), now.to_owned()));
             }
         }
-        let told = history::run(&argv, &args);
+        let told = texts::run(&args, &argv);
         let proxies = proxies(self.walk.ask).into_iter();
         let proxies = proxies.filter(|(name, _)| vars.get(name).is_none()).collect();
         let op = Op::Run(RunOp {
@@ -347,13 +343,8 @@ impl InStage<'_, '_, '_> {
         };
         let (owner, chmod) = (given(chown)?, given(chmod)?);
 
-        let mut told = what.keyword.to_owned();
-        for (flag, value) in [("chown", &owner), ("chmod", &chmod)] {
-            if let Some(value) = value {
-                told += &format!(" --{flag}={value}");
-            }
-        }
-        told += &format!(" {} {destination} # buildkit", sources.join(" "));
+        let (own, mode_text) = (owner.as_deref(), chmod.as_deref());
+        let told = texts::copy(what.keyword, own, mode_text, &sources, &destination);
 
         let mode = match (chmod, what.chmod) {
             (Some(text), Some(word)) => {
@@ -367,11 +358,14 @@ impl InStage<'_, '_, '_> {
                     Remote::Url => "a URL",
                     Remote::Git => "a git repository",
                 };
-                let keyword = what.keyword;
+                let said = match what.keyword {
+                    "ADD" => format!("ADD of {kind} is not built yet"),
+                    keyword => format!("{keyword} cannot take {kind}"),
+                };
                 self.walk.out.push(
-                    Diagnostic::error(word.span, format!("{keyword} of {kind} is not built yet"))
+                    Diagnostic::error(word.span, said)
                         .label(format!("this is {source}"))
-                        .hint("download in a RUN step, or put the files into the context"),
+                        .hint("fetch it in a RUN step, or put it into the context"),
                 );
                 return None;
             }
@@ -415,6 +409,5 @@ fn mode(text: &str, span: Span) -> Result<u32, Diagnostic> {
 }
 
 fn joined(keyword: &str, pairs: &[(String, String)]) -> String {
-    let all: Vec<String> = pairs.iter().map(|(name, value)| format!(" {name}={value}")).collect();
-    keyword.to_owned() + &all.concat()
+    texts::pairs(keyword, pairs.iter().map(|(name, value)| (name.as_str(), Some(value.as_str()))))
 }
