@@ -2,12 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::dockerfile::{CommandLine, HealthTest, Healthcheck, Spanned};
+use crate::dockerfile::{CommandLine, HealthTest, Healthcheck, history};
 use crate::epoch::Epoch;
 use crate::image::{Config, ImageConfig};
 
 use super::graph::PlanRequest;
-use super::history;
 
 /// What programs are looked for in if the image does not say.
 pub(super) const DEFAULT_PATH: &str =
@@ -43,45 +42,6 @@ pub(super) fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
         Some(old) => *old = entry,
         None => env.push(entry),
     }
-}
-
-/// Ports of one word of `EXPOSE`: `[ip:]host:container[/protocol]`, of which
-/// only the container's side counts.
-pub(super) fn ports(word: &str) -> Result<Vec<String>, String> {
-    let mut parts = word.rsplitn(3, ':');
-    let own = parts.next().unwrap_or_default();
-    let (ports, protocol) = own.split_once('/').unwrap_or((own, ""));
-    let protocol = match protocol.to_lowercase().as_str() {
-        "" => "tcp".to_owned(),
-        known @ ("tcp" | "udp" | "sctp") => known.to_owned(),
-        _ => return Err(format!("`{protocol}` is no protocol of ports: tcp, udp or sctp")),
-    };
-    let (first, last) = range(ports)?;
-    if let Some(host) = parts.next().filter(|host| !host.is_empty()) {
-        let (from, to) = range(host)?;
-        if to - from != last - first && last != first {
-            return Err(format!("`{host}` and `{ports}` are not equally many ports"));
-        }
-    }
-    if let Some(address) = parts.next().filter(|address| !address.is_empty()) {
-        let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        if bare.unwrap_or(address).parse::<std::net::IpAddr>().is_err() {
-            return Err(format!("`{address}` is no IP address"));
-        }
-    }
-    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
-}
-
-fn range(text: &str) -> Result<(u16, u16), String> {
-    let number = |text: &str| {
-        text.parse::<u16>().map_err(|_| format!("`{text}` is no port: 0 to 65535 is expected"))
-    };
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (number(first)?, number(last)?);
-    if last < first {
-        return Err(format!("`{text}` is no range of ports: it ends before it begins"));
-    }
-    Ok((first, last))
 }
 
 pub(super) fn expose(config: &mut Config, ports: &[String]) {
@@ -120,7 +80,7 @@ pub(super) fn healthcheck(check: &Healthcheck) -> (Value, String) {
             .chain(words.iter().map(|word| word.value.clone()))
             .collect(),
     };
-    let mut told = format!("HEALTHCHECK {{Test:{}", history::listed(&test));
+    let told = history::healthcheck(check, &test);
     let mut fields = Map::from_iter([("Test".to_owned(), json!(test))]);
     for (name, time) in [
         ("Interval", &check.interval),
@@ -129,14 +89,12 @@ pub(super) fn healthcheck(check: &Healthcheck) -> (Value, String) {
         ("StartInterval", &check.start_interval),
     ] {
         let time = time.as_ref().map(|time| time.value).unwrap_or_default();
-        told += &format!(" {name}:{}", history::duration(time));
         // The parser keeps times within 63 bits of nanoseconds.
         if let Some(nanos) = u64::try_from(time.as_nanos()).ok().filter(|nanos| *nanos > 0) {
             fields.insert(name.to_owned(), json!(nanos));
         }
     }
-    let retries = check.retries.as_ref().map_or(0, |retries: &Spanned<u32>| retries.value);
-    told += &format!(" Retries:{retries}}}");
+    let retries = check.retries.as_ref().map_or(0, |retries| retries.value);
     if retries > 0 {
         fields.insert("Retries".to_owned(), json!(retries));
     }
@@ -155,27 +113,6 @@ pub(super) fn finish(config: &mut ImageConfig, ask: &PlanRequest) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exposed() {
-        let of = |word: &str| ports(word).map(|ports| ports.join(" "));
-        for (word, want) in [
-            ("80", "80/tcp"),
-            ("53/UDP", "53/udp"),
-            ("8000-8002", "8000/tcp 8001/tcp 8002/tcp"),
-            ("8080:80", "80/tcp"),
-            ("127.0.0.1:8080:80/sctp", "80/sctp"),
-            ("[::1]:8080:80", "80/tcp"),
-            ("1000-2000:80", "80/tcp"),
-        ] {
-            assert_eq!(of(word).as_deref(), Ok(want), "{word}");
-        }
-        for word in
-            ["", "/tcp", "80/icmp", "x", "65536", "9-8", "1-2:3-5", "a:1:2", "-1", "1-", ":"]
-        {
-            assert!(of(word).is_err(), "{word}");
-        }
-    }
 
     #[test]
     fn signals() {

@@ -125,7 +125,7 @@ pub struct Step {
     /// The first is what the step stands on; a base has none. The others are
     /// what it copies from.
     pub inputs: Vec<StepId>,
-    /// The instruction. None for a base that the file does not name.
+    /// The instruction, or the word that names a base.
     pub span: Option<Span>,
     /// For people, as `[build 2/4] RUN make`.
     pub name: String,

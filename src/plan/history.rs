@@ -1,7 +1,5 @@
-//! What the history says of each instruction: BuildKit's texts, which tools
-//! that show images know how to read.
-
-use std::time::Duration;
+//! The history: an entry for each instruction, and as many with a layer as there
+//! are layers. The texts are [`crate::dockerfile::history`]'s.
 
 use crate::epoch::Epoch;
 use crate::image::{History, ImageConfig};
@@ -44,111 +42,10 @@ pub(super) fn reconcile(config: &mut ImageConfig, layers: usize) {
     }
 }
 
-/// `RUN`, with the arguments in force before the command.
-pub(super) fn run(argv: &[String], args: &[(String, String)]) -> String {
-    let mut text = "RUN ".to_owned();
-    if !args.is_empty() {
-        text += &format!("|{} ", args.len());
-        for (name, value) in args {
-            text += &format!("{name}={value} ");
-        }
-    }
-    text + &argv.join(" ") + " # buildkit"
-}
-
-/// Strings in Go's `%q`: `["a" "b"]`.
-pub(super) fn quoted(texts: &[String]) -> String {
-    let all: Vec<String> = texts.iter().map(|text| quote(text)).collect();
-    format!("[{}]", all.join(" "))
-}
-
-fn quote(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' => quoted += "\\\"",
-            '\\' => quoted += "\\\\",
-            '\x07' => quoted += "\\a",
-            '\x08' => quoted += "\\b",
-            '\x0c' => quoted += "\\f",
-            '\n' => quoted += "\\n",
-            '\r' => quoted += "\\r",
-            '\t' => quoted += "\\t",
-            '\x0b' => quoted += "\\v",
-            c if c.is_ascii_control() => quoted += &format!("\\x{:02x}", u32::from(c)),
-            c if c.is_control() => quoted += &format!("\\u{:04x}", u32::from(c)),
-            c => quoted.push(c),
-        }
-    }
-    quoted + "\""
-}
-
-/// Strings in Go's `%v`: `[a b]`.
-pub(super) fn listed(texts: &[String]) -> String {
-    format!("[{}]", texts.join(" "))
-}
-
-/// A time as Go prints it: `1m30s`, `250ms`.
-pub(super) fn duration(time: Duration) -> String {
-    let nanos = time.as_nanos();
-    let decimal = |unit: u128, name: &str| {
-        let (whole, rest) = (nanos / unit, nanos % unit);
-        let digits = unit.ilog10() as usize;
-        let rest = format!("{rest:0digits$}");
-        match rest.trim_end_matches('0') {
-            "" => format!("{whole}{name}"),
-            rest => format!("{whole}.{rest}{name}"),
-        }
-    };
-    match nanos {
-        0 => "0s".to_owned(),
-        1..1_000 => format!("{nanos}ns"),
-        1_000..1_000_000 => decimal(1_000, "µs"),
-        1_000_000..1_000_000_000 => decimal(1_000_000, "ms"),
-        _ => {
-            let seconds = time.as_secs();
-            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-            let rest = Duration::new(seconds % 60, time.subsec_nanos());
-            let rest = format!("{}.{:09}", rest.as_secs(), rest.subsec_nanos());
-            let rest = rest.trim_end_matches('0').trim_end_matches('.');
-            match (hours, minutes) {
-                (0, 0) => format!("{rest}s"),
-                (0, _) => format!("{minutes}m{rest}s"),
-                (_, _) => format!("{hours}h{minutes}m{rest}s"),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::platform::Platform;
-
-    #[test]
-    fn times_as_go_prints_them() {
-        let cases = [
-            (0, "0s"),
-            (1, "1ns"),
-            (1_500, "1.5µs"),
-            (250_000_000, "250ms"),
-            (1_500_000, "1.5ms"),
-            (30_000_000_000, "30s"),
-            (1_500_000_000, "1.5s"),
-            (90_000_000_000, "1m30s"),
-            (3_600_000_000_000, "1h0m0s"),
-            (3_610_000_000_001, "1h0m10.000000001s"),
-        ];
-        for (nanos, want) in cases {
-            assert_eq!(duration(Duration::from_nanos(nanos)), want);
-        }
-    }
-
-    #[test]
-    fn quoting_as_go_does() {
-        let texts = ["a b", "\"\\", "\n\u{1}é\u{85}"].map(str::to_owned);
-        assert_eq!(quoted(&texts), r#"["a b" "\"\\" "\n\x01é\u0085"]"#);
-    }
 
     #[test]
     fn histories_that_disagree_with_the_layers() {

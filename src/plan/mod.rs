@@ -8,8 +8,9 @@
 //!
 //! The meaning is that of the Dockerfile reference and, where that is silent,
 //! of BuildKit's frontend: what `FROM`, `ARG` and `ENV` let which word see, how
-//! stages inherit, what the history says. Differences: paths are always made
-//! clean; only needed images are asked for; architecture and system in the
+//! stages inherit, what the history says. As there, of an `ENV` and an `ARG` of
+//! one name the later holds for steps; the config has the `ENV`. Differences: paths
+//! are always made clean; `RUN` keeps its variables in a step's name; only needed images are asked for; architecture and system in the
 //! config are the base image's, whatever the request says, for that is what the
 //! programs in it are. `ONBUILD` triggers of a base image are refused.
 
@@ -18,6 +19,7 @@ mod config;
 mod error;
 mod graph;
 mod history;
+mod instruction;
 mod key;
 mod op;
 mod path;
@@ -34,6 +36,7 @@ pub use op::{
     BaseImage, BaseOp, CopyFrom, CopyHints, CopyOp, Op, Proxies, RunHints, RunOp, WorkdirOp,
 };
 
+use crate::diagnostic::Diagnostic;
 use crate::dockerfile::Dockerfile;
 
 use bases::Layout;
@@ -52,7 +55,7 @@ pub fn plan(file: &Dockerfile, ask: &PlanRequest, bases: &Bases) -> Result<Plann
     let Some(layout) = Layout::new(file, ask, &globals, &mut said) else {
         return Err(PlanError { diagnostics: said });
     };
-    if said.iter().any(|said| said.is_error()) {
+    if said.iter().any(Diagnostic::is_error) {
         return Err(PlanError { diagnostics: said });
     }
     let missing = layout.missing(bases);
@@ -63,8 +66,21 @@ pub fn plan(file: &Dockerfile, ask: &PlanRequest, bases: &Bases) -> Result<Plann
     let state = walk.run();
     said.append(&mut walk.out);
     said.extend(scope::unused(file, ask));
+    let Some(state) = state else {
+        said.sort_by_key(|said| said.span.start);
+        return Err(PlanError { diagnostics: said });
+    };
+    if !state.platform.satisfies(&ask.platform) {
+        let (is, asked) = (&state.platform, &ask.platform);
+        said.push(
+            Diagnostic::warning(
+                file.stages[layout.target].from.span,
+                format!("the image is for {is}, and {asked} was asked for"),
+            )
+            .hint("leave --platform out of the FROM of the stage that becomes the image"),
+        );
+    }
     said.sort_by_key(|said| said.span.start);
-    let Some(state) = state else { return Err(PlanError { diagnostics: said }) };
     let mut config = state.config;
     config::finish(&mut config, ask);
     Ok(Planned::Ready(Plan {

@@ -1,13 +1,9 @@
-//! Walks the needed stages and makes their steps; what an instruction leaves
-//! for those after it (`ENV`, `USER`, `WORKDIR`, `SHELL`, …) is carried along.
+//! Walks the needed stages, and begins each on its image or stage.
 
 use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Span};
-use crate::dockerfile::{
-    Add, Arg, Copy, Dockerfile, Env, Expose, Instruction, Label, Pair, Remote, Run, Spanned, Stage,
-    Stopsignal, User, Volume, Workdir, expand, remote,
-};
+use crate::dockerfile::{Dockerfile, Instruction, Stage};
 use crate::image::ImageConfig;
 use crate::platform::Platform;
 
@@ -15,27 +11,26 @@ use super::bases::{Layout, Origin};
 use super::config;
 use super::graph::{Bases, PlanRequest, Step, StepId};
 use super::history;
-use super::op::{
-    BaseImage, BaseOp, CopyFrom, CopyHints, CopyOp, Op, Proxies, RunHints, RunOp, WorkdirOp,
-};
+use super::instruction::InStage;
+use super::op::{BaseImage, BaseOp, Op};
 use super::path;
-use super::scope::{Globals, Vars, fill, fill_words, proxies};
+use super::scope::{Globals, Vars};
 
 /// What a stage has come to.
 #[derive(Debug, Clone)]
 pub(super) struct State {
     /// `ENV` and `ARG` together, as steps and words see them. Of two that have
     /// one name the later wins, as in BuildKit.
-    vars: Vars,
+    pub(super) vars: Vars,
     /// Every `ARG` so far, also of the stages below.
-    args: Vec<(String, Option<String>)>,
+    pub(super) args: Vec<(String, Option<String>)>,
     pub(super) config: ImageConfig,
-    platform: Platform,
+    pub(super) platform: Platform,
     pub(super) root: StepId,
 }
 
 /// How the steps of a stage are called and counted.
-struct Numbering {
+pub(super) struct Numbering {
     /// Empty in a file of one stage.
     stage: String,
     total: usize,
@@ -43,7 +38,7 @@ struct Numbering {
 }
 
 impl Numbering {
-    fn name(&mut self, text: &str) -> String {
+    pub(super) fn name(&mut self, text: &str) -> String {
         self.done += 1;
         let (stage, total, done) = (&self.stage, self.total, self.done);
         let space = if stage.is_empty() { "" } else { " " };
@@ -60,7 +55,7 @@ pub(super) struct Walk<'a> {
     pub(super) layout: &'a Layout,
     pub(super) steps: Vec<Step>,
     pub(super) out: Vec<Diagnostic>,
-    done: BTreeMap<usize, State>,
+    pub(super) done: BTreeMap<usize, State>,
 }
 
 impl<'a> Walk<'a> {
@@ -179,7 +174,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The step of an image or of `scratch`, which several stages may share.
-    fn base(
+    pub(super) fn base(
         &mut self,
         origin: &Origin,
         span: Span,
@@ -210,411 +205,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn push(&mut self, op: Op, inputs: Vec<StepId>, span: Option<Span>, name: String) -> StepId {
+    pub(super) fn push(
+        &mut self,
+        op: Op,
+        inputs: Vec<StepId>,
+        span: Option<Span>,
+        name: String,
+    ) -> StepId {
         let id = StepId(self.steps.len());
         self.steps.push(Step { id, op, inputs, span, name, epoch: self.ask.epoch });
         id
     }
-}
-
-/// A stage that is being walked.
-struct InStage<'w, 'a, 's> {
-    walk: &'w mut Walk<'a>,
-    at: usize,
-    state: &'s mut State,
-    numbering: Numbering,
-    /// Whether this stage has a `CMD` of its own.
-    cmd: bool,
-}
-
-impl InStage<'_, '_, '_> {
-    fn instruction(&mut self, number: usize, instruction: &Instruction) {
-        match instruction {
-            Instruction::Add(it) => self.add(it),
-            Instruction::Arg(it) => self.arg(it),
-            Instruction::Cmd(it) => {
-                let argv = config::arguments(&self.state.config.config, &it.command);
-                self.tell(format!("CMD {}", history::quoted(&argv)));
-                self.state.config.config.cmd = config::or_absent(argv);
-                self.cmd = true;
-            }
-            Instruction::Copy(it) => self.copy(number, it),
-            Instruction::Entrypoint(it) => {
-                let argv = config::arguments(&self.state.config.config, &it.command);
-                self.tell(format!("ENTRYPOINT {}", history::quoted(&argv)));
-                self.state.config.config.entrypoint = config::or_absent(argv);
-                // Arguments that were meant for another program.
-                if !self.cmd {
-                    self.state.config.config.cmd = None;
-                }
-            }
-            Instruction::Env(it) => self.env(it),
-            Instruction::Expose(it) => self.expose(it),
-            Instruction::Healthcheck(it) => {
-                let (check, told) = config::healthcheck(it);
-                self.state.config.config.healthcheck = Some(check);
-                self.tell(told);
-            }
-            Instruction::Label(it) => self.label(it),
-            Instruction::Maintainer(it) => {
-                self.state.config.author = Some(it.name.value.clone());
-                self.tell(format!("MAINTAINER {}", it.name.value));
-            }
-            Instruction::Run(it) => self.run(it),
-            Instruction::Shell(it) => {
-                let shell: Vec<String> =
-                    it.arguments.iter().map(|word| word.value.clone()).collect();
-                self.tell(format!("SHELL {}", history::listed(&shell)));
-                self.state.config.config.shell = Some(shell);
-            }
-            Instruction::Stopsignal(it) => self.stopsignal(it),
-            Instruction::User(it) => self.user(it),
-            Instruction::Volume(it) => self.volume(it),
-            Instruction::Workdir(it) => self.workdir(it),
-        }
-    }
-
-    /// Adds an entry without a layer to the history.
-    fn tell(&mut self, created_by: String) {
-        let entry = history::entry(created_by, false, self.walk.ask.epoch);
-        self.state.config.history.push(entry);
-    }
-
-    /// Adds a step on top of the stage's root, and its entry to the history.
-    fn step(&mut self, op: Op, more: Option<StepId>, span: Span, name: String, told: String) {
-        let mut inputs = vec![self.state.root];
-        inputs.extend(more);
-        self.state.root = self.walk.push(op, inputs, Some(span), name);
-        self.state.config.history.push(history::entry(told, true, self.walk.ask.epoch));
-    }
-
-    /// The step's name: the instruction with its variables filled in.
-    fn name(&mut self, text: &str) -> String {
-        let vars = &self.state.vars;
-        let filled = expand(text, self.walk.file.escape, &|name| vars.get(name).map(str::to_owned));
-        self.name_as_is(filled.as_ref().map_or(text, |filled| filled.value.as_str()))
-    }
-
-    fn name_as_is(&mut self, text: &str) -> String {
-        let (keyword, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-        self.numbering.name(format!("{} {}", keyword.to_uppercase(), rest.trim_start()).trim_end())
-    }
-
-    fn fill(&mut self, word: &Spanned<String>) -> Option<String> {
-        let mut undefined = Vec::new();
-        let filled = fill(word, self.walk.file.escape, &self.state.vars, &mut |name, span| {
-            undefined.push((name.to_owned(), span));
-        });
-        self.warn(undefined);
-        filled.map_err(|said| self.walk.out.push(said)).ok()
-    }
-
-    fn warn(&mut self, undefined: Vec<(String, Span)>) {
-        for (name, span) in undefined {
-            // Declared and not set: whoever wrote it knows that it may be empty.
-            if self.state.args.iter().any(|(declared, _)| *declared == name) {
-                continue;
-            }
-            let said = Diagnostic::warning(span, format!("variable `{name}` is not defined"));
-            self.walk.out.push(if self.walk.globals.declares(&name) {
-                said.hint(format!("an ARG before the first FROM is for FROM alone: write ARG {name} in this stage too"))
-            } else {
-                said.hint("define it above with ARG or ENV")
-            });
-        }
-    }
-
-    fn pairs(&mut self, pairs: &[Pair], what: &str) -> Option<Vec<(String, String)>> {
-        let mut filled = Vec::with_capacity(pairs.len());
-        for pair in pairs {
-            let (key, value) = (self.fill(&pair.key), self.fill(&pair.value));
-            let (key, value) = (key?, value?);
-            if key.is_empty() {
-                let said = format!("a name of {what} is empty");
-                self.walk.out.push(
-                    Diagnostic::error(pair.key.span, said)
-                        .label("empty once its variables are filled in"),
-                );
-                return None;
-            }
-            filled.push((key, value));
-        }
-        Some(filled)
-    }
-
-    fn env(&mut self, env: &Env) {
-        let Some(pairs) = self.pairs(&env.pairs, "ENV") else { return };
-        for (name, value) in &pairs {
-            self.state.vars.set(name, value);
-            config::set_env(&mut self.state.config.config.env, name, value);
-        }
-        self.tell(joined("ENV", &pairs));
-    }
-
-    fn label(&mut self, label: &Label) {
-        let Some(pairs) = self.pairs(&label.pairs, "LABEL") else { return };
-        self.tell(joined("LABEL", &pairs));
-        self.state.config.config.labels.extend(pairs);
-    }
-
-    fn arg(&mut self, arg: &Arg) {
-        let mut told = Vec::new();
-        for item in &arg.items {
-            let name = &item.name.value;
-            let value = match (self.walk.ask.build_args.get(name), &item.default) {
-                (Some(given), _) => Some(given.clone()),
-                (None, Some(default)) => match self.fill(default) {
-                    Some(value) => Some(value),
-                    None => continue,
-                },
-                (None, None) => self.walk.globals.vars.get(name).map(str::to_owned),
-            };
-            match &value {
-                Some(value) => {
-                    self.state.vars.set(name, value);
-                    told.push(format!("{name}={value}"));
-                }
-                None => told.push(name.clone()),
-            }
-            self.state.args.push((name.clone(), value));
-        }
-        self.tell(format!("ARG {}", told.join(" ")));
-    }
-
-    fn expose(&mut self, expose: &Expose) {
-        let mut all = Vec::new();
-        for word in &expose.ports {
-            let mut undefined = Vec::new();
-            let escape = self.walk.file.escape;
-            let filled = fill_words(word, escape, &self.state.vars, &mut |name, span| {
-                undefined.push((name.to_owned(), span));
-            });
-            self.warn(undefined);
-            let ports = filled.and_then(|words| {
-                let ports: Result<Vec<_>, _> =
-                    words.iter().map(|word| config::ports(word)).collect();
-                ports.map_err(|why| {
-                    Diagnostic::error(word.span, why).hint("write EXPOSE 8080 or EXPOSE 53/udp")
-                })
-            });
-            match ports {
-                Ok(ports) => all.extend(ports.into_iter().flatten()),
-                Err(said) => return self.walk.out.push(said),
-            }
-        }
-        config::expose(&mut self.state.config.config, &all);
-        self.tell(format!("EXPOSE {}", history::listed(&all)));
-    }
-
-    fn stopsignal(&mut self, stopsignal: &Stopsignal) {
-        let Some(signal) = self.fill(&stopsignal.signal) else { return };
-        if !config::is_signal(&signal) {
-            let said = format!("`{signal}` is no signal");
-            self.walk.out.push(
-                Diagnostic::error(stopsignal.signal.span, said)
-                    .hint("write a name such as SIGTERM, or a number from 1 to 64"),
-            );
-            return;
-        }
-        self.tell(format!("STOPSIGNAL {signal}"));
-        self.state.config.config.stop_signal = Some(signal);
-    }
-
-    fn user(&mut self, user: &User) {
-        let Some(user) = self.fill(&user.user) else { return };
-        self.tell(format!("USER {user}"));
-        self.state.config.config.user = user;
-    }
-
-    fn volume(&mut self, volume: &Volume) {
-        let filled: Option<Vec<String>> = volume.paths.iter().map(|path| self.fill(path)).collect();
-        let Some(paths) = filled else { return };
-        for (path, word) in paths.iter().zip(&volume.paths) {
-            if path.is_empty() {
-                let said = Diagnostic::error(word.span, "a path of VOLUME is empty")
-                    .label("empty once its variables are filled in");
-                self.walk.out.push(said);
-            }
-            self.state.config.config.volumes.insert(path.clone(), Default::default());
-        }
-        self.tell(format!("VOLUME {}", history::listed(&paths)));
-    }
-
-    fn cwd(&self) -> String {
-        path::join("/", &self.state.config.config.working_dir)
-    }
-
-    fn workdir(&mut self, workdir: &Workdir) {
-        let Some(to) = self.fill(&workdir.path) else { return };
-        let to = path::join(&self.cwd(), &to);
-        self.state.config.config.working_dir.clone_from(&to);
-        let told = format!("WORKDIR {to}");
-        if to == "/" {
-            return self.tell(told);
-        }
-        let name = self.name(&workdir.text);
-        let user = &self.state.config.config.user;
-        let owner = (!user.is_empty()).then(|| user.clone());
-        let op = Op::Workdir(WorkdirOp { path: to, owner });
-        self.step(op, None, workdir.span, name, told);
-    }
-
-    fn run(&mut self, run: &Run) {
-        let argv = config::arguments(&self.state.config.config, &run.command);
-        let vars = &self.state.vars;
-        let mut args: Vec<(String, String)> = Vec::new();
-        for (name, value) in &self.state.args {
-            if !args.iter().any(|(known, _)| known == name) {
-                let now = vars.get(name).or(value.as_deref()).unwrap_or_default();
-                args.push((name.clone(), now.to_owned()));
-            }
-        }
-        let told = history::run(&argv, &args);
-        let proxies = proxies(self.walk.ask).into_iter();
-        let proxies = proxies.filter(|(name, _)| vars.get(name).is_none()).collect();
-        let op = Op::Run(RunOp {
-            argv,
-            env: vars.to_vec(),
-            user: self.state.config.config.user.clone(),
-            cwd: self.cwd(),
-            platform: self.state.platform.clone(),
-            hints: RunHints { proxies: Proxies(proxies) },
-        });
-        // As written: what its variables mean is the shell's matter.
-        let name = self.name_as_is(&run.text);
-        self.step(op, None, run.span, name, told);
-    }
-
-    fn copy(&mut self, number: usize, copy: &Copy) {
-        let transfer = Transfer {
-            keyword: "COPY",
-            sources: &copy.sources,
-            destination: &copy.destination,
-            chown: copy.chown.as_ref(),
-            chmod: copy.chmod.as_ref(),
-        };
-        let input = match (&copy.from, self.walk.layout.copies.get(&(self.at, number))) {
-            (None, _) => None,
-            (Some(_), Some(Origin::Stage(other))) => {
-                // Stages are walked in order, and copy from earlier ones.
-                let Some(other) = self.walk.done.get(other) else { return };
-                Some(other.root)
-            }
-            (Some(from), Some(origin)) => {
-                let Some(id) = self.walk.base(origin, from.span, &mut |text| text.to_owned())
-                else {
-                    return;
-                };
-                Some(id)
-            }
-            // Said to be wrong when the layout was made.
-            (Some(_), None) => return,
-        };
-        self.transfer(&transfer, input, copy.span, &copy.text);
-    }
-
-    fn add(&mut self, add: &Add) {
-        let transfer = Transfer {
-            keyword: "ADD",
-            sources: &add.sources,
-            destination: &add.destination,
-            chown: add.chown.as_ref(),
-            chmod: add.chmod.as_ref(),
-        };
-        self.transfer(&transfer, None, add.span, &add.text);
-    }
-
-    fn transfer(&mut self, what: &Transfer<'_>, input: Option<StepId>, span: Span, text: &str) {
-        let Some((op, told)) = self.transfer_op(what, input) else { return };
-        let name = self.name(text);
-        self.step(Op::Copy(op), input, span, name, told);
-    }
-
-    fn transfer_op(
-        &mut self,
-        what: &Transfer<'_>,
-        input: Option<StepId>,
-    ) -> Option<(CopyOp, String)> {
-        let chown = what.chown.map(|word| self.fill(word));
-        let chmod = what.chmod.map(|word| self.fill(word));
-        let sources: Vec<_> = what.sources.iter().map(|word| self.fill(word)).collect();
-        let destination = self.fill(what.destination)?;
-        let sources: Vec<String> = sources.into_iter().collect::<Option<_>>()?;
-        let given = |flag: Option<Option<String>>| match flag {
-            Some(None) => None,
-            Some(Some(value)) => Some(Some(value).filter(|value| !value.is_empty())),
-            None => Some(None),
-        };
-        let (owner, chmod) = (given(chown)?, given(chmod)?);
-
-        let mut told = what.keyword.to_owned();
-        for (flag, value) in [("chown", &owner), ("chmod", &chmod)] {
-            if let Some(value) = value {
-                told += &format!(" --{flag}={value}");
-            }
-        }
-        told += &format!(" {} {destination} # buildkit", sources.join(" "));
-
-        let mode = match (chmod, what.chmod) {
-            (Some(text), Some(word)) => {
-                Some(mode(&text, word.span).map_err(|said| self.walk.out.push(said)).ok()?)
-            }
-            (Some(_) | None, _) => None,
-        };
-        for (source, word) in sources.iter().zip(what.sources) {
-            if let Some(remote) = remote(source) {
-                let kind = match remote {
-                    Remote::Url => "a URL",
-                    Remote::Git => "a git repository",
-                };
-                let keyword = what.keyword;
-                self.walk.out.push(
-                    Diagnostic::error(word.span, format!("{keyword} of {kind} is not built yet"))
-                        .label(format!("this is {source}"))
-                        .hint("download in a RUN step, or put the files into the context"),
-                );
-                return None;
-            }
-        }
-        let op = CopyOp {
-            from: if input.is_some() { CopyFrom::Input(1) } else { CopyFrom::Context },
-            sources: sources.iter().map(|source| path::below_root(source)).collect(),
-            destination: path::destination(&self.cwd(), &destination),
-            owner,
-            mode,
-            unpack: what.keyword == "ADD",
-            hints: CopyHints {
-                sources: what.sources.iter().map(|word| word.span).collect(),
-                destination: what.destination.span,
-                owner: what.chown.map(|word| word.span),
-            },
-        };
-        Some((op, told))
-    }
-}
-
-/// What `COPY` and `ADD` have in common.
-struct Transfer<'a> {
-    keyword: &'static str,
-    sources: &'a [Spanned<String>],
-    destination: &'a Spanned<String>,
-    chown: Option<&'a Spanned<String>>,
-    chmod: Option<&'a Spanned<String>>,
-}
-
-fn mode(text: &str, span: Span) -> Result<u32, Diagnostic> {
-    let octal = text.bytes().all(|c| c.is_ascii_digit());
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if octal && mode <= 0o7777 => Ok(mode),
-        _ if octal => Err(Diagnostic::error(span, format!("`{text}` is no mode"))
-            .hint("a mode is an octal number up to 7777, such as 755")),
-        _ => Err(Diagnostic::error(span, format!("the mode `{text}` is not built yet"))
-            .label("not an octal number")
-            .hint("write an octal number such as 755, or use RUN chmod")),
-    }
-}
-
-fn joined(keyword: &str, pairs: &[(String, String)]) -> String {
-    let all: Vec<String> = pairs.iter().map(|(name, value)| format!(" {name}={value}")).collect();
-    keyword.to_owned() + &all.concat()
 }

@@ -1,0 +1,17 @@
+# plan: arg VERSION=2 GIVEN=given HTTP_PROXY=http://user:pass@proxy:1 SOURCE_DATE_EPOCH=1
+# What ARG and ENV let whom see.
+ARG TAG=3.20
+ARG BASE=alpine:${TAG}
+ARG GLOBAL=global
+ARG UNSET
+FROM ${BASE}
+RUN before
+ARG VERSION=1
+ARG LOCAL=v$VERSION GIVEN UNSET NOWHERE
+ARG GLOBAL
+RUN after
+ENV A=1 VERSION=3
+ENV A=2 B=$A C=${NOWHERE}x D=${NOBODY:-d} E='$A' F="\$A"
+RUN then
+ARG A=arg
+RUN last

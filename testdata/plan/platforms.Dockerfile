@@ -1,0 +1,7 @@
+# plan: platform linux/arm/v7
+FROM --platform=$BUILDPLATFORM golang:1.22 AS build
+ARG TARGETPLATFORM TARGETARCH TARGETVARIANT BUILDARCH TARGETSTAGE
+RUN cross
+FROM scratch
+ARG TARGETOS
+COPY --from=build /out/$TARGETOS /
