@@ -125,6 +125,18 @@ impl Fixture {
     }
 }
 
+/// Files of other IDs are removed from inside.
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let mut spec = self.spec(&["sh", "-c", "rm -rf /all/*"]);
+        let source = self.folder.path().to_owned();
+        let what = MountKind::Bind { source, read_only: false };
+        spec.mounts = vec![Mount { target: PathBuf::from("/all"), what }];
+        // What is in use, as the upper of this very run, is left to the folder's own drop.
+        let _ = self.sandbox.run(&spec, Io::default(), &Cancel::new());
+    }
+}
+
 fn output() -> (Io, std::io::PipeReader) {
     let (reader, writer) = std::io::pipe().unwrap();
     let error = writer.try_clone().unwrap();
@@ -271,6 +283,8 @@ fn rights_are_bounded() {
             ("CapEff", "00000000a80425fb"),
             ("CapBnd", "00000000a80425fb"),
             ("CapAmb", "0000000000000000"),
+            // `sudo` in a build step works.
+            ("NoNewPrivs", "0"),
         ] {
             assert!(status.contains(&format!("{set}:\t{expected}")), "{status}");
         }
@@ -296,6 +310,19 @@ fn rights_are_bounded() {
             let (exit, _) = fixture.run(&fixture.script("unshare -U true"));
             assert_ne!(exit, Exit::Code(0));
         }
+    });
+}
+
+/// What runs inside may execute `/proc/self/exe`, which is the helper until then.
+#[test]
+fn the_helper_cannot_be_overwritten() {
+    each(|fixture| {
+        let running = fixture.start("echo ready; sleep 1000");
+        let helper = parent(running.pid());
+        let exe = |pid| rustix::fs::statvfs(format!("/proc/{pid}/exe")).unwrap().f_flag;
+        assert!(exe(helper).contains(rustix::fs::StatVfsMountFlags::RDONLY));
+        drop(running);
+        assert_eq!(fixture.run(&fixture.spec(&["/proc/self/exe"])).0, Exit::Code(0));
     });
 }
 
