@@ -211,7 +211,7 @@ fn prepare(
 fn mounts(places: &mut Places<'_>, run: &RunRequest) -> Result<OwnedFd, Failure> {
     let spec = &run.spec;
     mount::proc(places)?;
-    mount::sys(places, spec.network)?;
+    mount::sys(places)?;
     mount::dev(places, run.many_ids)?;
     mount::mask(places)?;
     mount::given(places, &spec.mounts)?;

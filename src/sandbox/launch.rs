@@ -41,13 +41,8 @@ pub(super) struct Helper {
 }
 
 impl Helper {
-    /// Starts a helper and sends the request, with the user namespace it shall
-    /// enter and further descriptors.
-    pub(super) fn spawn(
-        what: What,
-        enter: Option<BorrowedFd<'_>>,
-        fds: &[BorrowedFd<'_>],
-    ) -> Result<Self, SandboxError> {
+    /// Starts a helper and sends the request, with the user namespace it shall enter.
+    pub(super) fn spawn(what: What, enter: Option<BorrowedFd<'_>>) -> Result<Self, SandboxError> {
         let program = HELPER.get().cloned().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
         let (channel, other) = Channel::pair()?;
         let child = Command::new(&program)
@@ -61,8 +56,7 @@ impl Helper {
         // A process ID is positive and fits: the kernel's limit is 2^22.
         let parent = std::process::id().cast_signed();
         let request = Request { parent, enter: enter.is_some(), what };
-        let fds: Vec<BorrowedFd<'_>> = enter.into_iter().chain(fds.iter().copied()).collect();
-        helper.channel.tell(&request, &fds)?;
+        helper.channel.tell(&request, enter.as_slice())?;
         Ok(helper)
     }
 
@@ -120,7 +114,7 @@ impl Sandbox {
         request: &Q,
     ) -> Result<A, SandboxError> {
         let doing = format!("run the job `{job}`");
-        let helper = Helper::spawn(What::Call { job: job.to_owned() }, self.enter(), &[])?;
+        let helper = Helper::spawn(What::Call { job: job.to_owned() }, self.enter())?;
         let body = serde_json::to_vec(request).map_err(io::Error::from)?;
         // A helper that fails early says why; that is worth more than the broken pipe.
         let sent = helper.channel.send(&body, &[]);
@@ -171,10 +165,14 @@ impl Sandbox {
         let cgroup =
             if spec.limits.is_none() { None } else { Some(Group(Cgroup::create(&spec.limits)?)) };
         let fds: Vec<BorrowedFd<'_>> = streams.into_iter().flatten().map(AsFd::as_fd).collect();
-        let helper = Helper::spawn(What::Run(Box::new(request)), self.enter(), &fds)?;
+        let helper = Helper::spawn(What::Run, self.enter())?;
+        let sent = helper.channel.tell(&request, &fds);
         drop(fds);
         drop(io);
-        let (Event::Started, mut fds) = helper.event("set up a process")? else {
+        // A helper that fails early says why; that is worth more than the broken pipe.
+        let started = helper.event("set up a process")?;
+        sent?;
+        let (Event::Started, mut fds) = started else {
             return Err(SandboxError::Channel(io::ErrorKind::InvalidData.into()));
         };
         let Some(pidfd) = fds.pop() else {

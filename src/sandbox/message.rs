@@ -34,16 +34,13 @@ pub(super) struct Request {
 pub(super) enum What {
     /// Make a user namespace and keep it until the next frame. With `own`, map
     /// this uid and gid to 0 without help.
-    NewUser {
-        own: Option<(u32, u32)>,
-    },
+    NewUser { own: Option<(u32, u32)> },
     /// Try what every helper needs.
     Probe,
     /// Run a registered job; the next frame is its request.
-    Call {
-        job: String,
-    },
-    Run(Box<RunRequest>),
+    Call { job: String },
+    /// Run a process; the next frame is a [`RunRequest`] with its streams.
+    Run,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

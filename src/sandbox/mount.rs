@@ -21,7 +21,7 @@ use rustix::mount::{
 };
 
 use super::message::{Doing as _, Failure};
-use super::spec::{Mount, MountKind, Network, Root};
+use super::spec::{Mount, MountKind, Root};
 use super::target::{Kind, Places, find};
 
 /// Begins the error texts that have advice.
@@ -131,6 +131,14 @@ fn copy_of(from: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     open_tree(from, path, flags)
 }
 
+/// What is at a path, by a mount of its own that cannot be written through.
+pub(super) fn read_only_copy(path: &Path) -> Result<OwnedFd, Failure> {
+    let what = || format!("mount {} read-only", path.display());
+    let copy = copy_of(CWD, path).doing(what)?;
+    restrict(&copy, MountAttrFlags::MOUNT_ATTR_RDONLY).doing(what)?;
+    Ok(copy)
+}
+
 /// Adds attributes to a mount and all below it.
 fn restrict(mount: &OwnedFd, attributes: MountAttrFlags) -> io::Result<()> {
     /// `struct mount_attr` of mount_setattr(2).
@@ -177,19 +185,16 @@ pub(super) fn proc(places: &mut Places<'_>) -> Result<(), Failure> {
     fresh("proc", &[], NO_EXEC).and_then(|proc| attach(&proc, &place)).doing(|| PROC.to_owned())
 }
 
-/// `/sys`, read-only: that of the own network namespace, or else the host's.
-pub(super) fn sys(places: &mut Places<'_>, network: Network) -> Result<(), Failure> {
+/// `/sys`, read-only: that of the own network namespace, or else a copy of the
+/// host's.
+pub(super) fn sys(places: &mut Places<'_>) -> Result<(), Failure> {
     let what = || "mount /sys".to_owned();
     let place = places.stub(Path::new("/sys"), Kind::Folder)?;
     let read_only = NO_EXEC | MountAttrFlags::MOUNT_ATTR_RDONLY;
-    let own = match network {
-        Network::None => fresh("sysfs", &[], read_only),
-        Network::Host => Err(Errno::PERM),
-    };
-    let sys = match own {
+    let sys = match fresh("sysfs", &[], read_only) {
         Ok(sys) => sys,
-        // sysfs shows its network namespace, so the host's needs the host's own
-        // mount; a masked one, as in a container, allows no fresh one either.
+        // sysfs shows its network namespace, so that of the host is not for a user
+        // namespace to mount; nor is any where the host's is masked, as in a container.
         Err(Errno::PERM) => {
             let sys = copy_of(CWD, Path::new("/sys")).doing(what)?;
             restrict(&sys, read_only).doing(what)?;

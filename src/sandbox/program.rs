@@ -93,17 +93,36 @@ pub(super) fn place_streams(streams: [Option<OwnedFd>; 3], uid: u32) -> Result<(
 }
 
 /// Signals as a new process expects them: kiln's runtime ignores SIGPIPE, and its
-/// caller may have ignored or blocked others.
+/// caller may have ignored or blocked others. By the bare call, since the C
+/// library keeps two signals to itself that a caller may have ignored as well.
 fn reset_signals() {
-    // SAFETY: the default action needs no handler, and the sets live through the calls.
-    unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    const WORDS: usize = 8;
+    // All zeroes is the default action with no flags and an empty mask in the
+    // kernel's `struct sigaction`, which is no larger than this; and an empty set.
+    let none = [0_u64; WORDS];
+    for signal in 1..=64 {
+        // SAFETY: the memory is larger than what the kernel reads, and nothing is returned.
+        // KILL and STOP are refused, and have their default action anyway.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                none.as_ptr(),
+                ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
+    // SAFETY: as above.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            none.as_ptr(),
+            ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        )
+    };
 }
 
 /// Becomes the program. The search is execvp(3)'s: what is not there or may not

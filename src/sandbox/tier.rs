@@ -232,7 +232,7 @@ fn new_user(
 ) -> Result<OwnedFd, String> {
     let hint = "; check user.max_user_namespaces, kernel.unprivileged_userns_clone and \
                 kernel.apparmor_restrict_unprivileged_userns with sysctl";
-    let helper = Helper::spawn(What::NewUser { own }, None, &[]).map_err(|e| e.to_string())?;
+    let helper = Helper::spawn(What::NewUser { own }, None).map_err(|e| e.to_string())?;
     match helper.event("make a user namespace") {
         Ok((Event::Done, _)) => {}
         Ok((other, _)) => return Err(format!("unexpected answer {other:?}")),
@@ -248,8 +248,7 @@ fn new_user(
 }
 
 fn probe(user: Option<&OwnedFd>) -> Result<(), String> {
-    let helper =
-        Helper::spawn(What::Probe, user.map(AsFd::as_fd), &[]).map_err(|e| e.to_string())?;
+    let helper = Helper::spawn(What::Probe, user.map(AsFd::as_fd)).map_err(|e| e.to_string())?;
     match helper.event("try to mount") {
         Ok((Event::Done, _)) => Ok(()),
         Ok((other, _)) => Err(format!("unexpected answer {other:?}")),
