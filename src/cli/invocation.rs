@@ -155,6 +155,14 @@ impl Invocation {
         Ok(self.display.get_or_init(|| display).progress())
     }
 
+    /// Tells the user something to act on, where no `Progress` is at hand.
+    pub fn warn(&self, text: &str) {
+        match self.display.get() {
+            Some(display) => display.progress().warn(text),
+            None => report::say(&report::warning(text, self.colours())),
+        }
+    }
+
     /// Shows warnings (or errors that do not end the command) about a text.
     pub fn diagnose(&self, source: &Source, diagnostics: &[Diagnostic]) {
         for one in diagnostics {

@@ -198,3 +198,23 @@ fn a_failed_save_leaves_the_file_that_was_there() {
     kiln.fails(1, "save -o . app").says("directory");
     kiln.fails(1, "save -o absent/x.tar app").says("absent");
 }
+
+/// `/dev/stdout` and pipes are written to, other links are replaced.
+#[test]
+fn outputs_that_are_no_files() {
+    let kiln = Kiln::new();
+    keep(&kiln, "app");
+    let expected = kiln.ok("save app").stdout;
+    assert!(kiln.ok("save -o /dev/stdout app").stdout == expected);
+    let mut call = kiln.args(["save", "-o", "/dev/stdout", "app"]);
+    call.command.stdout(fs::File::create(kiln.path("by-shell.tar")).unwrap());
+    call.run().success();
+    assert!(fs::read(kiln.path("by-shell.tar")).unwrap() == expected);
+    assert!(fs::symlink_metadata("/dev/stdout").unwrap().is_symlink());
+
+    fs::write(kiln.path("target"), "kept").unwrap();
+    std::os::unix::fs::symlink("target", kiln.path("link.tar")).unwrap();
+    kiln.ok("save -o link.tar app");
+    assert_eq!(fs::read(kiln.path("target")).unwrap(), b"kept");
+    assert!(fs::read(kiln.path("link.tar")).unwrap() == expected);
+}
