@@ -277,3 +277,20 @@ impl Invocation {
 fn capable_terminal() -> bool {
     io::stderr().is_terminal() && env::text(env::TERM).is_none_or(|term| term != "dumb")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asynchronous_work() {
+        let invocation = Invocation::new(Globals::default());
+        let done = invocation.block_on(async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok::<_, io::Error>(5)
+        });
+        assert_eq!(done.unwrap(), 5);
+        let failed = invocation.block_on(async { Err::<(), _>(io::Error::other("no")) });
+        assert!(matches!(failed, Err(CliError::Failed(_))));
+    }
+}
