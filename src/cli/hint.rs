@@ -1,7 +1,8 @@
 //! What to try after errors of the library that have a common cause.
 //!
 //! The chain of an error is searched for types that are known here; the first
-//! that has something to say says it.
+//! that has something to say says it. A `#[error(transparent)]` variant hides the
+//! error in it from that search, so its type is looked into here.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -20,7 +21,7 @@ pub(super) fn of(error: &(dyn Error + 'static), store: Option<&Store>) -> Option
         let found = one
             .downcast_ref::<StoreError>()
             .and_then(|error| for_store(error, store))
-            .or_else(|| one.downcast_ref::<OutputError>().and_then(OutputError::hint))
+            .or_else(|| one.downcast_ref::<OutputError>().and_then(|e| for_output(e, store)))
             .or_else(|| one.downcast_ref::<RegistryError>().and_then(RegistryError::hint))
             .or_else(|| one.downcast_ref::<DeployError>().and_then(DeployError::hint))
             .or_else(|| one.downcast_ref::<PathError>().and_then(for_path));
@@ -58,6 +59,14 @@ fn for_store(error: &StoreError, store: Option<&Store>) -> Option<String> {
         | StoreError::Mismatch { .. }
         | StoreError::Image { .. }
         | StoreError::Index(_) => None,
+    }
+}
+
+fn for_output(error: &OutputError, store: Option<&Store>) -> Option<String> {
+    match error {
+        OutputError::Store(inner) => for_store(inner, store),
+        OutputError::Path(inner) => for_path(inner),
+        other => other.hint(),
     }
 }
 
@@ -108,7 +117,27 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::distance;
+    use super::*;
+    use crate::cli::report::CliError;
+
+    #[test]
+    fn found_wherever_it_is() {
+        let no_space = || PathError {
+            what: "write",
+            path: "/data/x".into(),
+            source: std::io::Error::from(ErrorKind::StorageFull),
+        };
+        for (error, says) in [
+            (Box::new(OutputError::from(no_space())) as Box<dyn Error>, "file system of /data/x"),
+            (Box::new(OutputError::from(StoreError::from(no_space()))), "--store"),
+            (Box::new(StoreError::NoImage("a".parse().unwrap())), "kiln images"),
+        ] {
+            assert!(of(error.as_ref(), None).is_some_and(|hint| hint.contains(says)), "{says}");
+        }
+        // By `?` any of them becomes an error of the command line.
+        let _: CliError = no_space().into();
+        assert_eq!(of(&std::io::Error::other("x"), None), None);
+    }
 
     #[test]
     fn distances() {

@@ -7,7 +7,7 @@ use super::report::CliError;
 use super::text;
 use crate::image::{AnyImage, Descriptor};
 use crate::reference::Reference;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// List the images in the store
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,8 @@ struct Row {
     digest: String,
     platforms: Vec<String>,
     /// Bytes of manifests, configs and layers, each counted once.
-    size: u64,
+    /// Null if the image cannot be read.
+    size: Option<u64>,
 }
 
 /// Prints the list.
@@ -58,10 +59,8 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         digests.dedup();
         return if digests.is_empty() { Ok(()) } else { invocation.print(digests.join("\n")) };
     }
-    let rows: Vec<Row> = entries
-        .iter()
-        .map(|(name, at)| row(store, name.as_ref(), at))
-        .collect::<Result<_, StoreError>>()?;
+    let rows: Vec<Row> =
+        entries.iter().map(|(name, at)| row(store, name.as_ref(), at, invocation)).collect();
     if args.json {
         return invocation.print_json(&rows);
     }
@@ -72,7 +71,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
             row.tag.clone().unwrap_or_else(|| "<none>".into()),
             shown(at, args.digests),
             row.platforms.join(","),
-            text::bytes(row.size),
+            row.size.map_or_else(|| "?".into(), text::bytes),
         ]);
     }
     invocation.print(text::table(&table))
@@ -91,16 +90,23 @@ fn shown(at: &Descriptor, whole: bool) -> String {
     if whole { at.digest.to_string() } else { at.digest.short() }
 }
 
-fn row(store: &Store, name: Option<&Reference>, at: &Descriptor) -> Result<Row, StoreError> {
-    let image = store.image(at)?;
-    Ok(Row {
+/// An image that cannot be read is listed too, so that it can be removed.
+fn row(store: &Store, name: Option<&Reference>, at: &Descriptor, invocation: &Invocation) -> Row {
+    let image = store.image(at);
+    if let Err(error) = &image {
+        let shown = name.map_or_else(|| at.digest.to_string(), Reference::familiar);
+        invocation.warn(&format!("{shown}: {error}"));
+    }
+    let image = image.ok();
+    let images = image.as_ref().map(AnyImage::images).unwrap_or_default();
+    Row {
         name: name.map(ToString::to_string),
         repository: name.map_or_else(|| "<none>".into(), familiar_repository),
         tag: name.and_then(Reference::tag).map(str::to_owned),
         digest: at.digest.to_string(),
-        platforms: image.images().iter().map(|one| one.platform().to_string()).collect(),
-        size: size(&image),
-    })
+        platforms: images.iter().map(|one| one.platform().to_string()).collect(),
+        size: image.as_ref().map(size),
+    }
 }
 
 /// The familiar form without tag and digest.

@@ -155,6 +155,14 @@ impl Invocation {
         Ok(self.display.get_or_init(|| display).progress())
     }
 
+    /// Tells the user something to act on, where no `Progress` is at hand.
+    pub fn warn(&self, text: &str) {
+        match self.display.get() {
+            Some(display) => display.progress().warn(text),
+            None => report::say(&report::warning(text, self.colours())),
+        }
+    }
+
     /// Shows warnings (or errors that do not end the command) about a text.
     pub fn diagnose(&self, source: &Source, diagnostics: &[Diagnostic]) {
         for one in diagnostics {
@@ -268,4 +276,21 @@ impl Invocation {
 /// True if stderr is a terminal that can move its cursor.
 fn capable_terminal() -> bool {
     io::stderr().is_terminal() && env::text(env::TERM).is_none_or(|term| term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asynchronous_work() {
+        let invocation = Invocation::new(Globals::default());
+        let done = invocation.block_on(async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok::<_, io::Error>(5)
+        });
+        assert_eq!(done.unwrap(), 5);
+        let failed = invocation.block_on(async { Err::<(), _>(io::Error::other("no")) });
+        assert!(matches!(failed, Err(CliError::Failed(_))));
+    }
 }

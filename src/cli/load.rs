@@ -37,11 +37,12 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         return Err(CliError::usage("an archive is not read from a terminal")
             .hint("name a file with --input, or redirect stdin"));
     }
+    let progress = invocation.progress(args.progress.progress)?;
     let file =
         if from_stdin { None } else { Some(File::open(&args.input).at("open", &args.input)?) };
     let store = invocation.store()?;
     let shown = if from_stdin { "stdin".into() } else { args.input.display().to_string() };
-    let task = invocation.progress(args.progress.progress)?.task(format!("load {shown}"));
+    let task = progress.task(format!("load {shown}"));
     let interrupt = invocation.interrupt()?;
     let stop = || interrupt.signal().is_some();
     let work = Work::new(&task, &stop);

@@ -281,6 +281,11 @@ fn said(message: &str, causes: &[String], hint: Option<&str>, colours: bool) -> 
     out
 }
 
+/// A warning as a line.
+pub(super) fn warning(message: &str, colours: bool) -> String {
+    format!("{}: {}", mark("warning", "1;33", colours), text::message(message))
+}
+
 fn hint_line(hint: &str, colours: bool) -> String {
     format!("{}: {}", mark("hint", "1;36", colours), text::message(hint))
 }

@@ -56,6 +56,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         return Err(CliError::usage("an archive is not written to a terminal")
             .hint("name a file with --output, or redirect stdout"));
     }
+    let progress = invocation.progress(args.progress.progress)?;
     let images = collect(&args.images, invocation)?;
     let store = invocation.store()?;
     let form = match args.format {
@@ -63,9 +64,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         Format::Docker => Archive::Docker,
     };
     let platform = args.platform.unwrap_or_else(Platform::host);
-    let task = invocation
-        .progress(args.progress.progress)?
-        .task(format!("save {}", args.images.join(" ")));
+    let task = progress.task(format!("save {}", args.images.join(" ")));
     let interrupt = invocation.interrupt()?;
     let stop = || interrupt.signal().is_some();
     let work = Work::new(&task, &stop);

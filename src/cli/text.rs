@@ -17,10 +17,13 @@ pub(super) fn line(text: &str, colours: Colours) -> String {
     clean(last.rsplit('\r').find(|part| !part.is_empty()).unwrap_or(""), colours)
 }
 
+/// Most lines of one message.
+const MOST_LINES: usize = 200;
+
 /// Several lines, without colours.
 pub(super) fn message(text: &str) -> String {
     let lines: Vec<String> =
-        text.trim_end().lines().map(|line| clean(line, Colours::Strip)).collect();
+        text.trim_end().lines().take(MOST_LINES).map(|line| clean(line, Colours::Strip)).collect();
     lines.join("\n")
 }
 

@@ -100,7 +100,7 @@ fn choose<'a>(named: &'a Named, platform: &Platform) -> Result<&'a Image, Output
             .find(|image| image.platform().satisfies(platform))
             .ok_or_else(|| OutputError::NoPlatform {
                 image: super::shown(named),
-                wanted: platform.clone(),
+                wanted: platform.to_string(),
                 have: images.iter().map(|image| image.platform().to_string()).collect(),
             }),
     }

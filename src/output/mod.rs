@@ -84,7 +84,7 @@ pub enum OutputError {
     #[error("layer {layer} unpacks to {found}, the image says {expected}")]
     DiffId { layer: String, expected: DiffId, found: DiffId },
     #[error("`{image}` has no image for {wanted}, only for {}", .have.join(", "))]
-    NoPlatform { image: String, wanted: Platform, have: Vec<String> },
+    NoPlatform { image: String, wanted: String, have: Vec<String> },
     #[error("this is no image archive: {0}")]
     NotAnArchive(String),
     #[error("the archive is malformed at byte {at}: {why}")]
@@ -94,7 +94,7 @@ pub enum OutputError {
     #[error("{name} in the archive: {source}")]
     Document { name: String, source: ImageError },
     #[error("blob {digest} in the archive: {source}")]
-    Blob { digest: BlobDigest, source: StoreError },
+    Blob { digest: BlobDigest, source: Box<StoreError> },
     #[error("the work was stopped")]
     Stopped,
 }
@@ -163,9 +163,9 @@ pub fn to_file(
     if path.is_dir() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory)).at("write", path)?;
     }
-    // A device or pipe has no half-written state that a rename could hide.
-    if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
-        let mut file = fs::OpenOptions::new().write(true).open(path).at("open", path)?;
+    if is_special(path) {
+        let mut file =
+            fs::OpenOptions::new().write(true).truncate(true).open(path).at("open", path)?;
         return fill(&mut file);
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -180,6 +180,15 @@ pub fn to_file(
     file.persist(path).map_err(|error| error.error).at("create", path)?;
     atomic::sync_folder(folder)?;
     Ok(())
+}
+
+/// True for devices and pipes, which have no half-written state that a rename
+/// could hide, and for `/dev/stdout` and its kind: links that stand for an open
+/// file and must not be replaced, as other links are.
+fn is_special(path: &Path) -> bool {
+    let link = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink());
+    let system = path.starts_with("/dev") || path.starts_with("/proc");
+    (link && system) || fs::metadata(path).is_ok_and(|meta| !meta.is_file())
 }
 
 /// The name of an image for messages.

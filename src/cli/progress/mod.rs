@@ -51,7 +51,7 @@ impl Renderer {
             Self::Json(json) => json.show(event),
             Self::Quiet => match event {
                 Event::Warning(text) => {
-                    report::say(&format!("warning: {}", super::text::message(&text)));
+                    report::say(&report::warning(&text, false));
                 }
                 Event::Begin { .. }
                 | Event::Bytes { .. }

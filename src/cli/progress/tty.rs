@@ -43,9 +43,12 @@ impl Counts {
     fn style(self) -> ProgressStyle {
         let template = match self {
             Self::Time => "{spinner} {wide_msg} {elapsed:>5}",
-            Self::Bytes => "{spinner} {wide_msg} {bytes:>10} {bytes_per_sec:>12} {elapsed:>5}",
+            Self::Bytes => {
+                "{spinner} {wide_msg} {decimal_bytes:>10} {decimal_bytes_per_sec:>12} {elapsed:>5}"
+            }
             Self::BytesOf => {
-                "{spinner} {wide_msg} [{bar:20}] {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12}"
+                "{spinner} {wide_msg} [{bar:20}] {decimal_bytes:>10}/{decimal_total_bytes:10} \
+                 {decimal_bytes_per_sec:>12}"
             }
         };
         style(template)

@@ -105,11 +105,11 @@ fn layer(
     if tee.to.count() != size {
         return Err(OutputError::Blob {
             digest,
-            source: StoreError::Mismatch {
+            source: Box::new(StoreError::Mismatch {
                 what: "size",
                 expected: size.to_string(),
                 found: tee.to.count().to_string(),
-            },
+            }),
         });
     }
     let (digest, size) = tee.to.commit(None)?;

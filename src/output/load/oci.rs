@@ -107,7 +107,7 @@ impl Layouted<'_> {
         let raw = Raw::new(bytes, entry.media_type.clone());
         let mismatch = |what, expected, found| OutputError::Blob {
             digest: entry.digest,
-            source: crate::store::StoreError::Mismatch { what, expected, found },
+            source: Box::new(crate::store::StoreError::Mismatch { what, expected, found }),
         };
         if raw.digest != entry.digest {
             return Err(mismatch("digest", entry.digest.to_string(), raw.digest.to_string()));
@@ -154,8 +154,10 @@ impl Layouted<'_> {
         let bad_write =
             |source| crate::atomic::PathError { what: "write", path: at.clone(), source }.into();
         self.work.copy(from, &mut to, OutputError::Read, bad_write)?;
-        to.commit(Some((&entry.digest, entry.size)))
-            .map_err(|source| OutputError::Blob { digest: entry.digest, source })?;
+        to.commit(Some((&entry.digest, entry.size))).map_err(|source| OutputError::Blob {
+            digest: entry.digest,
+            source: Box::new(source),
+        })?;
         Ok(())
     }
 }

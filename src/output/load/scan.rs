@@ -51,6 +51,15 @@ impl<'a> Entries<'a> {
         None
     }
 
+    /// A file or link that other entries lie below: who unpacks would follow it,
+    /// or fail.
+    fn with_children(&self) -> Option<&str> {
+        let names = || self.files.keys().chain(self.links.keys());
+        let folders: BTreeSet<&str> =
+            names().flat_map(|name| name.match_indices('/').map(|(at, _)| &name[..at])).collect();
+        names().map(String::as_str).find(|name| folders.contains(name))
+    }
+
     /// Bytes of all files.
     pub(super) fn total(&self) -> u64 {
         self.files.values().map(|(_, size)| size).sum()
@@ -125,6 +134,9 @@ pub(super) fn scan<'a>(file: &'a File, work: &Work<'_>) -> Result<Entries<'a>, O
         if block.iter().all(|byte| *byte == 0) {
             if extension.any {
                 return Err(refuse("an extension record has no entry"));
+            }
+            if let Some(name) = entries.with_children() {
+                return Err(wrong(format!("`{name}` is no folder, yet has entries below it")));
             }
             only_zeros(file, at, length, work)?;
             return Ok(entries);
@@ -202,8 +214,11 @@ pub(super) fn scan<'a>(file: &'a File, work: &Work<'_>) -> Result<Entries<'a>, O
                         entries.links.contains_key(&name)
                             || entries.files.insert(name.clone(), (data, size)).is_some()
                     };
-                    if twice || name.is_empty() {
+                    if twice {
                         return Err(wrong(format!("`{name}` occurs twice")));
+                    }
+                    if name.is_empty() {
+                        return Err(refuse("an entry has no name"));
                     }
                 }
                 if folders.len() > MOST_ENTRIES {

@@ -198,3 +198,118 @@ fn a_failed_save_leaves_the_file_that_was_there() {
     kiln.fails(1, "save -o . app").says("directory");
     kiln.fails(1, "save -o absent/x.tar app").says("absent");
 }
+
+/// `/dev/stdout` and pipes are written to, other links are replaced.
+#[test]
+fn outputs_that_are_no_files() {
+    let kiln = Kiln::new();
+    keep(&kiln, "app");
+    let expected = kiln.ok("save app").stdout;
+    assert!(kiln.ok("save -o /dev/stdout app").stdout == expected);
+    let mut call = kiln.args(["save", "-o", "/dev/stdout", "app"]);
+    call.command.stdout(fs::File::create(kiln.path("by-shell.tar")).unwrap());
+    call.run().success();
+    assert!(fs::read(kiln.path("by-shell.tar")).unwrap() == expected);
+    assert!(fs::symlink_metadata("/dev/stdout").unwrap().is_symlink());
+
+    fs::write(kiln.path("target"), "kept").unwrap();
+    std::os::unix::fs::symlink("target", kiln.path("link.tar")).unwrap();
+    kiln.ok("save -o link.tar app");
+    assert_eq!(fs::read(kiln.path("target")).unwrap(), b"kept");
+    assert!(fs::read(kiln.path("link.tar")).unwrap() == expected);
+}
+
+/// What builders attach to an index (provenance, SBOM) is listed like an image
+/// of no platform; it leaves and comes back with it.
+#[test]
+fn attestations_travel_along() {
+    use kiln::image::{AnyImage, Raw};
+    let from = Kiln::new();
+    keep_index(&from, "many");
+    let store = from.store();
+    let statement = br#"{"_type":"https://in-toto.io/Statement/v0.1"}"#;
+    let config =
+        br#"{"architecture":"unknown","os":"unknown","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let descriptor = |kind: &str, bytes: &[u8]| {
+        let digest = store.put(bytes).unwrap();
+        serde_json::json!({"mediaType": kind, "digest": digest, "size": bytes.len()})
+    };
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor("application/vnd.oci.image.config.v1+json", config),
+        "layers": [descriptor("application/vnd.in-toto+json", statement)],
+    });
+    let mut entry =
+        descriptor("application/vnd.oci.image.manifest.v1+json", manifest.to_string().as_bytes());
+    entry["platform"] = serde_json::json!({"os": "unknown", "architecture": "unknown"});
+    let AnyImage::Index { raw, images } = store.image_named(&"many".parse().unwrap()).unwrap()
+    else {
+        panic!("it was kept as an index");
+    };
+    let mut index: serde_json::Value = serde_json::from_slice(&raw.bytes).unwrap();
+    index["manifests"].as_array_mut().unwrap().push(entry);
+    let raw = Raw::new(index.to_string().into_bytes(), raw.media_type);
+    let digest = raw.digest.to_string();
+    store.keep(&"attested".parse().unwrap(), &AnyImage::Index { raw, images }).unwrap();
+
+    from.ok("save -o x.tar attested");
+    let to = Kiln::new();
+    to.ok(&format!("load -i {}", text(from.path("x.tar"))));
+    assert_eq!(to.ok("inspect attested").json()[0]["digest"], digest.as_str());
+    let blob = kiln::digest::BlobDigest::of(statement);
+    assert_eq!(fs::read(to.store().blob_path(&blob)).unwrap(), statement);
+    assert_eq!(to.ok("inspect attested").json()[0]["images"].as_array().unwrap().len(), 2);
+    to.ok("save -o x.tar attested");
+    assert!(fs::read(to.path("x.tar")).unwrap() == fs::read(from.path("x.tar")).unwrap());
+    // Without its attestation it is one of those that are here in part.
+    fs::remove_file(to.store().blob_path(&blob)).unwrap();
+    to.ok("save -o y.tar attested");
+    let again = Kiln::new();
+    again.ok(&format!("load -i {}", text(to.path("y.tar"))));
+    assert_ne!(again.ok("inspect attested").json()[0]["digest"], digest.as_str());
+}
+
+/// What was asked to stop leaves nothing.
+#[test]
+fn stopped_work_leaves_nothing() {
+    use kiln::output::{Archive, Named, OutputError, Work, load, to_file, write_archive};
+    use std::cell::Cell;
+    let kiln = Kiln::new();
+    keep(&kiln, "app");
+    let store = kiln.store();
+    let image = store.image_named(&"app".parse().unwrap()).unwrap();
+    let images = [Named { names: vec!["app".parse().unwrap()], image }];
+    let task = kiln::progress::Progress::silent().task("test");
+    let platform = kiln::platform::Platform::host();
+    for form in [Archive::Oci, Archive::Docker] {
+        let path = kiln.path("x.tar");
+        // However far it has come, until it comes to its end.
+        for allowed in 0_u32.. {
+            let left = Cell::new(allowed);
+            let stop = || left.replace(left.get().saturating_sub(1)) == 0;
+            let work = Work::new(&task, &stop);
+            let done =
+                to_file(&path, |to| write_archive(form, &images, &platform, &store, to, &work));
+            if done.is_ok() {
+                break;
+            }
+            assert!(matches!(done, Err(OutputError::Stopped)), "{done:?}");
+            assert!(fs::read_dir(kiln.path("")).unwrap().count() == 1, "the store is there alone");
+        }
+        let archive = fs::File::open(&path).unwrap();
+        let to = Kiln::new();
+        for allowed in 0_u32.. {
+            let left = Cell::new(allowed);
+            let stop = || left.replace(left.get().saturating_sub(1)) == 0;
+            if load(&archive, &to.store(), &Work::new(&task, &stop)).is_ok() {
+                break;
+            }
+            assert_eq!(to.store().names().unwrap(), []);
+            assert_eq!(fs::read_dir(to.store_path().join("tmp")).unwrap().count(), 0);
+        }
+        assert!(to.ok("images").text().contains("app"));
+        fs::remove_file(path).unwrap();
+    }
+    task.done();
+}

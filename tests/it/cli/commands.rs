@@ -95,6 +95,18 @@ fn images_lists_names() {
 }
 
 #[test]
+fn an_image_that_cannot_be_read_is_listed() {
+    let kiln = Kiln::new();
+    let digest = keep(&kiln, "app:v1");
+    fs::remove_file(kiln.store_path().join("blobs/sha256").join(&digest[7..])).unwrap();
+    let output = kiln.ok("images").says("warning: app:v1: blob");
+    assert!(output.text().lines().nth(1).unwrap().starts_with("app"), "{}", output.text());
+    kiln.fails(1, "inspect app:v1").says("pull it again");
+    kiln.ok("rmi app:v1");
+    assert_eq!(kiln.ok("images").text().lines().count(), 1);
+}
+
+#[test]
 fn inspect_shows_documents() {
     let kiln = Kiln::new();
     let digest = keep(&kiln, "app:v1");
@@ -203,7 +215,8 @@ fn progress_forms() {
     assert_eq!(kiln.ok("save -o a.tar app --progress quiet").stderr, "");
     for line in ["save -o a.tar app --progress rawjson", "save -o a.tar gone --progress rawjson"] {
         let output = kiln.args(line.split(' ')).run();
-        for line in output.stderr.lines().filter(|_| output.code == Some(0)) {
+        assert!(!output.stderr.is_empty());
+        for line in output.stderr.lines() {
             let object: serde_json::Value = serde_json::from_str(line).unwrap();
             assert!(object["event"].is_string());
         }
@@ -213,6 +226,34 @@ fn progress_forms() {
     let last: serde_json::Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
     assert_eq!(last["event"], "error");
     assert!(last["hint"].as_str().unwrap().contains("archive"));
+}
+
+/// `script` gives its child a terminal.
+#[test]
+fn progress_on_a_terminal() {
+    let kiln = Kiln::new();
+    keep(&kiln, "app");
+    let on_terminal = |term: &str, line: &str| {
+        let command = format!("{} {line}", env!("CARGO_BIN_EXE_kiln"));
+        let output = std::process::Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .env("TERM", term)
+            .env("KILN_STORE", kiln.store_path())
+            .env_remove("NO_COLOR")
+            .current_dir(kiln.path(""))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let bars = on_terminal("xterm", "save -o a.tar app");
+    assert!(bars.contains("\u{1b}[32m✓\u{1b}[0m save app 0."), "{bars:?}");
+    assert!(on_terminal("dumb", "save -o a.tar app").contains("#1 DONE"));
+    fs::write(kiln.path("bad.tar"), "x").unwrap();
+    let failed = on_terminal("xterm", "load -i bad.tar");
+    let (task, error) = (failed.find("✗").unwrap(), failed.find("error").unwrap());
+    assert!(task < error, "{failed:?}");
+    assert!(on_terminal("xterm", "save app").contains("not written to a terminal"));
 }
 
 #[test]
