@@ -1,7 +1,8 @@
 //! Every environment variable kiln reads, each documented once.
 //!
 //! No other module reads the environment (the Kubernetes client reads its own:
-//! `KUBECONFIG` and, in a cluster, `KUBERNETES_SERVICE_*`).
+//! `KUBECONFIG` and, in a cluster, `KUBERNETES_SERVICE_*`; the HTTP client the
+//! usual proxy variables, its TLS `SSL_CERT_FILE` and `SSL_CERT_DIR`).
 
 use std::ffi::OsString;
 use std::path::PathBuf;

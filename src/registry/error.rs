@@ -54,6 +54,8 @@ pub enum RegistryError {
     ForeignLayer { digest: BlobDigest },
     #[error("`{name}` lists an index within an index ({digest})")]
     Nested { name: String, digest: BlobDigest },
+    #[error("`{name}` lists {count} manifests, more than the {limit} that are fetched")]
+    TooManyManifests { name: String, count: usize, limit: usize },
     #[error(
         "{host}: the token service {service} gives no token ({status}){}; tried: {tried}",
         said(words)

@@ -162,9 +162,9 @@ impl Mirrors {
         self.place(&name, insecure)
     }
 
-    /// True if the file names a host as insecure.
-    pub(super) fn insecure(&self, host: &str) -> bool {
-        self.entry(host).ok().flatten().is_some_and(|(entry, _)| entry.insecure)
+    /// True if the file names a host as insecure; an error if it blocks it.
+    pub(super) fn insecure(&self, host: &str) -> Result<bool, RegistryError> {
+        Ok(self.entry(host)?.is_some_and(|(entry, _)| entry.insecure))
     }
 
     fn place(&self, name: &str, insecure: bool) -> Result<Place, RegistryError> {

@@ -12,7 +12,7 @@
 //! `Retry-After`, swallows what a token service says when it refuses, and cannot
 //! renew a token or use an identity token; those are promises made here
 //! (`transport.rs`). Not done yet: uploads that resume in the middle (a broken one
-//! begins anew), client certificates, deleting.
+//! begins anew), client certificates and roots per registry, deleting.
 
 mod auth;
 mod blob;

@@ -20,6 +20,10 @@ use crate::store::Store;
 /// Blobs that are fetched or brought at once.
 pub(super) const AT_ONCE: usize = 4;
 
+/// Most manifests of one index that are fetched together: their documents are
+/// in memory, and an index has room for thousands of entries.
+const MANIFESTS: usize = 200;
+
 /// Where the repositories that have a blob are remembered, for mounting.
 const ORIGINS: &str = "blob-origins";
 
@@ -300,7 +304,12 @@ async fn all(
         let mut images = Vec::new();
         let mut beside = Vec::new();
         let mut layers = Vec::new();
-        for entry in &index(&raw, from)?.manifests {
+        let listed = index(&raw, from)?.manifests;
+        if listed.len() > MANIFESTS {
+            let (name, count) = (from.familiar(), listed.len());
+            return Err(RegistryError::TooManyManifests { name, count, limit: MANIFESTS });
+        }
+        for entry in &listed {
             if !(entry.media_type.is_manifest() || entry.media_type.is_index()) {
                 let kind = crate::net::escaped(entry.media_type.as_str(), 100);
                 sources.progress.note(format!("left out {}: a `{kind}`", entry.digest));

@@ -50,7 +50,7 @@ pub async fn login(
 ) -> Result<Kept, RegistryError> {
     let host = host(registry)?;
     // Nobody but these credentials is tried.
-    let insecure = at.insecure(&host) || at.mirrors().insecure(&host);
+    let insecure = at.insecure(&host) || at.mirrors().insecure(&host)?;
     let options = Options {
         insecure: insecure.then(|| host.clone()).into_iter().collect(),
         credentials: vec![(host.clone(), credentials.clone())],
