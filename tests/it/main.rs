@@ -1,2 +1,3 @@
-#[test]
-fn placeholder() {}
+//! The one integration binary: linking is the slow part of a test build.
+
+mod deploy;
