@@ -170,7 +170,7 @@ fn registry() -> Result<(String, Child), String> {
         .port();
     let address = format!("127.0.0.1:{port}");
     let config = format!(
-        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+        "version: 0.1\nlog: {{level: fatal, accesslog: {{disabled: true}}}}\n\
          storage: {{inmemory: {{}}}}\nhttp: {{addr: \"{address}\"}}\n"
     );
     let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
