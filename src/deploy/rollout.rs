@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::{
 };
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, TypeMeta};
 
 use super::apply::Before;
 use super::{Cause, Object};
@@ -43,10 +43,12 @@ impl Tracked {
         )
     }
 
-    /// What was seen, typed; `None` if it is of another kind or malformed.
-    pub(super) fn read(object: DynamicObject) -> Option<Self> {
-        let kind = object.types.as_ref()?.kind.clone();
-        Some(match kind.as_str() {
+    /// What was seen, typed; `None` if it is malformed. The items of a list do
+    /// not say of what kind they are, so the caller does.
+    pub(super) fn read(of: &Object, mut object: DynamicObject) -> Option<Self> {
+        object.types =
+            Some(TypeMeta { api_version: of.api_version.clone(), kind: of.kind.clone() });
+        Some(match of.kind.as_str() {
             "Deployment" => Self::Deployment(Box::new(object.try_parse().ok()?)),
             "StatefulSet" => Self::StatefulSet(Box::new(object.try_parse().ok()?)),
             "DaemonSet" => Self::DaemonSet(Box::new(object.try_parse().ok()?)),

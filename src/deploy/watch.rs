@@ -253,7 +253,7 @@ fn newest(
     if object.metadata.uid != now.metadata().uid {
         return Err(deleted());
     }
-    Ok(Tracked::read(object.clone()).unwrap_or(now))
+    Ok(Tracked::read(&handed.object, object.clone()).unwrap_or(now))
 }
 
 async fn look(
@@ -264,7 +264,7 @@ async fn look(
     let doing = format!("see {}", handed.object);
     let seen = on.answer(&doing, api.get_opt(&handed.object.name)).await?;
     let seen = seen.ok_or_else(|| DeployError::Deleted { object: handed.object.clone() })?;
-    Tracked::read(seen).ok_or_else(|| DeployError::Api {
+    Tracked::read(&handed.object, seen).ok_or_else(|| DeployError::Api {
         doing,
         why: "the answer is not an object of its kind".into(),
     })

@@ -1,6 +1,8 @@
 //! The one integration binary: features against real parts.
 
 mod cli;
+mod deploy;
+mod deploy_world;
 mod registry;
 mod sandbox;
 mod support;

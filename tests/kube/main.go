@@ -35,7 +35,8 @@ func main() {
 		usage()
 	}
 	name := os.Args[1]
-	os.Args = append([]string{"kube " + name}, os.Args[2:]...)
+	// The name is what kubectl calls itself among the owners of fields.
+	os.Args = append([]string{name}, os.Args[2:]...)
 	if part, ok := parts[name]; ok {
 		os.Exit(cli.Run(part()))
 	}

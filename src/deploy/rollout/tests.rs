@@ -8,8 +8,17 @@ fn read<T: serde::de::DeserializeOwned>(name: &str) -> T {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn tracked(value: Value) -> Tracked {
-    Tracked::read(serde_json::from_value(value).unwrap()).unwrap()
+/// As an item of a list has it: without its kind.
+fn tracked(mut value: Value) -> Tracked {
+    let mut take =
+        |key| value.as_object_mut().unwrap().remove(key).unwrap().as_str().unwrap().to_owned();
+    let of = Object {
+        api_version: take("apiVersion"),
+        kind: take("kind"),
+        name: value["metadata"]["name"].as_str().unwrap().to_owned(),
+        namespace: None,
+    };
+    Tracked::read(&of, serde_json::from_value(value).unwrap()).unwrap()
 }
 
 /// A Deployment that is done, with some fields put differently.
