@@ -2,7 +2,6 @@
 
 mod cli;
 mod deploy;
-mod deploy_world;
 mod registry;
 mod sandbox;
 mod support;
