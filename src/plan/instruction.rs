@@ -182,7 +182,10 @@ impl InStage<'_, '_, '_> {
 
     fn expose(&mut self, expose: &Expose) {
         let mut all = Vec::new();
-        for word in &expose.ports {
+        // BuildKit sorts the words as written; the history shows it.
+        let mut words: Vec<&Spanned<String>> = expose.ports.iter().collect();
+        words.sort_by_key(|word| &word.value);
+        for word in words {
             let mut undefined = Vec::new();
             let escape = self.walk.file.escape;
             let filled = fill_words(word, escape, &self.state.vars, &mut |name, span| {

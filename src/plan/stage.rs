@@ -148,6 +148,9 @@ impl<'a> Walk<'a> {
                     let found = config.platform();
                     let said = format!("{reference} is for {found}, not for {platform}");
                     self.out.push(Diagnostic::warning(from.image.span, said));
+                } else if config.variant.is_none() {
+                    // Many images leave the usual variant out; an index needs it.
+                    config.variant.clone_from(&platform.variant);
                 }
                 history::reconcile(&mut config, base.layers.len());
                 State {
