@@ -29,8 +29,8 @@ pub(super) fn refuse_foreign(ask: &BuildRequest, plan: &Plan) -> Result<(), Buil
             && !foreign::runs_here(&run.platform)
         {
             return Err(BuildError::Foreign {
-                platform: run.platform.clone(),
-                host: Platform::host(),
+                platform: Box::new(run.platform.clone()),
+                host: Box::new(Platform::host()),
                 span: step.span,
                 source_text: ask.dockerfile.clone(),
             });
@@ -78,7 +78,8 @@ pub(super) async fn fetch_bases(
         {
             let from = image.reference.pin(image.digest).reference();
             registry::pull_layers(&from, &image.layers, env.store, env.registries, env.progress)
-                .await?;
+                .await
+                .map_err(Box::new)?;
         }
     }
     Ok(())

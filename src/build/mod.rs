@@ -18,9 +18,9 @@ pub use foreign::interpreter;
 pub use step::StepError;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::atomic::PathError;
+use crate::atomic::{AtPath as _, PathError};
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::dockerfile::{self, Ignore};
 use crate::epoch::Epoch;
@@ -60,6 +60,39 @@ pub struct BuildRequest {
     pub sandbox: Option<Tier>,
 }
 
+impl BuildRequest {
+    /// The usual request: the context's own `Dockerfile` and ignore file, this
+    /// machine's platform, one name.
+    ///
+    /// # Errors
+    /// If there is no Dockerfile that can be read.
+    pub fn of(context: &Path, name: &Reference) -> Result<Self, PathError> {
+        let dockerfile = context.join("Dockerfile");
+        let text = std::fs::read_to_string(&dockerfile).at("read", &dockerfile)?;
+        let ignore = context.join(".dockerignore");
+        let ignore = match std::fs::read_to_string(&ignore) {
+            Ok(text) => Some(Source::new(ignore.display().to_string(), text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).at("read", &ignore),
+        };
+        Ok(Self {
+            dockerfile: Source::new(dockerfile.display().to_string(), text),
+            context: context.to_path_buf(),
+            ignore,
+            platforms: Vec::new(),
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            names: vec![name.clone()],
+            epoch: Epoch::default(),
+            form: LayerForm::default(),
+            no_cache: false,
+            pull: false,
+            sandbox: None,
+        })
+    }
+}
+
 /// What a build works with.
 #[derive(Debug)]
 pub struct BuildEnv<'a> {
@@ -79,11 +112,11 @@ pub enum BuildError {
     Ignore { at: Source, source: dockerfile::IgnoreError },
     #[error("{name}: {source}")]
     Base {
-        name: Reference,
+        name: String,
         span: Span,
         source_text: Source,
         #[source]
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     #[error("{source}")]
     Step {
@@ -95,13 +128,18 @@ pub enum BuildError {
         source: Box<StepError>,
     },
     #[error("RUN for {platform} cannot run on this machine ({host})")]
-    Foreign { platform: Platform, host: Platform, span: Option<Span>, source_text: Source },
+    Foreign {
+        platform: Box<Platform>,
+        host: Box<Platform>,
+        span: Option<Span>,
+        source_text: Source,
+    },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
     #[error(transparent)]
-    Registry(#[from] RegistryError),
+    Registry(#[from] Box<RegistryError>),
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error(transparent)]

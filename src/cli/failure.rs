@@ -13,12 +13,9 @@ pub(super) fn of_build(error: BuildError) -> CliError {
         BuildError::Dockerfile { source_text, diagnostics } => {
             return CliError::drawn(source_text, diagnostics);
         }
-        BuildError::Base { name, span, source_text, source } => (
-            source_text,
-            Some(span),
-            format!("base image {}: {source}", name.familiar()),
-            base_hint(&source),
-        ),
+        BuildError::Base { name, span, source_text, source } => {
+            (source_text, Some(span), format!("base image {name}: {source}"), base_hint(&source))
+        }
         BuildError::Foreign { ref platform, span, ref source_text, .. } => {
             let handler = interpreter(&platform.architecture);
             let hint = format!(

@@ -112,7 +112,7 @@ mod tests {
             size: 1,
             compression: Compression::Gzip,
         };
-        let image = assemble(config.clone(), &[layer.clone()]).unwrap();
+        let image = assemble(config.clone(), std::slice::from_ref(&layer)).unwrap();
         let theirs =
             oci_spec::image::ImageManifest::from_reader(image.manifest().bytes.as_slice()).unwrap();
         assert_eq!(theirs.layers()[0].media_type(), &oci_spec::image::MediaType::ImageLayerGzip);
@@ -120,7 +120,7 @@ mod tests {
             oci_spec::image::ImageConfiguration::from_reader(image.config_raw().bytes.as_slice())
                 .unwrap();
         assert_eq!(theirs.rootfs().diff_ids(), &[DiffId::of(b"x").to_string()]);
-        assert_eq!(assemble(config.clone(), &[layer.clone()]).unwrap().digest(), image.digest());
+        assert_eq!(assemble(config.clone(), std::slice::from_ref(&layer)).unwrap().digest(), image.digest());
         assert!(assemble(config, &[layer.clone(), layer]).is_err(), "history and layers disagree");
     }
 }
