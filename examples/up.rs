@@ -5,7 +5,6 @@
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    clippy::disallowed_methods,
     reason = "a program of its own"
 )]
 
