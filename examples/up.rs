@@ -2,11 +2,7 @@
 //!
 //! `cargo run --example up -- CONTEXT REGISTRY/NAME:TAG KUBECONFIG`
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program of its own"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program of its own")]
 
 use std::path::Path;
 

@@ -120,7 +120,10 @@ mod tests {
             oci_spec::image::ImageConfiguration::from_reader(image.config_raw().bytes.as_slice())
                 .unwrap();
         assert_eq!(theirs.rootfs().diff_ids(), &[DiffId::of(b"x").to_string()]);
-        assert_eq!(assemble(config.clone(), std::slice::from_ref(&layer)).unwrap().digest(), image.digest());
+        assert_eq!(
+            assemble(config.clone(), std::slice::from_ref(&layer)).unwrap().digest(),
+            image.digest()
+        );
         assert!(assemble(config, &[layer.clone(), layer]).is_err(), "history and layers disagree");
     }
 }
