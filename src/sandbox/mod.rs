@@ -9,8 +9,8 @@
 //! ```
 //! Promises, in every [`Tier`]: the process sees its root, the mounts it was
 //! given and its own children; it has the capabilities a container engine gives
-//! by default, an environment and descriptors that are exactly those of the
-//! specification, and kernel settings it cannot write. Everything it started
+//! by default under a filter of system calls, an environment and descriptors that
+//! are exactly those of the specification, and kernel settings it cannot write. Everything it started
 //! ends with it, with the helper, and with kiln, however they end. If one piece
 //! cannot be had the error names it. Mount points that had to be made are gone
 //! afterwards, and with them every trace in their folder's times.
