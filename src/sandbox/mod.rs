@@ -94,7 +94,8 @@ fn advice(what: &str, errno: i32) -> &'static str {
     match errno {
         libc::EINVAL if what.starts_with(mount::OVERLAY) => {
             " (the file system of the store may not carry an overlay, as overlayfs itself and \
-             network file systems do not: put the store on ext4, xfs, btrfs or tmpfs)"
+             network file systems do not: put the store on ext4, xfs, btrfs or tmpfs; or the \
+             upper folder is left over from a build step, which may not be mounted again)"
         }
         libc::EPERM if what.starts_with(mount::PROC) => {
             " (parts of /proc are masked here, as in a container: run that one with \

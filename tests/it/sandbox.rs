@@ -266,10 +266,9 @@ fn users_and_groups() {
         assert!(text.contains("Permission denied"), "{text}");
         assert_eq!(exit, Exit::Code(1));
         assert!(fixture.sandbox.maps_id(65535));
-        spec.user.uid = u32::MAX - 1;
-        if fixture.sandbox.tier() == Tier::Subuid {
-            assert!(matches!(fixture.error(&spec), SandboxError::Unmapped { .. }));
-        }
+        // It would mean "stay root" to the kernel.
+        spec.user.uid = u32::MAX;
+        assert!(matches!(fixture.error(&spec), SandboxError::Unmapped { .. }));
     });
 }
 
@@ -595,6 +594,19 @@ fn an_upper_of_a_container_is_used_again() {
             assert_eq!(running.wait().unwrap(), Exit::Code(0));
             assert!(text.ends_with(expected), "{text}");
         }
+    });
+}
+
+#[test]
+fn a_root_from_scratch() {
+    each(|fixture| {
+        let mut spec = fixture.spec(&["/busybox", "touch", "/made"]);
+        fs::copy("/bin/busybox", upper(&spec).join("busybox")).unwrap();
+        let Root::Overlay { lowers, .. } = &mut spec.root;
+        lowers.clear();
+        assert_eq!(fixture.output(&spec), "");
+        let files = [("busybox", 'f'), ("made", 'f')].map(|(path, kind)| (path.to_owned(), kind));
+        assert_eq!(changes(fixture, &spec), BTreeMap::from(files));
     });
 }
 
