@@ -233,6 +233,14 @@ fn surroundings_are_those_of_the_specification() {
         assert_eq!(fixture.output(&fixture.script("echo /proc/[0-9]*; echo $$")), "/proc/1\n1\n");
         assert_eq!(fixture.output(&fixture.spec(&["cat", "/proc/sys/kernel/hostname"])), "step\n");
         assert_eq!(fixture.output(&fixture.script("umask; read x; echo $?")), "0022\n1\n");
+        let mounts = fixture.output(&fixture.spec(&["cat", "/proc/self/mountinfo"]));
+        assert!(!mounts.contains(fixture.folder.path().to_str().unwrap()), "{mounts}");
+        let below = ["/proc", "/sys", "/dev"];
+        for line in mounts.lines() {
+            let place = line.split(' ').nth(4).unwrap();
+            let known = place == "/" || below.iter().any(|folder| place.starts_with(folder));
+            assert!(known, "{line}");
+        }
         let signals = fixture.output(&fixture.spec(&["cat", "/proc/self/status"]));
         for line in ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"] {
             assert!(signals.contains(line), "{signals}");
