@@ -125,12 +125,17 @@ impl Fixture {
     }
 }
 
-/// Files of other IDs are removed from inside.
 impl Drop for Fixture {
     fn drop(&mut self) {
-        let mut spec = self.spec(&["sh", "-c", "rm -rf /all/*"]);
-        let source = self.folder.path().to_owned();
-        let what = MountKind::Bind { source, read_only: false };
+        self.clear(self.folder.path());
+    }
+}
+
+impl Fixture {
+    /// Files of other IDs, and folders nobody may read, are removed from inside.
+    fn clear(&self, folder: &Path) {
+        let mut spec = self.spec(&["sh", "-c", "rm -rf /all/* /all/.tmp*"]);
+        let what = MountKind::Bind { source: folder.to_owned(), read_only: false };
         spec.mounts = vec![Mount { target: PathBuf::from("/all"), what }];
         // What is in use, as the upper of this very run, is left to the folder's own drop.
         let _ = self.sandbox.run(&spec, Io::default(), &Cancel::new());
@@ -555,6 +560,7 @@ fn everything_dies_with_the_caller() {
     caller.kill().unwrap();
     caller.wait().unwrap();
     until("death", || !tree.into_iter().any(is_alive));
+    Fixture::new(Tier::SingleId).clear(folder.path());
 }
 
 #[test]
