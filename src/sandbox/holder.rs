@@ -48,8 +48,9 @@ pub fn enter(jobs: &[(&str, Job)]) -> Option<ExitCode> {
     let entered = arguments.next().is_some_and(|word| word.as_bytes() == ENTERED.to_bytes());
     // SAFETY: descriptor 0 is the socket; standard input is never touched otherwise.
     let channel = Channel::from_fd(unsafe { OwnedFd::from_raw_fd(0) });
+    // A kernel without the call refuses it again where it decides, before the program.
     // SAFETY: nothing in this process owns a descriptor above the standard ones yet.
-    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     let served = if entered { run(&channel) } else { serve(&channel, jobs) };
     Some(match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -176,11 +177,12 @@ fn execute_again() -> Result<Infallible, Failure> {
     let env: [*const libc::c_char; 1] = [ptr::null()];
     // SAFETY: the strings and the lists, which end in null, live through the call.
     unsafe {
-        libc::execveat(
+        libc::syscall(
+            libc::SYS_execveat,
             program.as_raw_fd(),
             c"".as_ptr(),
-            argv.as_ptr().cast(),
-            env.as_ptr().cast(),
+            argv.as_ptr(),
+            env.as_ptr(),
             libc::AT_EMPTY_PATH,
         )
     };

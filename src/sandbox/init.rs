@@ -200,9 +200,7 @@ fn prepare(
     own_keyring();
     program::place_streams(streams, spec.user.uid)?;
     fchdir(&cwd).doing(|| format!("enter {}", spec.cwd.display()))?;
-    if run.filter {
-        seccomp::install().doing(|| "install the seccomp filter".to_owned())?;
-    }
+    seccomp::install().doing(|| "install the seccomp filter".to_owned())?;
     privilege::drop_to(&spec.user, run.many_ids)?;
     program::execute(spec)
 }

@@ -159,7 +159,6 @@ impl Sandbox {
             streams: streams.map(Option::is_some),
             user_xattr: self.overlay_xattr() == "user.overlay.",
             volatile,
-            filter: self.tier() == Tier::Root,
             many_ids: self.tier() != Tier::SingleId,
         };
         let cgroup =

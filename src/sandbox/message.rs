@@ -52,8 +52,6 @@ pub(super) struct RunRequest {
     pub(super) user_xattr: bool,
     /// Nothing need survive a crash.
     pub(super) volatile: bool,
-    /// Real root: refuse what its capability set does not already refuse.
-    pub(super) filter: bool,
     /// `setgroups` is allowed, and gid 5 exists.
     pub(super) many_ids: bool,
 }

@@ -9,8 +9,8 @@
 //! ```
 //! Promises, in every [`Tier`]: the process sees its root, the mounts it was
 //! given and its own children; it has the capabilities a container engine gives
-//! by default, an environment and descriptors that are exactly those of the
-//! specification, and kernel settings it cannot write. Everything it started
+//! by default under a filter of system calls, an environment and descriptors that
+//! are exactly those of the specification, and kernel settings it cannot write. Everything it started
 //! ends with it, with the helper, and with kiln, however they end. If one piece
 //! cannot be had the error names it. Mount points that had to be made are gone
 //! afterwards, and with them every trace in their folder's times.
@@ -94,7 +94,8 @@ fn advice(what: &str, errno: i32) -> &'static str {
     match errno {
         libc::EINVAL if what.starts_with(mount::OVERLAY) => {
             " (the file system of the store may not carry an overlay, as overlayfs itself and \
-             network file systems do not: put the store on ext4, xfs, btrfs or tmpfs)"
+             network file systems do not: put the store on ext4, xfs, btrfs or tmpfs; or the \
+             upper folder is left over from a build step, which may not be mounted again)"
         }
         libc::EPERM if what.starts_with(mount::PROC) => {
             " (parts of /proc are masked here, as in a container: run that one with \

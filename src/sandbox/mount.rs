@@ -62,6 +62,12 @@ pub(super) fn overlay(root: &Root, user_xattr: bool, volatile: bool) -> Result<O
     let lowers = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     let (upper_fd, work_fd) = (open(upper)?, open(work)?);
     let what = || format!("{OVERLAY} on {}", upper.display());
+    if lowers.is_empty() {
+        // An image from scratch: nothing is hidden or copied up.
+        let root = copy_of(&upper_fd, Path::new("")).doing(what)?;
+        restrict(&root, MountAttrFlags::MOUNT_ATTR_NODEV).doing(what)?;
+        return Ok(root);
+    }
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(what)?;
     let set = |key: &str, value: &str| fsconfig_set_string(&fs, key, value);
     for (at, lower) in lowers.iter().enumerate() {

@@ -135,8 +135,9 @@ pub(super) fn execute(spec: &SandboxSpec) -> Result<Infallible, Failure> {
     let (argv, env) = (list(&image.argv), list(&image.env));
     reset_signals();
     // SAFETY: only marks the descriptors above the standard ones.
-    let marked =
-        unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
+    let marked = unsafe {
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
     if marked != 0 {
         return Err(Failure::new("close all descriptors", &std::io::Error::last_os_error()));
     }

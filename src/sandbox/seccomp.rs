@@ -1,7 +1,6 @@
-//! A filter for real root: what its capabilities do not already refuse but a
-//! build step has no use for, since here the kernel is shared with root's own
-//! rights. In a user namespace the kernel's own checks against the initial
-//! namespace do this, so there is none.
+//! A filter over what the capabilities do not refuse but a build step has no use
+//! for: parts of the kernel that are known as ways out, and what the process would
+//! share with others in spite of its namespaces. Everything else is allowed.
 //!
 //! Refused with EPERM: loading modules and kernels, opening by handle, BPF,
 //! performance counters, keyrings, userfaultfd, and new user namespaces (through

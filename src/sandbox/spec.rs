@@ -1,6 +1,7 @@
 //! What to run, and in what surroundings: plain data. The caller has decided
 //! everything; names (users, paths) are resolved to numbers and host paths.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -33,7 +34,8 @@ pub enum Root {
     /// Folders stacked by overlayfs, the topmost lower first. What the process
     /// changes is in `upper` afterwards. Whiteouts and opaque folders in the
     /// lowers are overlayfs's own (`user.overlay.*` attributes in a user
-    /// namespace, `trusted.overlay.*` as real root).
+    /// namespace, `trusted.overlay.*` as real root). Without lowers the root is
+    /// `upper` itself.
     Overlay { lowers: Vec<PathBuf>, upper: PathBuf, work: PathBuf },
 }
 
@@ -53,7 +55,7 @@ pub struct Mount {
     pub what: MountKind,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub enum MountKind {
     /// A folder or file of the host.
     Bind { source: PathBuf, read_only: bool },
@@ -61,6 +63,25 @@ pub enum MountKind {
     File { content: Vec<u8>, mode: u32 },
     /// An empty folder in memory.
     Tmpfs { size: Option<u64>, mode: u32 },
+}
+
+/// The content of a file may be a secret.
+impl fmt::Debug for MountKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind { source, read_only } => {
+                let mut bind = f.debug_struct("Bind");
+                bind.field("source", source).field("read_only", read_only).finish()
+            }
+            Self::File { content, mode } => {
+                let size = format_args!("{} bytes", content.len());
+                f.debug_struct("File").field("content", &size).field("mode", mode).finish()
+            }
+            Self::Tmpfs { size, mode } => {
+                f.debug_struct("Tmpfs").field("size", size).field("mode", mode).finish()
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

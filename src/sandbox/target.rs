@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, fstat, mkdirat,
@@ -20,6 +21,8 @@ use super::message::{Doing as _, Failure};
 
 /// As many links as the kernel follows in one path.
 const MAX_LINKS: usize = 40;
+/// A walk is disturbed again and again only where something is badly wrong.
+const MAX_WALKS: usize = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -47,13 +50,26 @@ fn time_of(stat: &Stat) -> (i64, i64) {
 /// Opens a path inside the root as a mere place.
 pub(super) fn find(root: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
-    openat2(
-        root,
-        path,
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )
+    open(root, path, OFlags::PATH, ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Opens a path inside the root. The kernel answers EAGAIN where a `..` met a
+/// rename or mount, anywhere on the machine, and it cannot prove that the walk
+/// stayed inside (openat2(2)): then it walks again.
+fn open(
+    root: impl AsFd,
+    path: &Path,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let (flags, resolve) = (flags | OFlags::CLOEXEC, resolve | ResolveFlags::IN_ROOT);
+    for _ in 0..MAX_WALKS {
+        match openat2(&root, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => std::thread::sleep(Duration::from_micros(50)),
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
 }
 
 /// The root that mount points are made in.
@@ -180,13 +196,8 @@ fn path_of(fd: BorrowedFd<'_>) -> Result<PathBuf, Failure> {
 pub(super) fn remove(root: impl AsFd, stubs: &[Stub]) -> Result<(), Failure> {
     for stub in stubs.iter().rev() {
         let what = || format!("remove the mount point {}", stub.parent.join(&stub.name).display());
-        let parent = openat2(
-            &root,
-            &stub.parent,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
-        );
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let parent = open(&root, &stub.parent, flags, ResolveFlags::NO_SYMLINKS);
         let parent = match parent {
             Ok(parent) => parent,
             // The process removed or replaced the folder.

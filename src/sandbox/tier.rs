@@ -164,7 +164,8 @@ fn root() -> Result<Sandbox, String> {
     } else {
         format!("root-{}", Digest::of(format!("{uids}\n{gids}").as_bytes()).short())
     };
-    let ids = if whole { 1 << 32 } else { reach(&uids).min(reach(&gids)) };
+    // The last number means "no change" to the kernel and is nobody's.
+    let ids = reach(&uids).min(reach(&gids)).min(u64::from(u32::MAX));
     Ok(Sandbox { tier: Tier::Root, kind, ids, user_xattr: !whole, user: None, refused: vec![] })
 }
 

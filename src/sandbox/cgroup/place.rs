@@ -326,6 +326,43 @@ fn unescape(field: &str) -> PathBuf {
 mod tests {
     use super::*;
 
+    /// Folders with the files of version 2 stand in for the kernel's.
+    #[test]
+    fn a_parent_that_hands_on() {
+        let controllers = [Controller::Memory, Controller::Pids];
+        // Of the own group and the one above: controllers, and those handed on.
+        for (own, above, expected, written) in [
+            (("cpu memory pids", "memory pids"), ("", ""), Some("above/own"), "memory pids"),
+            (("cpu memory pids", "pids"), ("", ""), Some("above/own"), "+memory"),
+            (("memory pids", ""), ("", ""), Some("above/own"), "+memory +pids"),
+            (("memory", ""), ("memory pids", "memory pids"), Some("above"), ""),
+            (("memory", ""), ("memory", ""), None, ""),
+            (("", ""), ("", ""), None, ""),
+        ] {
+            let mounted = tempfile::tempdir().unwrap();
+            let mounted = mounted.path();
+            let folders = [(mounted.join("above"), above), (mounted.join("above/own"), own)];
+            for (folder, (have, handed)) in &folders {
+                fs::create_dir(folder).unwrap();
+                fs::write(folder.join("cgroup.controllers"), have).unwrap();
+                fs::write(folder.join("cgroup.subtree_control"), handed).unwrap();
+            }
+            for place in [folders[1].0.clone(), folders[1].0.join(OWN_LEAF)] {
+                let hierarchy =
+                    Hierarchy { mounted: mounted.to_owned(), own: place, controllers: vec![] };
+                let found = hierarchy.parent(&controllers);
+                let folder = found.as_ref().map(|parent| parent.folder.as_path()).ok();
+                assert_eq!(folder, expected.map(|path| mounted.join(path)).as_deref());
+                if let Err(why) = found {
+                    assert!(why.contains("above/own has no controller"), "{why}");
+                }
+                let control = folders[1].0.join("cgroup.subtree_control");
+                assert_eq!(fs::read_to_string(control).unwrap(), written);
+                fs::write(folders[1].0.join("cgroup.subtree_control"), own.1).unwrap();
+            }
+        }
+    }
+
     #[test]
     fn own_folders() {
         let check = |cgroup: &str, mountinfo: &str, expected: &[(&str, &str)]| {
