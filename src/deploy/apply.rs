@@ -140,7 +140,7 @@ async fn resolve(
 fn namespace(object: &Object, ask: &DeployRequest, on: &Cluster) -> Result<String, DeployError> {
     match (&object.namespace, &ask.namespace) {
         (Some(written), Some(asked)) if written != asked => Err(DeployError::NamespaceDiffers {
-            object: object.clone(),
+            object: Box::new(object.clone()),
             written: written.clone(),
             asked: asked.clone(),
         }),

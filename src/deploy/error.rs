@@ -74,7 +74,7 @@ pub enum DeployError {
     NamespaceMissing { namespace: String, object: Object },
 
     #[error("{object} is in namespace `{written}`, but `{asked}` was asked for")]
-    NamespaceDiffers { object: Object, written: String, asked: String },
+    NamespaceDiffers { object: Box<Object>, written: String, asked: String },
 
     #[error("the cluster knows no {kind} of {api_version} ({file}, document {document})")]
     UnknownKind { api_version: String, kind: String, file: String, document: usize },
@@ -107,7 +107,7 @@ pub enum DeployError {
     Failed { object: Object, cause: Box<Cause> },
 
     #[error("{object} was not rolled out within {}s ({state}){}", .after.as_secs(), because(.cause.as_deref()))]
-    TimedOut { object: Object, after: Duration, state: String, cause: Option<Box<Cause>> },
+    TimedOut { object: Box<Object>, after: Duration, state: String, cause: Option<Box<Cause>> },
 
     #[error("cannot {doing}: {why}")]
     Api { doing: String, why: String },

@@ -194,7 +194,7 @@ pub(super) async fn until_done(
         if Instant::now() >= deadline {
             let cause = find(worst, &now, &pods, &sets, on, &namespace).await.map(Box::new);
             return Err(DeployError::TimedOut {
-                object: object.clone(),
+                object: Box::new(object.clone()),
                 after: ask.timeout,
                 state,
                 cause,

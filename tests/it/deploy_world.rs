@@ -170,7 +170,7 @@ fn registry() -> Result<(String, Child), String> {
         .port();
     let address = format!("127.0.0.1:{port}");
     let config = format!(
-        "version: 0.1\nlog: {{level: fatal, accesslog: {{disabled: true}}}}\n\
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
          storage: {{inmemory: {{}}}}\nhttp: {{addr: \"{address}\"}}\n"
     );
     let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
@@ -178,16 +178,20 @@ fn registry() -> Result<(String, Child), String> {
     // The shell ends the registry when its own input ends.
     let mut child = Command::new("sh")
         .arg("-c")
-        .arg("command -v docker-registry >/dev/null || exit 1; docker-registry serve \"$1\" 0<&- & cat >/dev/null; kill $!")
+        .arg(
+            "exec 3<&0; docker-registry serve \"$1\" </dev/null & p=$!; \
+             { cat <&3 >/dev/null; kill $p; } & wait $p",
+        )
         .arg("sh")
         .arg(file.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .map_err(|error| error.to_string())?;
     while TcpStream::connect(&address).is_err() {
         if child.try_wait().map_err(|error| error.to_string())?.is_some() {
-            return Err("docker-registry is needed (Debian: docker-registry)".into());
+            return Err("docker-registry does not start (Debian: docker-registry)".into());
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
