@@ -264,7 +264,12 @@ impl Running {
     /// # Errors
     /// If there is no such signal.
     pub fn signal(&self, signal: i32) -> Result<(), SandboxError> {
-        match super::process::signal(self.pidfd.as_fd(), signal) {
+        let sent = if (1..=64).contains(&signal) {
+            super::process::signal(self.pidfd.as_fd(), signal)
+        } else {
+            Err(io::Error::from_raw_os_error(libc::EINVAL))
+        };
+        match sent {
             Ok(()) => Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             Err(error) => Err(SandboxError::Setup {
