@@ -1,7 +1,7 @@
 //! Deploying to a real API server, with real controllers.
 
 #[path = "deploy_world.rs"]
-mod world;
+pub(crate) mod world;
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};

@@ -13,9 +13,11 @@ use kiln::deploy::{Cluster, DeployRequest, Kind, Simple, Workload};
 use kiln::digest::{BlobDigest, Digest};
 use kiln::reference::{Pinned, Reference};
 
-pub(super) struct World {
+use crate::support::skip;
+
+pub(crate) struct World {
     kube: PathBuf,
-    pub(super) kubeconfig: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
     registry: String,
     // Their pipes keep both running.
     _cluster: Child,
@@ -27,30 +29,29 @@ static WORLD: LazyLock<Result<World, String>> = LazyLock::new(|| {
     World::start()
 });
 
-/// The world, or `None` with the reason on stderr. `KILN_TEST_REQUIRE=1` makes
-/// that a failure.
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-pub(super) fn world() -> Option<&'static World> {
+/// The world, or `None` with the reason on stderr.
+pub(crate) fn world() -> Option<&'static World> {
     match &*WORLD {
         Ok(world) => Some(world),
         Err(why) => {
-            let required = kiln::env::text("KILN_TEST_REQUIRE").is_some_and(|text| text == "1");
-            assert!(!required, "no Kubernetes to test with: {why}");
-            eprintln!("SKIPPED: {why}");
+            skip(&format!("no Kubernetes to test with: {why}"));
             None
         }
     }
 }
 
+/// The binary of tests/kube, if it was built.
+pub(crate) fn kube() -> Result<PathBuf, String> {
+    if let Some(path) = kiln::env::path("KILN_TEST_KUBE") {
+        return Ok(path);
+    }
+    let build = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kube/build");
+    Ok(run(Command::new(build).arg("--cached"))?.trim().into())
+}
+
 impl World {
     fn start() -> Result<Self, String> {
-        let kube = match kiln::env::path("KILN_TEST_KUBE") {
-            Some(path) => path,
-            None => {
-                let build = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kube/build");
-                run(Command::new(build).arg("--cached"))?.trim().into()
-            }
-        };
+        let kube = kube()?;
         let (registry, child) = registry()?;
         let mut cluster = Command::new(&kube)
             .args(["up", "--pretend", "--attached"])
@@ -75,24 +76,24 @@ impl World {
     }
 
     /// What kubectl prints; it is made by the same Kubernetes.
-    pub(super) fn kubectl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         self.kubectl_as(&self.kubeconfig, arguments)
     }
 
-    pub(super) fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str]) -> String {
+    pub(crate) fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str]) -> String {
         let mut command = Command::new(&self.kube);
         command.arg("kubectl").arg("--kubeconfig").arg(kubeconfig).args(arguments);
         run(&mut command).unwrap_or_else(|why| panic!("kubectl {arguments:?}: {why}"))
     }
 
     /// An object as the cluster has it.
-    pub(super) fn object(&self, namespace: &str, path: &str) -> serde_json::Value {
+    pub(crate) fn object(&self, namespace: &str, path: &str) -> serde_json::Value {
         let text = self.kubectl(&["get", path, "-n", namespace, "-o", "json"]);
         serde_json::from_str(&text).unwrap()
     }
 
     /// A namespace of the test's own.
-    pub(super) fn namespace(&self, name: &str) -> String {
+    pub(crate) fn namespace(&self, name: &str) -> String {
         self.kubectl(&["create", "namespace", name]);
         // Pods can be made once their account is there.
         self.kubectl(&[
@@ -106,17 +107,17 @@ impl World {
         name.to_owned()
     }
 
-    pub(super) async fn cluster(&self) -> Cluster {
+    pub(crate) async fn cluster(&self) -> Cluster {
         Cluster::connect(Some(&self.kubeconfig), None).await.unwrap()
     }
 
     /// The name of an image in this registry, without a tag.
-    pub(super) fn image(&self, name: &str) -> Reference {
+    pub(crate) fn image(&self, name: &str) -> Reference {
         format!("{}/{name}", self.registry).parse().unwrap()
     }
 
     /// Pushes an image of no layers; `text` makes its digest.
-    pub(super) fn push(&self, name: &str, text: &str) -> Pinned {
+    pub(crate) fn push(&self, name: &str, text: &str) -> Pinned {
         let config = serde_json::json!({
             "architecture": "amd64", "os": "linux", "config": {"Labels": {"text": text}},
             "rootfs": {"type": "layers", "diff_ids": []},
@@ -198,7 +199,8 @@ fn registry() -> Result<(String, Child), String> {
     Ok((address, child))
 }
 
-fn run(command: &mut Command) -> Result<String, String> {
+/// What a program prints that must succeed; else what it complains of.
+pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -207,7 +209,7 @@ fn run(command: &mut Command) -> Result<String, String> {
 }
 
 /// A Deployment of two replicas.
-pub(super) fn hello(namespace: &str, image: &Pinned) -> DeployRequest {
+pub(crate) fn hello(namespace: &str, image: &Pinned) -> DeployRequest {
     let simple = Simple {
         name: "hello".into(),
         kind: Kind::Deployment,
@@ -218,7 +220,7 @@ pub(super) fn hello(namespace: &str, image: &Pinned) -> DeployRequest {
     asking(namespace, image, Workload::Simple(simple))
 }
 
-pub(super) fn asking(namespace: &str, image: &Pinned, workload: Workload) -> DeployRequest {
+pub(crate) fn asking(namespace: &str, image: &Pinned, workload: Workload) -> DeployRequest {
     let namespace = Some(namespace.to_owned());
     DeployRequest { namespace, ..DeployRequest::new(workload, image.reference()) }
 }

@@ -3,6 +3,7 @@
 mod cli;
 mod container;
 mod deploy;
+mod e2e;
 mod registry;
 mod sandbox;
 mod support;

@@ -1,6 +1,6 @@
 //! Runs the binary in an environment of its own.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,11 +10,23 @@ use tempfile::TempDir;
 /// A home with a store, removed when dropped.
 pub(crate) struct Kiln {
     home: TempDir,
+    variables: Vec<(String, OsString)>,
+}
+
+/// The binary under test.
+pub(crate) fn program() -> PathBuf {
+    kiln::env::path("KILN_TEST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_kiln").into())
 }
 
 impl Kiln {
     pub(crate) fn new() -> Self {
-        Self { home: TempDir::new().expect("a temporary folder can be made") }
+        let home = TempDir::new().expect("a temporary folder can be made");
+        Self { home, variables: Vec::new() }
+    }
+
+    /// Gives every later call a variable.
+    pub(crate) fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        self.variables.push((name.to_owned(), value.into()));
     }
 
     /// A path in the home, for files of the test.
@@ -33,13 +45,20 @@ impl Kiln {
 
     /// A call with arguments and nothing else of the caller's.
     pub(crate) fn args<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Call {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        let mut call = self.program(program());
+        call.command.args(args);
+        call
+    }
+
+    /// As [`Kiln::args`], of another program.
+    pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Call {
+        let mut command = Command::new(program);
         command
-            .args(args)
             .env_clear()
             .env("HOME", self.home.path())
             .env("KILN_STORE", self.store_path())
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.home.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -55,6 +74,28 @@ impl Kiln {
     /// As [`Kiln::args`] with the words of a line, run, and ended with a code.
     pub(crate) fn fails(&self, code: i32, line: &str) -> Output {
         self.args(line.split_whitespace()).run().failure(code)
+    }
+}
+
+impl Drop for Kiln {
+    fn drop(&mut self) {
+        // A test that failed has left its containers.
+        for entry in std::fs::read_dir(self.store_path().join("containers")).into_iter().flatten() {
+            if let Ok(entry) = entry
+                && entry.path().is_dir()
+            {
+                self.args(["rm".as_ref(), "-f".as_ref(), entry.file_name().as_os_str()]).run();
+            }
+        }
+        if rustix::process::geteuid().is_root() || !self.store_path().join("trees").exists() {
+            return;
+        }
+        // Unpacked images have files of the user's other IDs. What stays is
+        // noticed by whoever looks at the temporary folder.
+        let _ = Command::new("unshare")
+            .args(["--map-root-user", "--map-auto", "rm", "-rf"])
+            .arg(self.home.path())
+            .status();
     }
 }
 

@@ -3,3 +3,12 @@
 pub(crate) mod http;
 pub(crate) mod kiln;
 pub(crate) mod registry;
+
+/// Says on stderr that a test does nothing, and why. `KILN_TEST_REQUIRE=1` makes
+/// that a failure.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+pub(crate) fn skip(why: &str) {
+    let required = ::kiln::env::text("KILN_TEST_REQUIRE").is_some_and(|text| text == "1");
+    assert!(!required, "a part of the tests is missing: {why}");
+    eprintln!("SKIPPED: {why}");
+}
