@@ -1,1 +1,111 @@
-//! todo
+//! The README's commands, run from its own text.
+
+use super::{GREETING, Port8080, free_port, get, namespace, parts, testdata, traces};
+use crate::deploy::world::world;
+use crate::support::kiln::{Output, program};
+use crate::support::registry::TestRegistry;
+
+const README: &str = include_str!("../../../README.md");
+/// What the README's registry is called.
+const REGISTRY: &str = "127.0.0.1:5000";
+
+/// The lines of each block of commands, without their comments.
+fn blocks() -> Vec<Vec<&'static str>> {
+    let parts = README.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    let line = |line: &'static str| line.split("   #").next().unwrap_or(line).trim();
+    parts.map(|(block, _)| block.lines().map(line).collect()).collect()
+}
+
+/// No block is one that nobody runs: the first two are commands of the release
+/// and of the tests themselves, the third is run below.
+#[test]
+fn every_block_is_run_by_somebody() {
+    let blocks = blocks();
+    assert_eq!(blocks.len(), 3, "{blocks:?}");
+    assert_eq!(blocks[0], ["cargo run --release -- build -t kiln ."]);
+    assert_eq!(blocks[1], ["tests/run"]);
+    assert!(blocks[2].iter().all(|line| ["kiln ", "curl "].iter().any(|p| line.starts_with(p))));
+    // What the first needs is in this folder.
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    if folder.join("README.md").is_file() {
+        assert!(folder.join("Dockerfile").is_file(), "`build .` needs a Dockerfile");
+        assert!(folder.join(blocks[1][0]).is_file());
+    }
+}
+
+#[test]
+fn what_it_does() {
+    let Some(parts) = parts() else { return };
+    let Some(world) = world() else { return };
+    let mut kiln = parts.kiln();
+    let password = "pass-word-of-the-readme";
+    let registry = TestRegistry::start(Some(("me", password)));
+    let space = namespace(world, "readme", &registry.addr, "me", password);
+    let config = kiln.path("kubeconfig");
+    std::fs::copy(&world.kubeconfig, &config).unwrap();
+    world.kubectl_as(&config, &["config", "set-context", "--current", "--namespace", &space]);
+
+    // The folder that the README's reader is in.
+    std::fs::write(kiln.path("password"), format!("{password}\n")).unwrap();
+    std::os::unix::fs::symlink(testdata(""), kiln.path("testdata")).unwrap();
+    std::fs::create_dir(kiln.path("bin")).unwrap();
+    std::os::unix::fs::symlink(program(), kiln.path("bin/kiln")).unwrap();
+    kiln.set("PATH", format!("{}:/usr/bin:/bin:/usr/sbin", kiln.path("bin").display()));
+    kiln.set("KUBECONFIG", config);
+
+    let port = Port8080::take();
+    let other = (!port.free).then(free_port);
+    let address = format!("127.0.0.1:{}", other.unwrap_or(8080));
+    let run = |line: &str| -> Output {
+        let mut line = line.replace(REGISTRY, &registry.addr);
+        if let Some(port) = other {
+            line = line.replace("127.0.0.1:8080", &address);
+            line = line.replace("kiln run -d", &format!("kiln run -d -p {port}:8080"));
+        }
+        let mut call = kiln.program("sh");
+        call.command.args(["-ec", &line]);
+        call.run()
+    };
+    let block = blocks().swap_remove(2);
+    let mut digest = String::new();
+    for line in &block {
+        let words: Vec<&str> = line.split(' ').collect();
+        if words[0] == "curl" {
+            // It takes the program a moment to listen.
+            get(&address);
+            assert!(run(line).success().text().contains(GREETING));
+            continue;
+        }
+        let output = run(line);
+        if words[1] == "update" && output.code != Some(0) {
+            // Where no control group may be made the message says what is missing.
+            output.failure(1).says("limits on").says("may not be written");
+            continue;
+        }
+        let said = output.success().text();
+        let pinned = format!("{}/hello@{digest}", registry.addr);
+        match words[1] {
+            "build" => digest = said.trim().to_owned(),
+            "login" => assert!(said.contains("Login Succeeded"), "{said}"),
+            "push" => assert_eq!(said.trim(), pinned),
+            "run" | "update" | "stop" => assert_eq!(said.trim(), "hello"),
+            "deploy" => assert_eq!(said, format!("deployment/hello created, running\n{pinned}\n")),
+            "up" => {
+                let joints = format!("built {digest}\npushed {pinned}\n");
+                assert_eq!(
+                    said,
+                    format!("{joints}deployment/hello unchanged, running\n{pinned}\n")
+                );
+            }
+            other => panic!("nobody checks `kiln {other}`"),
+        }
+    }
+    let verbs: Vec<&str> = block.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+    for verb in ["build", "login", "push", "run", "update", "stop", "deploy", "up"] {
+        assert!(verbs.contains(&verb), "the README does not show `kiln {verb}`");
+    }
+    let object = world.object(&space, "deployment/hello");
+    assert_eq!(object["status"]["availableReplicas"], 2);
+    kiln.ok("rm hello");
+    traces::none(&kiln);
+}
