@@ -22,6 +22,7 @@ pub mod registry;
 pub mod rootfs;
 // Level 4: deeds.
 pub mod build;
+pub mod container;
 // Level 5: what leaves.
 pub mod deploy;
 pub mod output;
@@ -45,5 +46,5 @@ use std::process::ExitCode;
 /// ```
 #[must_use]
 pub fn enter() -> Option<ExitCode> {
-    sandbox::enter(rootfs::JOBS)
+    sandbox::enter(rootfs::JOBS).or_else(container::enter)
 }

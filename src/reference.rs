@@ -3,15 +3,16 @@
 //! The grammar is that of the distribution reference library that docker,
 //! podman and containerd share: `[registry/]repository[:tag][@digest]`. A name
 //! without a registry means Docker Hub, there a single word means `library/…`,
-//! and no tag and no digest means `latest`. oci-spec's parser does the same but
-//! for its messages; kiln parses with it and keeps the parts.
+//! and no tag and no digest means `latest`. oci-spec's parser says the same (a test
+//! compares them) but compiles a regular expression for it, which takes longer
+//! than most commands.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{BlobDigest, Digest};
+use crate::digest::{BlobDigest, DigestError};
 
 /// An image's name as somebody meant it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -99,41 +100,104 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let refuse = |why: String| ReferenceError { text: text.chars().take(300).collect(), why };
-        if text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit()) {
-            return Err(refuse("64 hex digits alone could be meant as a digest".into()));
-        }
-        let parsed: oci_spec::distribution::Reference = text.parse().map_err(|error| {
-            refuse(
-                if text.chars().any(|c| c.is_ascii_uppercase())
-                    && text.to_lowercase().parse::<oci_spec::distribution::Reference>().is_ok()
-                {
-                    "repository names are lower-case".into()
-                } else if text.is_empty() {
-                    "it is empty".into()
-                } else {
-                    format!("{error}; expected [registry/]repository[:tag][@digest]")
-                },
-            )
-        })?;
-        let digest = match parsed.digest() {
-            Some(digest) => {
-                Some(BlobDigest(digest.parse::<Digest>().map_err(|e| refuse(e.to_string()))?))
-            }
-            None => None,
+        let refuse = |why: &str| ReferenceError {
+            text: text.chars().take(300).collect(),
+            why: why.to_owned(),
         };
+        if text.is_empty() {
+            return Err(refuse("it is empty"));
+        }
+        if text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit()) {
+            return Err(refuse("64 hex digits alone could be meant as a digest"));
+        }
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => {
+                let digest =
+                    digest.parse().map_err(|error: DigestError| refuse(&error.to_string()))?;
+                (rest, Some(BlobDigest(digest)))
+            }
+            None => (text, None),
+        };
+        // A colon after the last slash begins a tag; before it, a port.
+        let slash = rest.rfind('/').map_or(0, |at| at + 1);
+        let (name, tag) = match rest[slash..].find(':') {
+            Some(colon) => (&rest[..slash + colon], Some(&rest[slash + colon + 1..])),
+            None => (rest, None),
+        };
+        if tag.is_some_and(|tag| !is_tag(tag)) {
+            return Err(refuse("its tag may have letters, digits, `_`, `.` and `-`, 128 at most"));
+        }
+        let (registry, repository) = match name.split_once('/') {
+            Some((first, path)) if is_host(first) => (first, path.to_owned()),
+            // On Docker Hub a single word is an official image.
+            None => (DOCKER_HUB, format!("library/{name}")),
+            Some(_) => (DOCKER_HUB, name.to_owned()),
+        };
+        let registry = if registry == "index.docker.io" { DOCKER_HUB } else { registry };
+        let repository = match repository.as_str() {
+            one if registry == DOCKER_HUB && !one.contains('/') => format!("library/{one}"),
+            _ => repository,
+        };
+        if !is_domain(registry) {
+            return Err(refuse("its registry is no host name with an optional port"));
+        }
+        if repository.len() > 255 || !repository.split('/').all(is_component) {
+            let lower = repository.to_ascii_lowercase();
+            return Err(refuse(if lower != repository && lower.split('/').all(is_component) {
+                "repository names are lower-case"
+            } else {
+                "expected [registry/]repository[:tag][@digest]"
+            }));
+        }
         // `latest` stands in only where neither was given.
-        let tag = parsed
-            .tag()
-            .map(str::to_owned)
-            .or_else(|| digest.is_none().then(|| "latest".to_owned()));
-        Ok(Self {
-            registry: parsed.registry().to_owned(),
-            repository: parsed.repository().to_owned(),
-            tag,
-            digest,
-        })
+        let tag = tag.or(if digest.is_none() { Some("latest") } else { None });
+        Ok(Self { registry: registry.to_owned(), repository, tag: tag.map(str::to_owned), digest })
     }
+}
+
+/// True if the first part of a name is a registry and no part of a repository.
+fn is_host(first: &str) -> bool {
+    first == "localhost"
+        || first.contains(['.', ':'])
+        || first.bytes().any(|c| c.is_ascii_uppercase())
+}
+
+/// A host name, an IPv4 address or an IPv6 one in brackets, with an optional port.
+fn is_domain(text: &str) -> bool {
+    let (host, port) = match text.rfind(':') {
+        Some(colon) if !text[colon..].contains(']') => (&text[..colon], Some(&text[colon + 1..])),
+        _ => (text, None),
+    };
+    let label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+    };
+    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let host = match inside {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host.split('.').all(label),
+    };
+    host && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+/// Letters and digits, joined by `.`, `_`, `__` or any number of `-`.
+fn is_component(text: &str) -> bool {
+    let word = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let bytes = text.as_bytes();
+    let ends = bytes.first().zip(bytes.last()).is_some_and(|(&a, &b)| word(a) && word(b));
+    let separator = |part: &[u8]| {
+        matches!(part, b"." | b"_" | b"__") || (!part.is_empty() && part.iter().all(|&c| c == b'-'))
+    };
+    ends && bytes.split(|&c| word(c)).filter(|part| !part.is_empty()).all(separator)
+}
+
+fn is_tag(text: &str) -> bool {
+    let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    text.len() <= 128
+        && text.bytes().next().is_some_and(word)
+        && text.bytes().all(|c| word(c) || c == b'.' || c == b'-')
 }
 
 impl TryFrom<String> for Reference {
@@ -207,6 +271,7 @@ mod tests {
             ("me/app", "docker.io/me/app:latest", "me/app:latest"),
             ("localhost/app", "localhost/app:latest", "localhost/app:latest"),
             ("127.0.0.1:5000/app:v1", "127.0.0.1:5000/app:v1", "127.0.0.1:5000/app:v1"),
+            ("[::1]:5000/a", "[::1]:5000/a:latest", "[::1]:5000/a:latest"),
             ("quay.io/a/b/c", "quay.io/a/b/c:latest", "quay.io/a/b/c:latest"),
             (
                 &format!("a@{digest}"),
@@ -228,10 +293,70 @@ mod tests {
 
     #[test]
     fn refused() {
-        for bad in
-            ["", "a/Upper", "a:", "a b", "a@sha256:12", "../x", "a//b", "-a", &"f".repeat(64)]
-        {
+        for bad in [
+            "",
+            "a/Upper",
+            "a:",
+            "a b",
+            "a@sha256:12",
+            "../x",
+            "a//b",
+            "-a",
+            &"f".repeat(64),
+            "a:b:c",
+            "host:0/a",
+            "host:x/a",
+        ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad}");
+        }
+    }
+
+    /// oci-spec's parser is the second opinion, but for capitals, which it allows in
+    /// the first part of a repository, IPv6 addresses, which it refuses, and tags in other scripts.
+    #[test]
+    fn as_others_read_it() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for text in [
+            "a",
+            "a/b",
+            "a/b/c",
+            "a.b/c",
+            "a:b",
+            "a.b:1/c:d",
+            "localhost/x",
+            "a_b",
+            "a__b",
+            "a___b",
+            "a..b",
+            "a--b",
+            "a-_b",
+            "_a",
+            "a_",
+            "a/",
+            "/a",
+            "a:.b",
+            "a:_b",
+            "a:b-c.d",
+            "[::1/a",
+            "index.docker.io/a",
+            "docker.io/a",
+            "a@b",
+            "a/B",
+            "é",
+            "host:99/é",
+            &format!("a@{digest}"),
+            &format!("a:b@{digest}"),
+            &format!("a@{digest}x"),
+            &"x".repeat(256),
+            &format!("a:{}", "t".repeat(129)),
+        ] {
+            let ours =
+                text.parse::<Reference>().ok().map(|it| (it.registry, it.repository, it.tag));
+            let theirs = text.parse::<oci_spec::distribution::Reference>().ok().map(|it| {
+                let tag = it.tag().map(str::to_owned);
+                (it.registry().to_owned(), it.repository().to_owned(), tag)
+            });
+            assert_eq!(ours, theirs, "{text}");
         }
     }
 }

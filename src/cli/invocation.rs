@@ -249,6 +249,27 @@ impl Invocation {
         self.print(serde_json::to_string_pretty(value)?)
     }
 
+    /// Does something with each of several names, and prints those that it was
+    /// done with.
+    ///
+    /// # Errors
+    /// The first failure, after all were tried; further ones are said at once.
+    pub fn each(
+        &self,
+        names: &[String],
+        mut deed: impl FnMut(&str) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let mut failed = None;
+        for name in names {
+            match deed(name) {
+                Ok(()) => self.print(name)?,
+                Err(error) if failed.is_none() => failed = Some(error),
+                Err(error) => report::show(&error, self, false),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
     /// Ends the display, says what went wrong, and gives the exit code.
     pub(super) fn end(self, outcome: Result<(), CliError>, runs_a_program: bool) -> ExitCode {
         if let Some(display) = self.display.get() {

@@ -1,6 +1,12 @@
 //! `kiln logs`.
 
+use std::io::{self, Write as _};
 use std::str::FromStr;
+
+use super::invocation::Invocation;
+use super::report::CliError;
+use crate::container::{self, LogRequest};
+use crate::progress::Stream;
 
 /// Show what a container wrote
 #[derive(Debug, clap::Args)]
@@ -12,6 +18,10 @@ pub struct Args {
     /// Go on until the container ends
     #[arg(short, long)]
     pub follow: bool,
+
+    /// Show when each line was written
+    #[arg(long)]
+    pub timestamps: bool,
 
     /// How many of the last lines to show, or `all`
     #[arg(short = 'n', long, value_name = "LINES", default_value = "all")]
@@ -31,4 +41,20 @@ impl FromStr for Tail {
             _ => text.parse().map(|n| Self(Some(n))).map_err(|_| "a number or `all` is expected"),
         }
     }
+}
+
+/// Passes the container's output on to the stream that it was written to.
+///
+/// # Errors
+/// If there is no such container, or nothing can be written.
+pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
+    let ask = LogRequest { follow: args.follow, tail: args.tail.0, timestamps: args.timestamps };
+    let mut sink = |stream: Stream, bytes: &[u8]| match stream {
+        Stream::Stdout => {
+            let mut out = io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        }
+        Stream::Stderr => io::stderr().lock().write_all(bytes),
+    };
+    Ok(container::logs(invocation.store()?, &args.container, &ask, &mut sink)?)
 }

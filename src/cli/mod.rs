@@ -70,15 +70,22 @@ enum Command {
     Doctor(doctor::Args),
     Images(images::Args),
     Inspect(inspect::Args),
+    Kill(kill::Args),
     Load(load::Args),
     Login(login::Args),
     Logout(logout::Args),
+    Logs(logs::Args),
+    Ps(ps::Args),
     Pull(pull::Args),
     Push(push::Args),
+    Rm(rm::Args),
     Rmi(rmi::Args),
+    Run(run::Args),
     Save(save::Args),
+    Stop(stop::Args),
     Tag(tag::Args),
     Up(up::Args),
+    Update(update::Args),
 }
 
 impl Command {
@@ -94,12 +101,19 @@ impl Command {
             | Self::Pull(_)
             | Self::Push(_)
             | Self::Up(_)
+            | Self::Kill(_)
+            | Self::Logs(_)
+            | Self::Ps(_)
+            | Self::Rm(_)
+            | Self::Stop(_)
+            | Self::Update(_)
             | Self::Images(_)
             | Self::Inspect(_)
             | Self::Load(_)
             | Self::Rmi(_)
             | Self::Save(_)
             | Self::Tag(_) => false,
+            Self::Run(_) => true,
         }
     }
 }
@@ -114,6 +128,13 @@ fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
         Command::Pull(args) => pull::run(args, invocation),
         Command::Push(args) => push::run(args, invocation),
         Command::Up(args) => up::run(args, invocation),
+        Command::Kill(args) => kill::run(args, invocation),
+        Command::Logs(args) => logs::run(args, invocation),
+        Command::Ps(args) => ps::run(args, invocation),
+        Command::Rm(args) => rm::run(args, invocation),
+        Command::Run(args) => run::run(args, invocation),
+        Command::Stop(args) => stop::run(args, invocation),
+        Command::Update(args) => update::run(args, invocation),
         Command::Images(args) => images::run(args, invocation),
         Command::Inspect(args) => inspect::run(args, invocation),
         Command::Load(args) => load::run(args, invocation),

@@ -1,14 +1,26 @@
 //! `kiln run`.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, ValueEnum};
 
 use super::credentials::RegistryArgs;
+use super::invocation::Invocation;
 use super::progress::ProgressArgs;
+use super::report::{CliError, FailureKind};
 use super::value::{EnvAssignment, Publish, Volume, duration};
+use crate::atomic::AtPath as _;
+use crate::container::{
+    self, ContainerError, LimitChanges, Limits, NetworkMode, Outcome, RunRequest,
+};
+use crate::image::Image;
 use crate::platform::Platform;
+use crate::progress::Progress;
+use crate::reference::Reference;
+use crate::registry;
+use crate::sandbox::Io;
 
 /// Run a program in a new container; its exit code becomes kiln's
 ///
@@ -121,6 +133,137 @@ pub enum NetworkKind {
     Host,
     /// Loopback alone
     None,
+    /// Loopback, and published ports from outside; no way out. What -p means
+    Private,
+}
+
+/// Runs the program, and becomes its exit code.
+///
+/// # Errors
+/// If the image is not to be had or the container cannot be started; and the
+/// program's exit code, which is no error of kiln's.
+pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
+    let progress = invocation.progress(args.progress.progress)?;
+    let image = image(&args, &progress, invocation)?;
+    let request = args.request(image)?;
+    let stream = |fd: &dyn std::os::fd::AsFd| fd.as_fd().try_clone_to_owned();
+    let io = Io {
+        stdin: if args.interactive { Some(stream(&io::stdin())?) } else { None },
+        stdout: Some(stream(&io::stdout())?),
+        stderr: Some(stream(&io::stderr())?),
+    };
+    match container::run(&request, invocation.store()?, io, &progress).map_err(failed)? {
+        Outcome::Started { name, .. } => invocation.print(name),
+        Outcome::Ended { code: 0 } => Ok(()),
+        Outcome::Ended { code } => Err(CliError::Exit(u8::try_from(code).unwrap_or(1))),
+    }
+}
+
+/// The image from the store, else from its registry.
+fn image(args: &Args, progress: &Progress, invocation: &Invocation) -> Result<Image, CliError> {
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let store = invocation.store()?;
+    let found = match invocation.find(&args.image) {
+        Ok((_, at)) => store.image(&at)?,
+        Err(absent) => {
+            let Ok(name) = args.image.parse::<Reference>() else { return Err(absent) };
+            let registries = args.registry.registries(Some(&name))?;
+            let want = registry::Want::One(platform.clone());
+            invocation.block_on(registry::pull(&name, &want, store, &registries, progress))?
+        }
+    };
+    let fits = |image: &&Image| image.platform().satisfies(&platform);
+    let images = found.images();
+    images
+        .iter()
+        .find(fits)
+        .or(if images.len() == 1 { images.first() } else { None })
+        .cloned()
+        .ok_or_else(|| {
+            let have: Vec<String> =
+                images.iter().map(|image| image.platform().to_string()).collect();
+            CliError::plain(format!(
+                "`{}` is not there for {platform}, but for {}",
+                args.image,
+                have.join(", ")
+            ))
+            .hint("choose with --platform, or pull it for this one")
+        })
+}
+
+/// Exit codes 126 and 127 say that it was the program and not kiln.
+fn failed(error: ContainerError) -> CliError {
+    let kind = match error.exit_code() {
+        126 => FailureKind::NotExecutable,
+        127 => FailureKind::NotFound,
+        _ => FailureKind::Failed,
+    };
+    CliError::from(error).kind(kind)
+}
+
+impl Args {
+    fn request(&self, image: Image) -> Result<RunRequest, CliError> {
+        let mut env = Vec::new();
+        for path in &self.env_files {
+            let text = std::fs::read_to_string(path).at("read", path)?;
+            for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+                let one: EnvAssignment = line.parse().map_err(|why| {
+                    CliError::usage(format!("{}: `{line}`: {why}", path.display()))
+                })?;
+                env.extend(one.resolve().map(|value| (one.name.clone(), value)));
+            }
+        }
+        for one in &self.env {
+            env.extend(one.resolve().map(|value| (one.name.clone(), value)));
+        }
+        Ok(RunRequest {
+            name: self.name.clone(),
+            detach: self.detach,
+            env,
+            publish: self.publish.iter().map(|port| port.0.clone()).collect(),
+            network: self.network.map(NetworkKind::mode),
+            limits: self.limits.limits(),
+            command: self.command.clone(),
+            entrypoint: self
+                .entrypoint
+                .as_ref()
+                .map(|program| if program.is_empty() { Vec::new() } else { vec![program.clone()] }),
+            user: self.user.clone(),
+            workdir: self.workdir.as_ref().map(PathBuf::from),
+            hostname: self.hostname.clone(),
+            volumes: self.volumes.iter().map(|volume| volume.0.clone()).collect(),
+            remove: self.rm,
+            interactive: self.interactive,
+            stop_timeout: Some(self.stop_timeout),
+            ..RunRequest::new(image, &self.image)
+        })
+    }
+}
+
+impl LimitFlags {
+    /// The limits of a new container; 0 memory is none.
+    fn limits(&self) -> Limits {
+        self.changes().apply(&Limits::default())
+    }
+
+    /// What the flags change of a container's limits.
+    pub(super) fn changes(&self) -> LimitChanges {
+        LimitChanges {
+            memory: self.memory.map(|size| Some(size.0).filter(|&bytes| bytes > 0)),
+            cpus: self.cpus.map(|cpus| Some(cpus.0)),
+            pids: self.pids_limit.map(|pids| pids.0),
+        }
+    }
+}
+
+impl NetworkKind {
+    fn mode(self) -> NetworkMode {
+        match self {
+            Self::Host => NetworkMode::Host,
+            Self::None => NetworkMode::None,
+            Self::Private => NetworkMode::Private,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! `kiln stop`.
 
+use super::invocation::Invocation;
+use super::report::CliError;
+use crate::container;
 use std::time::Duration;
 
 use super::value::duration;
@@ -14,4 +17,13 @@ pub struct Args {
     /// How long to wait before killing [default: what `run` was told, else 10s]
     #[arg(short = 't', long = "time", value_name = "TIME", value_parser = duration)]
     pub time: Option<Duration>,
+}
+
+/// Stops them one after the other, and prints their names.
+///
+/// # Errors
+/// The first failure, after all were tried.
+pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
+    let store = invocation.store()?;
+    invocation.each(&args.containers, |name| Ok(container::stop(store, name, args.time)?))
 }

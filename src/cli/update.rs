@@ -1,6 +1,9 @@
 //! `kiln update`.
 
+use super::invocation::Invocation;
+use super::report::CliError;
 use super::run::LimitFlags;
+use crate::container;
 
 /// Change what running containers may use
 #[derive(Debug, clap::Args)]
@@ -13,4 +16,15 @@ pub struct Args {
 
     #[command(flatten)]
     pub limits: LimitFlags,
+}
+
+/// Changes the limits, and prints the names.
+///
+/// # Errors
+/// The first failure, after all were tried.
+pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
+    let store = invocation.store()?;
+    let changes = args.limits.changes();
+    invocation
+        .each(&args.containers, |name| Ok(container::update(store, name, &changes).map(drop)?))
 }

@@ -33,6 +33,12 @@ pub fn set_helper(path: PathBuf) {
     let _ = HELPER.set(std::path::absolute(&path).unwrap_or(path));
 }
 
+/// The program that is started as a helper.
+#[must_use]
+pub fn helper() -> PathBuf {
+    HELPER.get().cloned().unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
+}
+
 /// A helper process; dropped, it is killed.
 #[derive(Debug)]
 pub(super) struct Helper {
@@ -43,7 +49,7 @@ pub(super) struct Helper {
 impl Helper {
     /// Starts a helper and sends the request, with the user namespace it shall enter.
     pub(super) fn spawn(what: What, enter: Option<BorrowedFd<'_>>) -> Result<Self, SandboxError> {
-        let program = HELPER.get().cloned().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+        let program = helper();
         let (channel, other) = Channel::pair()?;
         let child = Command::new(&program)
             .arg0(NAME)
@@ -258,15 +264,17 @@ impl Running {
     /// # Errors
     /// If there is no such signal.
     pub fn signal(&self, signal: i32) -> Result<(), SandboxError> {
-        let named = Signal::from_named_raw(signal).ok_or_else(|| SandboxError::Setup {
-            what: format!("send signal {signal}"),
-            errno: libc::EINVAL,
-        })?;
-        match pidfd_send_signal(&self.pidfd, named) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        let sent = if (1..=64).contains(&signal) {
+            super::process::signal(self.pidfd.as_fd(), signal)
+        } else {
+            Err(io::Error::from_raw_os_error(libc::EINVAL))
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             Err(error) => Err(SandboxError::Setup {
                 what: format!("send signal {signal}"),
-                errno: error.raw_os_error(),
+                errno: error.raw_os_error().unwrap_or(libc::EINVAL),
             }),
         }
     }
@@ -336,6 +344,13 @@ impl Running {
             u64::from_str_radix(line.trim(), 16).ok()
         });
         (1..=64).contains(&signal) && caught.is_some_and(|caught| caught >> (signal - 1) & 1 == 1)
+    }
+}
+
+/// The pidfd of the first process.
+impl AsFd for Running {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 }
 

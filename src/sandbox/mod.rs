@@ -30,6 +30,7 @@ mod message;
 mod mount;
 mod network;
 mod privilege;
+mod process;
 mod program;
 mod seccomp;
 mod spec;
@@ -40,7 +41,8 @@ use std::io;
 use std::path::PathBuf;
 
 pub use holder::{Job, enter};
-pub use launch::{Cancel, Running, set_helper};
+pub use launch::{Cancel, Running, helper, set_helper};
+pub use process::{close_inherited, signal, take_stdin};
 pub use spec::{Exit, Ids, Io, Limits, Mount, MountKind, Network, Root, SandboxSpec};
 pub use tier::{Sandbox, Tier};
 

@@ -3,14 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use oci_spec::image::ANNOTATION_REF_NAME as REF_NAME;
+
 use super::{Store, StoreError};
 use crate::atomic::{self, AtPath as _, FileLock};
 use crate::digest::BlobDigest;
 use crate::image::{Descriptor, Index, MediaType};
 use crate::reference::Reference;
-
-/// OCI image spec, annotations.md.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 fn empty() -> Index {
     Index {

@@ -1,6 +1,7 @@
 //! The one integration binary: features against real parts.
 
 mod cli;
+mod container;
 mod deploy;
 mod registry;
 mod sandbox;

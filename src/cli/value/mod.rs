@@ -10,7 +10,7 @@ mod volume;
 pub use amount::{Cpus, PidsLimit, Size, duration};
 pub use assignment::{Assignment, EnvAssignment};
 pub use output::OutputArg;
-pub use publish::{Protocol, Publish};
+pub use publish::Publish;
 pub use volume::Volume;
 
 /// Why a flag's value is refused.

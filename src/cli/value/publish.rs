@@ -4,23 +4,12 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::ValueError;
+use crate::container::{Port, Protocol};
 
-/// A port of the container that the host's port leads to.
+/// A port of the container that the host's port leads to; on the command line
+/// `[[ADDRESS:]HOST:]CONTAINER[/PROTOCOL]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Publish {
-    /// `None` is every address of the host.
-    pub address: Option<IpAddr>,
-    /// `None` is any free port.
-    pub host: Option<u16>,
-    pub container: u16,
-    pub protocol: Protocol,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    Tcp,
-    Udp,
-}
+pub struct Publish(pub Port);
 
 impl FromStr for Publish {
     type Err = ValueError;
@@ -40,14 +29,15 @@ impl FromStr for Publish {
         };
         let container = port(container)?;
         let Some(front) = front else {
-            return Ok(Self { address: None, host: None, container, protocol });
+            return Ok(Self(Port { host_ip: None, host: 0, container, proto: protocol }));
         };
         let (address, host) = match front.rsplit_once(':') {
             Some((address, host)) => (Some(address_of(address)?), host),
             None => (None, front),
         };
-        let host = if host.is_empty() { None } else { Some(port(host)?) };
-        Ok(Self { address, host, container, protocol })
+        // 0 is any free port.
+        let host = if host.is_empty() { 0 } else { port(host)? };
+        Ok(Self(Port { host_ip: address, host, container, proto: protocol }))
     }
 }
 
@@ -72,15 +62,15 @@ mod tests {
     #[test]
     fn forms() {
         let of = |text: &str| {
-            let it: Publish = text.parse().ok()?;
-            Some((it.address.map(|a| a.to_string()), it.host, it.container, it.protocol))
+            let Publish(it) = text.parse().ok()?;
+            Some((it.host_ip.map(|a| a.to_string()), it.host, it.container, it.proto))
         };
         let local = || Some("127.0.0.1".to_owned());
-        assert_eq!(of("80"), Some((None, None, 80, Protocol::Tcp)));
-        assert_eq!(of("8080:80/udp"), Some((None, Some(8080), 80, Protocol::Udp)));
-        assert_eq!(of("127.0.0.1:8080:80"), Some((local(), Some(8080), 80, Protocol::Tcp)));
-        assert_eq!(of("127.0.0.1::80"), Some((local(), None, 80, Protocol::Tcp)));
-        assert_eq!(of("[::1]:1:2"), Some((Some("::1".into()), Some(1), 2, Protocol::Tcp)));
+        assert_eq!(of("80"), Some((None, 0, 80, Protocol::Tcp)));
+        assert_eq!(of("8080:80/udp"), Some((None, 8080, 80, Protocol::Udp)));
+        assert_eq!(of("127.0.0.1:8080:80"), Some((local(), 8080, 80, Protocol::Tcp)));
+        assert_eq!(of("127.0.0.1::80"), Some((local(), 0, 80, Protocol::Tcp)));
+        assert_eq!(of("[::1]:1:2"), Some((Some("::1".into()), 1, 2, Protocol::Tcp)));
         for bad in ["", "0", "a:80", "80:", "70000", "80/sctp", "host:1:2", "1-3:1-3"] {
             assert_eq!(of(bad), None, "{bad}");
         }

@@ -1,18 +1,14 @@
 //! `-v SOURCE:TARGET[:ro|:rw]`.
 
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::ValueError;
+use crate::container;
 
 /// A path of the host that the container sees. kiln has no named volumes, so
 /// the source is a path: absolute, or relative with a leading `.`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
-    pub source: PathBuf,
-    pub target: PathBuf,
-    pub read_only: bool,
-}
+pub struct Volume(pub container::Volume);
 
 impl FromStr for Volume {
     type Err = ValueError;
@@ -41,7 +37,7 @@ impl FromStr for Volume {
                 other => return Err(ValueError::new(format!("option `{other}` is not known"))),
             }
         }
-        Ok(Self { source: source.into(), target: target.into(), read_only })
+        Ok(Self(container::Volume { source: source.into(), target: target.into(), read_only }))
     }
 }
 
@@ -52,7 +48,7 @@ mod tests {
     #[test]
     fn forms() {
         let of = |text: &str| {
-            let it: Volume = text.parse().ok()?;
+            let Volume(it) = text.parse().ok()?;
             Some(format!("{} {} {}", it.source.display(), it.target.display(), it.read_only))
         };
         assert_eq!(of("/a:/b").as_deref(), Some("/a /b false"));
