@@ -216,7 +216,7 @@ impl<W: io::Write> Packer<W> {
         }
         // A new folder is marked opaque too; the mark says something only where
         // lower layers have a folder of that name.
-        if opaque && lower.exists {
+        if opaque && lower.top.is_some() {
             self.parents()?;
             self.writer.opaque(name, self.epoch)?;
         }

@@ -1,0 +1,5 @@
+//! Whole builds by the binary, as root and as an ordinary user.
+
+mod bench;
+mod copy;
+mod run;
