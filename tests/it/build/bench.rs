@@ -261,8 +261,7 @@ impl Bench {
             let command = fs::read(entry.path().join("cmdline")).ok()?;
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
             let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
-            (has(&read("environ")) || has(&read("mountinfo")))
-                .then(|| format!("{pid} {command}"))
+            (has(&read("environ")) || has(&read("mountinfo"))).then(|| format!("{pid} {command}"))
         })
         .collect()
     }
@@ -290,7 +289,11 @@ fn chown_keeping_mode(path: &Path, uid: u32, gid: u32) {
 /// A layer of one static busybox with a link for each tool that the tests use.
 pub(super) fn busybox() -> Vec<(Entry, Vec<u8>)> {
     let mut all = vec![dir("bin", 0o755), dir("etc", 0o755), dir("tmp", 0o1777)];
-    all.push(file("bin/busybox", 0o755, fs::read("/bin/busybox").expect("busybox-static is needed")));
+    all.push(file(
+        "bin/busybox",
+        0o755,
+        fs::read("/bin/busybox").expect("busybox-static is needed"),
+    ));
     let applets = "cat chmod chown cp date dd echo env false find grep head id ln ls mkdir mkfifo \
                    mknod mv ps pwd rm rmdir seq setpriv sh sleep sort stat sync tar test touch true wc";
     for applet in applets.split_whitespace() {

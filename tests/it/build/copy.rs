@@ -38,14 +38,15 @@ fn layer(dockerfile: &str, expected: &[&str]) {
 fn build_copy_files() {
     layer("FROM scratch\nCOPY a /x/y/\n", &["d 755 0:0 x", "d 755 0:0 x/y", "f 644 0:0 x/y/a 2"]);
     layer("FROM scratch\nCOPY a /x\n", &["f 644 0:0 x 2"]);
-    layer("FROM scratch\nWORKDIR /w\nCOPY a d/b ./\n", &["f 644 0:0 w/a 2", "f 600 0:0 w/b 2"]);
+    layer(
+        "FROM scratch\nWORKDIR /w\nCOPY a d/b ./\n",
+        &["d 755 0:0 w", "f 644 0:0 w/a 2", "f 600 0:0 w/b 2"],
+    );
     layer("FROM scratch\nCOPY [\"a\", \"/with space\"]\n", &["f 644 0:0 with space 2"]);
-    layer("FROM scratch\nCOPY d/* /x/\n", &[
-        "d 755 0:0 x",
-        "f 600 0:0 x/b 2",
-        "f 644 0:0 x/c 2",
-        "f 644 0:0 x/link 2",
-    ]);
+    layer(
+        "FROM scratch\nCOPY d/* /x/\n",
+        &["d 755 0:0 x", "f 600 0:0 x/b 2", "f 644 0:0 x/c 2", "f 644 0:0 x/link 2"],
+    );
 }
 
 #[test]
@@ -79,7 +80,10 @@ fn build_copy_owner_and_mode() {
     );
     layer("FROM busybox\nCOPY --chown=7:extra --chmod=4711 a /x\n", &["f 4711 7:60 x 2"]);
     layer("FROM busybox\nCOPY --chown=5 a /x\n", &["f 644 5:5 x 2"]);
-    layer("FROM busybox\nUSER web\nWORKDIR /v/w\nCOPY a x\n", &["f 644 0:0 v/w/x 2"]);
+    layer(
+        "FROM busybox\nUSER web\nWORKDIR /v/w\nCOPY a x\n",
+        &["d 755 33:34 v", "d 755 33:34 v/w", "f 644 0:0 v/w/x 2"],
+    );
     layer("FROM busybox\nUSER web\nWORKDIR /v/w\n", &["d 755 33:34 v", "d 755 33:34 v/w"]);
 }
 
@@ -99,6 +103,7 @@ fn build_copy_into_what_is_there() {
         // A folder at the destination stays as it is; those in it take on what the
         // copied ones have, as with BuildKit.
         let expected = [
+            "d 700 33:34 t",
             "f 600 0:0 t/b 2",
             "d 700 0:0 t/empty",
             "l 777 0:0 t/link -> sub/c",
@@ -113,10 +118,14 @@ fn build_copy_into_what_is_there() {
         assert!(tree["t"].starts_with("d 700 33:34"), "{}", tree["t"]);
         assert!(tree["t/sub/old"].starts_with("f 644 33:34"));
         bench.built("FROM busybox\nCOPY a /to-t\nCOPY a /to-t/inner/\n");
-        assert_eq!(bench.layer(1), ["f 644 0:0 t/a 2"]);
-        assert_eq!(bench.layer(0), ["f 644 0:0 etc/a 2"]);
+        assert_eq!(bench.layer(1), ["d 700 33:34 t", "f 644 0:0 t/a 2"]);
+        assert_eq!(bench.layer(0), ["d 755 0:0 etc", "f 644 0:0 etc/a 2"]);
         bench.built("FROM busybox\nCOPY a /to-file\n");
-        assert_eq!(bench.layer(0), ["f 644 0:0 t/new 2"], "a link to a file that is not there");
+        assert_eq!(
+            bench.layer(0),
+            ["d 700 33:34 t", "f 644 0:0 t/new 2"],
+            "a link to a file that is not there"
+        );
         bench.clean();
         for (from, to, said) in [
             ("d", "/bin/busybox", "`/bin/busybox` in the image is not a folder"),
@@ -144,7 +153,7 @@ fn build_copy_between_stages_and_images() {
         assert_eq!(
             bench.layer(2),
             [
-                "d 755 33:0 r",
+                "d 755 0:0 r",
                 "f 4750 33:0 r/f 2",
                 "h 4750 33:0 r/g = r/f",
                 "d 1777 33:0 r/p",
@@ -153,7 +162,7 @@ fn build_copy_between_stages_and_images() {
             ],
             "{caller:?}"
         );
-        assert_eq!(bench.layer(0), ["f 600 9:9 r/last 2"]);
+        assert_eq!(bench.layer(0), ["d 755 0:0 r", "f 600 9:9 r/last 2"]);
         assert!(bench.content("r/users").contains("web"));
         bench.clean();
     }
@@ -165,7 +174,10 @@ fn build_copy_leaves_out_what_is_ignored() {
         let bench = Bench::new(caller);
         files(&bench);
         bench.file("d/skip.log", "").file("d/keep.log", "").file("big/x", "");
-        bench.file(".dockerignore", "# comment\n**/*.log\n!d/keep.log\nbig\nDockerfile\n.dockerignore\nd/sub\n");
+        bench.file(
+            ".dockerignore",
+            "# comment\n**/*.log\n!d/keep.log\nbig\nDockerfile\n.dockerignore\nd/sub\n",
+        );
         bench.built("FROM scratch\nCOPY . /x/\n");
         let names: Vec<String> = bench.tree().into_keys().collect();
         assert_eq!(names, ["x", "x/a", "x/d", "x/d/b", "x/d/empty", "x/d/keep.log", "x/d/link"]);
@@ -236,7 +248,9 @@ fn build_add_archive_over_what_is_there() {
     ];
     bench.base("busybox", &[busybox(), below]);
     let context = bench.context();
-    for (name, text) in [("lib/l.so", "lib"), ("was-file/y", "y"), ("was-dir", "f"), ("usr/lib/z", "z")] {
+    for (name, text) in
+        [("lib/l.so", "lib"), ("was-file/y", "y"), ("was-dir", "f"), ("usr/lib/z", "z")]
+    {
         bench.file(name, text);
     }
     mode(&bench, "usr/lib", 0o755);
@@ -250,6 +264,7 @@ fn build_add_archive_over_what_is_there() {
     assert_eq!(
         bench.layer(1),
         [
+            "d 755 0:0 usr",
             "d 755 0:0 usr/lib",
             "f 644 0:0 usr/lib/l.so 3",
             "f 644 0:0 usr/lib/z 1",
@@ -307,4 +322,53 @@ fn build_copy_times() {
     }
     assert_eq!(entry("z").mtime, 1_000_000, "files of an image keep their time");
     assert_eq!(entry("x").kind, Kind::Dir);
+}
+
+/// What a step sees of folders that a layer puts something into, or that a
+/// layer of somebody else names only as part of a path.
+#[test]
+fn build_folders_keep_their_mode_for_later_steps() {
+    for caller in callers() {
+        let bench = Bench::new(caller);
+        let mut own = dir("own", 0o1770);
+        (own.0.uid, own.0.gid) = (33, 34);
+        let mut root = dir("", 0o751);
+        root.0.mtime = 77;
+        bench.base("busybox", &[busybox(), vec![root, own, dir("own/sub", 0o711)]]);
+        bench.base(
+            "implied",
+            &[
+                busybox(),
+                vec![dir("", 0o751), dir("own", 0o1770), dir("own/sub", 0o711)],
+                vec![file("own/sub/x", 0o644, "x"), file("own/new/y", 0o644, "y")],
+            ],
+        );
+        bench.file("a", "A");
+        let see = "RUN stat -c '%a %u:%g %n' / /tmp /own /own/sub >/seen\n";
+        bench
+            .built(&format!("FROM busybox\nCOPY a /tmp/\nCOPY a /own/sub/\nWORKDIR /own/w\n{see}"));
+        assert_eq!(
+            bench.content("seen"),
+            "751 0:0 /\n1777 0:0 /tmp\n1770 33:34 /own\n711 0:0 /own/sub\n",
+            "{caller:?}"
+        );
+        assert_eq!(bench.layer(0).len(), 1, "{:?}", bench.layer(0));
+        bench.built(&format!("FROM implied\n{see}RUN touch /own/sub/z /own/new/z\n"));
+        assert_eq!(
+            bench.content("seen"),
+            "751 0:0 /\n1777 0:0 /tmp\n1770 0:0 /own\n711 0:0 /own/sub\n",
+            "{caller:?}"
+        );
+        assert_eq!(
+            bench.layer(0),
+            [
+                "d 1770 0:0 own",
+                "d 755 0:0 own/new",
+                "f 644 0:0 own/new/z 0",
+                "d 711 0:0 own/sub",
+                "f 644 0:0 own/sub/z 0"
+            ]
+        );
+        bench.clean();
+    }
 }

@@ -85,7 +85,10 @@ fn build_run_changes_modes_alone() {
 #[test]
 fn build_run_that_changes_nothing() {
     layer("FROM busybox\nRUN touch /tmp/x && rm /tmp/x && mkdir /tmp/y && rmdir /tmp/y\n", &[]);
-    layer("FROM busybox\nRUN ls -lR /bin /etc /tmp >/dev/null && cat /etc/hosts /etc/resolv.conf >/dev/null\n", &[]);
+    layer(
+        "FROM busybox\nRUN ls -lR /bin /etc /tmp >/dev/null && cat /etc/hosts /etc/resolv.conf >/dev/null\n",
+        &[],
+    );
 }
 
 #[test]
@@ -138,7 +141,9 @@ fn build_run_keeps_what_a_base_has() {
         after.remove("d/new");
         after.insert("d".into(), before["d"].clone());
         assert_eq!(after, before);
-        bench.built("FROM busybox\nRUN chmod 664 /d/mine && chmod 666 /d/disk /d/pipe && mv /d/su /d/su2\n");
+        bench.built(
+            "FROM busybox\nRUN chmod 664 /d/mine && chmod 666 /d/disk /d/pipe && mv /d/su /d/su2\n",
+        );
         assert_eq!(
             bench.layer(0),
             [
@@ -211,10 +216,29 @@ fn build_run_directory_times() {
     bench.built("FROM busybox\nRUN touch /etc/new && touch /tmp/x && rm /tmp/x\n");
     let store = bench.store();
     let rootfs = kiln::rootfs::Rootfs::open(&store, bench.image().layers()).unwrap();
-    let time = |name: &str| {
-        rootfs.view().get(&Name::clean(name.as_bytes()).unwrap()).unwrap().entry.mtime
-    };
+    let time =
+        |name: &str| rootfs.view().get(&Name::clean(name.as_bytes()).unwrap()).unwrap().entry.mtime;
     let epoch = kiln::epoch::Epoch::default().seconds();
     assert_eq!((time("etc/new"), time("etc")), (epoch.min(time("etc/new")), epoch));
     assert_eq!((time("tmp"), time("bin")), (1_000_000, 1_000_000), "nothing in them changed");
+}
+
+/// Layers with the same content share one tree, whatever they were made on.
+#[test]
+fn build_run_leaves_nothing_in_a_shared_tree() {
+    for caller in callers() {
+        let bench = Bench::with_busybox(caller);
+        let mut small = busybox();
+        small.retain(|(entry, _)| entry.name.as_bytes() != b"tmp");
+        bench.base("small", &[small]);
+        // Both first layers are empty; one was made by a step that left its mark on
+        // folders of its base.
+        bench.built(
+            "FROM busybox\nRUN touch /tmp/x && rm /tmp/x; chmod 700 /tmp; chmod 1777 /tmp\n",
+        );
+        assert_eq!(bench.layer(0), [""; 0]);
+        bench.built("FROM small\nRUN true\nRUN ls -a / >/seen\n");
+        assert_eq!(bench.layer(1), [""; 0]);
+        assert!(!bench.content("seen").contains("tmp"), "{}", bench.content("seen"));
+    }
 }
