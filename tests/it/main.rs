@@ -1,5 +1,6 @@
 //! The one integration binary: features against real parts.
 
+mod build;
 mod cli;
 mod container;
 mod deploy;

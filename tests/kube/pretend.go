@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -22,9 +23,10 @@ const crashes = "kiln.test/exit-code"
 
 // pretend is a node that runs nothing. A pod becomes Ready once its registry
 // (on loopback, by HTTP) has all its images, and until then waits with the
-// reasons of a kubelet. Images of other registries count as absent: no test
-// may depend on what is out there. An image changed in place makes a new
-// container, as on a real node.
+// reasons of a kubelet. A registry that wants a login gets that of the pod's
+// pull secrets. Images of other registries count as absent: no test may depend
+// on what is out there. An image changed in place makes a new container, as on
+// a real node.
 func pretend(client kubernetes.Interface, name string) {
 	ctx := context.Background()
 	options := meta.ListOptions{FieldSelector: "spec.nodeName=" + name}
@@ -105,8 +107,9 @@ func settle(ctx context.Context, client kubernetes.Interface, pod *core.Pod) err
 	status.ContainerStatuses = nil
 	status.Phase = core.PodRunning
 	ready := core.ConditionTrue
+	keys := pullKeys(ctx, client, pod)
 	for _, container := range pod.Spec.Containers {
-		now := contain(pod, container)
+		now := contain(pod, container, keys)
 		if now.State.Waiting != nil {
 			status.Phase = core.PodPending
 		}
@@ -151,7 +154,7 @@ func setCondition(status *core.PodStatus, kind core.PodConditionType, value core
 }
 
 // contain says what became of one container.
-func contain(pod *core.Pod, container core.Container) core.ContainerStatus {
+func contain(pod *core.Pod, container core.Container, keys map[string]string) core.ContainerStatus {
 	old := core.ContainerStatus{Name: container.Name}
 	for _, status := range pod.Status.ContainerStatuses {
 		if status.Name == container.Name {
@@ -164,7 +167,7 @@ func contain(pod *core.Pod, container core.Container) core.ContainerStatus {
 		LastTerminationState: old.LastTerminationState,
 	}
 	if fresh {
-		if problem := missing(container.Image); problem != "" {
+		if problem := missing(container.Image, keys); problem != "" {
 			// The first refusal is told alone, later ones as a pause before another try.
 			reason := "ErrImagePull"
 			if old.State.Waiting != nil && old.Image == container.Image {
@@ -215,8 +218,29 @@ func identity(pod *core.Pod, status core.ContainerStatus) string {
 	return fmt.Sprintf("pretend://%x", sha256.Sum256([]byte(text)))
 }
 
+// pullKeys are the logins of a pod's pull secrets, by registry.
+func pullKeys(ctx context.Context, client kubernetes.Interface, pod *core.Pod) map[string]string {
+	keys := map[string]string{}
+	for _, named := range pod.Spec.ImagePullSecrets {
+		// One that is not there is no login; a kubelet goes on without it too.
+		secret, err := client.CoreV1().Secrets(pod.Namespace).Get(ctx, named.Name, meta.GetOptions{})
+		if err != nil {
+			continue
+		}
+		var config struct {
+			Auths map[string]struct{ Auth string }
+		}
+		if json.Unmarshal(secret.Data[core.DockerConfigJsonKey], &config) == nil {
+			for host, one := range config.Auths {
+				keys[host] = one.Auth
+			}
+		}
+	}
+	return keys
+}
+
 // missing says why an image cannot be pulled, in containerd's words, or nothing.
-func missing(image string) string {
+func missing(image string, keys map[string]string) string {
 	refuse := func(why string) string {
 		return fmt.Sprintf("failed to pull and unpack image %q: failed to resolve reference %q: %s", image, image, why)
 	}
@@ -243,6 +267,9 @@ func missing(image string) string {
 		"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json",
 	} {
 		request.Header.Add("Accept", kind)
+	}
+	if key := keys[host]; key != "" {
+		request.Header.Set("Authorization", "Basic "+key)
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {

@@ -172,13 +172,13 @@ fn archive(context: &Context, node: &Node) -> Result<Option<Archive>, StepError>
         }
     }
     file.rewind().map_err(read)?;
-    if first == *b"\xfd7zXZ\0" || first.starts_with(b"BZh") {
-        return Err(StepError::Archive {
-            name: name.clone(),
-            why: "archives compressed by xz or bzip2 are not unpacked yet; use gzip or zstd, or COPY it and unpack it in a RUN".into(),
-        });
-    }
-    let compression = Decompressor::detect(&first);
+    let compression = Decompressor::detect(&first).map_err(|kind| StepError::Archive {
+        name: name.clone(),
+        why: format!(
+            "archives compressed by {kind} are not unpacked yet; use gzip or zstd, or COPY it and \
+             unpack it in a RUN"
+        ),
+    })?;
     let is_tar = tar_begins(Decompressor::new(&file, compression).map_err(read)?);
     if !is_tar {
         return Ok(None);
