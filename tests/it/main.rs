@@ -4,6 +4,7 @@ mod build;
 mod cli;
 mod container;
 mod deploy;
+mod house;
 mod registry;
 mod sandbox;
 mod support;
