@@ -3,5 +3,7 @@
 mod bench;
 mod cache;
 mod copy;
+mod failing;
 mod run;
 mod same;
+mod stopped;
