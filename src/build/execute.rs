@@ -29,8 +29,8 @@ pub(super) fn refuse_foreign(ask: &BuildRequest, plan: &Plan) -> Result<(), Buil
             && !foreign::runs_here(&run.platform)
         {
             return Err(BuildError::Foreign {
-                platform: run.platform.clone(),
-                host: Platform::host(),
+                platform: run.platform.clone().into(),
+                host: Platform::host().into(),
                 span: step.span,
                 source_text: ask.dockerfile.clone(),
             });

@@ -80,11 +80,11 @@ pub enum BuildError {
     Ignore { at: Source, source: dockerfile::IgnoreError },
     #[error("{name}: {source}")]
     Base {
-        name: Reference,
+        name: Box<Reference>,
         span: Span,
         source_text: Source,
         #[source]
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     #[error("{source}")]
     Step {
@@ -96,7 +96,12 @@ pub enum BuildError {
         source: Box<StepError>,
     },
     #[error("RUN for {platform} cannot run on this machine ({host})")]
-    Foreign { platform: Platform, host: Platform, span: Option<Span>, source_text: Source },
+    Foreign {
+        platform: Box<Platform>,
+        host: Box<Platform>,
+        span: Option<Span>,
+        source_text: Source,
+    },
     #[error("cancelled")]
     Cancelled,
     #[error(transparent)]

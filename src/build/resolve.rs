@@ -23,10 +23,10 @@ pub(super) async fn base(
                 registry::resolve(&want.reference, &want.platform, env.registries, env.progress)
                     .await
                     .map_err(|source| BuildError::Base {
-                        name: want.reference.clone(),
+                        name: want.reference.clone().into(),
                         span: want.span,
                         source_text: ask.dockerfile.clone(),
-                        source,
+                        source: source.into(),
                     })?;
             task.done();
             resolved.image

@@ -66,7 +66,7 @@ impl Origin<'_> {
                     {
                         return Err(StepError::Special { name: special.clone() });
                     }
-                    return Err(self.missing(number, source, false));
+                    return Err(self.missing(number, &String::from_utf8_lossy(&name), false));
                 }
                 let is_dir = view.is_dir(&at);
                 if let (Self::Context(context), true) = (self, is_dir)

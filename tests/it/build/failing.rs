@@ -56,6 +56,9 @@ fn build_fails_on_a_source_that_is_not_there() {
         "",
         &["COPY source not found: nothing"],
     );
+    let bench = Bench::with_busybox(callers()[0]);
+    std::os::unix::fs::symlink("nowhere", bench.context().join("dangling")).unwrap();
+    bench.build("FROM busybox\nCOPY dang* /\n", "").failure(1).says("source not found: dangling");
     fails(
         "FROM busybox\nCOPY --chown=ghost a /x\n",
         "",
