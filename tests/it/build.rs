@@ -3,5 +3,8 @@
 mod bench;
 mod cache;
 mod copy;
+mod failing;
+mod parity;
 mod run;
 mod same;
+mod stopped;

@@ -251,7 +251,14 @@ impl Bench {
         assert_eq!(self.processes(), Vec::<String>::new());
     }
 
-    /// Command lines of processes that work for this bench.
+    /// True if no layer has become a folder.
+    pub(super) fn clean_trees(&self) -> bool {
+        let kinds = fs::read_dir(self.path("store/trees")).unwrap().flatten();
+        kinds.flat_map(|kind| fs::read_dir(kind.path()).unwrap()).next().is_none()
+    }
+
+    /// Command lines of processes that work for this bench: its home is in their
+    /// environment, which a step gets by an `ENV`.
     pub(super) fn processes(&self) -> Vec<String> {
         let home = self.home.path().as_os_str().as_encoded_bytes();
         let has = |text: &[u8]| text.windows(home.len()).any(|part| part == home);
@@ -261,7 +268,7 @@ impl Bench {
             let command = fs::read(entry.path().join("cmdline")).ok()?;
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
             let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
-            (has(&read("environ")) || has(&read("mountinfo"))).then(|| format!("{pid} {command}"))
+            has(&read("environ")).then(|| format!("{pid} {command}"))
         })
         .collect()
     }
