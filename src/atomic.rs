@@ -86,6 +86,34 @@ impl FileLock {
         Ok(Self { _file: file })
     }
 
+    /// As [`FileLock::exclusive`] for a file that is removed by whoever holds the
+    /// lock, with [`FileLock::remove`]: a lock on a removed file is none.
+    ///
+    /// # Errors
+    /// If the file cannot be made or locked.
+    pub fn exclusive_removable(path: &Path) -> Result<Self, PathError> {
+        use std::os::unix::fs::MetadataExt as _;
+        loop {
+            let lock = Self::exclusive(path)?;
+            let held = lock._file.metadata().at("read", path)?;
+            match path.metadata() {
+                Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {
+                    return Ok(lock);
+                }
+                // Its last holder removed it while this one waited.
+                Ok(_) => (),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+                Err(error) => return Err(error).at("read", path),
+            }
+        }
+    }
+
+    /// Removes the lock's file, and with it the lock. A file that cannot be removed
+    /// stays; it harms nobody.
+    pub fn remove(self, path: &Path) {
+        let _ = fs::remove_file(path);
+    }
+
     /// Shares the lock with others that share it.
     ///
     /// # Errors
@@ -107,5 +135,31 @@ impl FileLock {
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => Err(error).at("lock", path),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removable_locks_exclude() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let inside = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let lock = FileLock::exclusive_removable(&path).unwrap();
+                        let before = inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        assert_eq!(before, 0, "two at once");
+                        inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                        lock.remove(&path);
+                    }
+                });
+            }
+        });
+        assert!(!path.exists());
     }
 }

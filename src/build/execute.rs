@@ -152,7 +152,8 @@ impl Walk<'_> {
             return Ok(Some(record.layer));
         }
         for &input in &step.inputs {
-            self.runtime.block_on(fetch_bases(self.env, self.plan, input))?;
+            let fetch = fetch_bases(self.env, self.plan, input);
+            self.runtime.block_on(super::stoppable(self.env, fetch))?;
         }
         let layer = prepared.make(&bench, &task, || self.sandbox()).map_err(failed)?;
         if let Some(layer) = &layer {

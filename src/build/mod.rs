@@ -19,6 +19,7 @@ pub use step::StepError;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::atomic::{AtPath as _, PathError};
 use crate::diagnostic::{Diagnostic, Source, Span};
@@ -134,6 +135,8 @@ pub enum BuildError {
         span: Option<Span>,
         source_text: Source,
     },
+    #[error("cancelled")]
+    Cancelled,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -183,6 +186,23 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
     Ok(image)
 }
 
+/// Work with the network, given up when the build is cancelled.
+async fn stoppable<T>(
+    env: &BuildEnv<'_>,
+    work: impl Future<Output = Result<T, BuildError>>,
+) -> Result<T, BuildError> {
+    let cancelled = async {
+        // Nobody sees the difference to being woken.
+        while !env.cancel.is_cancelled() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        () = cancelled => Err(BuildError::Cancelled),
+    }
+}
+
 /// Plans one platform, and resolves the bases it turns out to need.
 async fn planned(
     ask: &BuildRequest,
@@ -207,7 +227,7 @@ async fn planned(
         match plan::plan(file, &request, bases).map_err(wrong)? {
             Planned::Missing(wanted) => {
                 for want in wanted {
-                    let base = resolve::base(&want, ask, env).await?;
+                    let base = stoppable(env, resolve::base(&want, ask, env)).await?;
                     bases.insert(want.reference, want.platform, base);
                 }
             }
@@ -228,7 +248,7 @@ async fn one_platform(
     execute::refuse_foreign(ask, plan)?;
     let layers = execute::execute(ask, env, plan, context)?;
     // The store keeps whole images: what no step had to read is fetched now.
-    execute::fetch_bases(env, plan, plan.result).await?;
+    stoppable(env, execute::fetch_bases(env, plan, plan.result)).await?;
     Ok(image::assemble(plan.config.clone(), &layers)?)
 }
 

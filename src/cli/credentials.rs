@@ -16,6 +16,17 @@ pub struct RegistryArgs {
     #[arg(long, value_name = "USER:PASSWORD")]
     pub creds: Option<Creds>,
 
+    #[command(flatten)]
+    pub tls: TlsFlag,
+
+    /// As --tls-verify=false, for this host[:port] only; may be repeated
+    #[arg(long, value_name = "HOST")]
+    pub insecure: Vec<String>,
+}
+
+/// How far a registry's connection is trusted.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TlsFlag {
     /// With `=false`: take the registry's certificate as it is, and plain HTTP
     #[arg(
         long,
@@ -27,10 +38,6 @@ pub struct RegistryArgs {
         action = clap::ArgAction::Set
     )]
     pub tls_verify: bool,
-
-    /// As --tls-verify=false, for this host[:port] only; may be repeated
-    #[arg(long, value_name = "HOST")]
-    pub insecure: Vec<String>,
 }
 
 impl RegistryArgs {
@@ -42,7 +49,7 @@ impl RegistryArgs {
     pub fn registries(&self, name: Option<&Reference>) -> Result<Registries, CliError> {
         let mut options = Options { insecure: self.insecure.clone(), ..Options::default() };
         let host = name.map(|name| name.registry().to_owned());
-        if !self.tls_verify {
+        if !self.tls.tls_verify {
             let host = host.clone().ok_or_else(|| {
                 CliError::usage(
                     "--tls-verify=false needs an image's name to say which registry is meant",

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, IsTerminal as _, Read as _};
 
 use rustix::termios::OptionalActions;
 
-use super::credentials::Password;
+use super::credentials::{Password, TlsFlag};
 use super::invocation::Invocation;
 use super::report::{self, CliError};
 use crate::atomic::AtPath as _;
@@ -30,17 +30,8 @@ pub struct Args {
     #[arg(long, requires = "username")]
     pub password_stdin: bool,
 
-    /// With `=false`: take the registry's certificate as it is, and plain HTTP
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value_t = true,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        action = clap::ArgAction::Set
-    )]
-    pub tls_verify: bool,
+    #[command(flatten)]
+    pub tls: TlsFlag,
 }
 
 /// Tries the credentials and keeps them.
@@ -70,7 +61,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
             ask("password")?.into()
         }
     };
-    let insecure = if args.tls_verify { Vec::new() } else { vec![args.registry.clone()] };
+    let insecure = if args.tls.tls_verify { Vec::new() } else { vec![args.registry.clone()] };
     let registries = Registries::load(Options { insecure, ..Options::default() })?;
     let credentials = Credentials::password(user, password.reveal());
     let kept = invocation.block_on(registry::login(&args.registry, &credentials, &registries))?;

@@ -22,7 +22,10 @@ pub fn assemble(mut config: ImageConfig, layers: &[Layer]) -> Result<Image, Imag
     if !config.history.is_empty() && filled != layers.len() {
         return Err(ImageError::LayerCount { layers: filled, diff_ids: layers.len() });
     }
-    let raw = Raw::new(bytes_of("image config", &config)?, MediaType::OciConfig);
+    around(Raw::new(bytes_of("image config", &config)?, MediaType::OciConfig), layers)
+}
+
+fn around(raw: Raw, layers: &[Layer]) -> Result<Image, ImageError> {
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(MediaType::OciManifest),
@@ -46,15 +49,7 @@ pub fn assemble_around(config: Vec<u8>, layers: &[Layer]) -> Result<Image, Image
         let why = "its diff IDs are not those of the layers".into();
         return Err(ImageError::Malformed { what: "image config", why });
     }
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(MediaType::OciManifest),
-        config: raw.descriptor(),
-        layers: layers.iter().map(layer_descriptor).collect(),
-        annotations: std::collections::BTreeMap::new(),
-    };
-    let manifest = Raw::new(bytes_of("manifest", &manifest)?, MediaType::OciManifest);
-    Image::read(manifest, raw.bytes)
+    around(raw, layers)
 }
 
 /// Makes the index over images of several platforms, in the order given.

@@ -210,12 +210,16 @@ impl<'a> Decompressor<'a> {
     }
 
     /// What the first bytes of a stream say it is.
-    #[must_use]
-    pub fn detect(first: &[u8]) -> Compression {
+    ///
+    /// # Errors
+    /// The name of a compression that kiln does not open.
+    pub fn detect(first: &[u8]) -> Result<Compression, &'static str> {
         match first {
-            [0x1f, 0x8b, ..] => Compression::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
-            _ => Compression::None,
+            [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Compression::Zstd),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err("xz"),
+            [b'B', b'Z', b'h', ..] => Err("bzip2"),
+            _ => Ok(Compression::None),
         }
     }
 }

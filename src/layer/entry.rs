@@ -151,16 +151,23 @@ impl From<String> for Name {
 /// What lies at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
+    #[serde(rename = "d")]
     Dir,
+    #[serde(rename = "f")]
     File {
+        #[serde(rename = "s")]
         size: u64,
     },
     /// The target as it stands in the link.
+    #[serde(rename = "l")]
     Symlink {
+        #[serde(rename = "t")]
         target: RawBytes,
     },
     /// Another name of a file that came before.
+    #[serde(rename = "h")]
     Hardlink {
+        #[serde(rename = "t")]
         target: Name,
     },
     Char {
@@ -196,20 +203,32 @@ impl fmt::Debug for RawBytes {
     }
 }
 
-/// A path and what lies there.
+/// A path and what lies there. Serialised shortly: indexes of layers have many.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
+    #[serde(rename = "n")]
     pub name: Name,
+    #[serde(rename = "k")]
     pub kind: Kind,
     /// Permission bits with set-user-ID, set-group-ID and sticky: 12 bits.
+    #[serde(rename = "m")]
     pub mode: u32,
+    #[serde(rename = "u", default, skip_serializing_if = "is_root")]
     pub uid: u32,
+    #[serde(rename = "g", default, skip_serializing_if = "is_root")]
     pub gid: u32,
     /// Seconds since 1970.
+    #[serde(rename = "t")]
     pub mtime: i64,
     /// Extended attributes; user.* that storage gives a meaning to are not among them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(rename = "x", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub xattrs: BTreeMap<String, RawBytes>,
+}
+
+// serde passes a reference.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+fn is_root(id: &u32) -> bool {
+    *id == 0
 }
 
 impl Entry {

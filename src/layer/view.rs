@@ -22,6 +22,8 @@ pub struct Located {
 pub struct Node {
     pub entry: Entry,
     pub content: Located,
+    /// A folder that is named only as part of a path.
+    pub implied: bool,
 }
 
 /// The merged tree of a stack of layers.
@@ -74,7 +76,8 @@ impl View {
         Ok(view)
     }
 
-    fn apply(&mut self, layer: usize, index: &LayerIndex) -> Result<(), ViewError> {
+    /// Puts one more layer on top; `layer` is its number, counted from the lowest.
+    pub(crate) fn apply(&mut self, layer: usize, index: &LayerIndex) -> Result<(), ViewError> {
         // Whiteouts speak of lower layers only, wherever they stand in the archive.
         for entry in &index.entries {
             match whiteout_of(&entry.name) {
@@ -109,7 +112,7 @@ impl View {
                 linked.entry.name = entry.name;
                 linked
             }
-            _ => Node { entry, content: Located { layer, ordinal } },
+            _ => Node { entry, content: Located { layer, ordinal }, implied: false },
         };
         self.insert(layer, node)
     }
@@ -143,7 +146,7 @@ impl View {
     /// Makes a folder that an archive names only as part of a path.
     fn imply(&mut self, folder: Name, inside: &Node) {
         let entry = Entry::dir(folder.clone(), inside.entry.mtime);
-        self.nodes.insert(folder, Arc::new(Node { entry, content: inside.content }));
+        self.nodes.insert(folder, Arc::new(Node { entry, content: inside.content, implied: true }));
     }
 
     /// Removes what is below a name, and with `itself` the name too.

@@ -9,11 +9,10 @@ use std::io::Write;
 use serde::{Deserialize, Serialize};
 
 use super::archive::ArchiveWriter;
-use super::uncompress;
 use super::{Named, OutputError, Work};
 use crate::digest::{DiffId, Hashing};
 use crate::image::{AnyImage, Image};
-use crate::layer::{Compression, Layer};
+use crate::layer::{Compression, Decompressor, Layer};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::Store;
@@ -66,7 +65,7 @@ pub(super) fn write(
             *size,
             || {
                 let blob = store.open_blob(&layer.digest)?;
-                uncompress::reader(blob, layer.compression).map_err(unreadable)
+                Decompressor::new(blob, layer.compression).map_err(unreadable)
             },
             unreadable,
         )?;
@@ -122,7 +121,7 @@ fn measure(
         Compression::Gzip | Compression::Zstd => {
             let unreadable = |source| OutputError::LayerUnreadable { layer: layer.digest, source };
             let blob = store.open_blob(&layer.digest)?;
-            let tar = uncompress::reader(blob, layer.compression).map_err(unreadable)?;
+            let tar = Decompressor::new(blob, layer.compression).map_err(unreadable)?;
             let mut hash = Hashing::new(std::io::sink());
             work.copy(tar, &mut hash, unreadable, OutputError::Write)?;
             let (_, digest, size) = hash.finish();

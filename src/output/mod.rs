@@ -12,7 +12,6 @@ mod archive;
 mod docker;
 mod load;
 mod oci;
-mod uncompress;
 mod work;
 
 pub use load::{Loaded, Spooled, load, spool};

@@ -44,6 +44,8 @@ impl Rootfs {
     /// Resolves `user`, `uid`, `user:group`, `uid:gid` as docker's `USER` does:
     /// a number needs no entry; a user without a group gets the one of its entry
     /// and the further groups that list it; with a group it gets that one only.
+    /// The group is among the supplementary ones too, so that no process can
+    /// shed it and with it a permission that is denied to the group.
     ///
     /// # Errors
     /// If a name is not known.
@@ -97,7 +99,7 @@ fn resolve(user: &str, passwd: &str, group: &str) -> Result<Account, AccountErro
             let known = groups.iter().find(|group| group.name == name).map(|group| group.gid);
             let gid =
                 known.or_else(|| id(name)).ok_or_else(|| AccountError::Group(name.to_owned()))?;
-            Ids { uid, gid, groups: Vec::new() }
+            Ids { uid, gid, groups: vec![gid] }
         }
         None => {
             let gid = entry.map_or(0, |entry| entry.gid);
@@ -105,7 +107,7 @@ fn resolve(user: &str, passwd: &str, group: &str) -> Result<Account, AccountErro
                 |group: &&Group| entry.is_some_and(|entry| group.members.contains(&entry.name));
             let mut further: Vec<u32> =
                 groups.iter().filter(listed).map(|group| group.gid).collect();
-            further.retain(|&further| further != gid);
+            further.push(gid);
             further.sort_unstable();
             further.dedup();
             Ids { uid, gid, groups: further }
@@ -151,12 +153,12 @@ mod tests {
         let of = |user: &str| {
             resolve(user, passwd, group).map(|a| (a.ids.uid, a.ids.gid, a.ids.groups, a.home))
         };
-        assert_eq!(of("").unwrap(), (0, 0, vec![], "/root".into()));
-        assert_eq!(of("web").unwrap(), (33, 33, vec![60, 70], "/var/www".into()));
-        assert_eq!(of("33").unwrap(), (33, 33, vec![60, 70], "/var/www".into()));
-        assert_eq!(of("web:docker").unwrap(), (33, 70, vec![], "/var/www".into()));
-        assert_eq!(of("1000").unwrap(), (1000, 0, vec![], "/".into()));
-        assert_eq!(of("1000:7").unwrap(), (1000, 7, vec![], "/".into()));
+        assert_eq!(of("").unwrap(), (0, 0, vec![0], "/root".into()));
+        assert_eq!(of("web").unwrap(), (33, 33, vec![33, 60, 70], "/var/www".into()));
+        assert_eq!(of("33").unwrap(), (33, 33, vec![33, 60, 70], "/var/www".into()));
+        assert_eq!(of("web:docker").unwrap(), (33, 70, vec![70], "/var/www".into()));
+        assert_eq!(of("1000").unwrap(), (1000, 0, vec![0], "/".into()));
+        assert_eq!(of("1000:7").unwrap(), (1000, 7, vec![7], "/".into()));
         assert_eq!(of("ghost"), Err(AccountError::User("ghost".into())));
         assert_eq!(of("web:ghost"), Err(AccountError::Group("ghost".into())));
         assert_eq!(of("4294967295"), Err(AccountError::User("4294967295".into())));

@@ -104,7 +104,7 @@ fn decompressed<'a>(store: &Store, layer: &Layer) -> Result<Decompressor<'a>, Ro
     Decompressor::new(io::BufReader::with_capacity(1 << 16, blob), layer.compression).map_err(wrong)
 }
 
-fn index(store: &Store, layer: &Layer) -> Result<LayerIndex, RootfsError> {
+pub(super) fn index(store: &Store, layer: &Layer) -> Result<LayerIndex, RootfsError> {
     if let Some(index) = store.record::<LayerIndex>(AREA, &layer.diff_id.0) {
         return Ok(index);
     }

@@ -9,6 +9,7 @@
 mod account;
 mod content;
 mod pack;
+mod place;
 mod remove;
 mod unpack;
 mod xattr;

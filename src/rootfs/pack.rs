@@ -3,7 +3,9 @@
 //! The upper folder of the step's overlay holds every change; only it is walked,
 //! in the order of names. Times are cut to whole seconds and to the epoch, in
 //! the layer and on the disk alike, so that later steps see the same whether
-//! this one ran or came from the cache.
+//! this one ran or came from the cache. For that reason too, what the layer does
+//! not say is taken out of the folder: it becomes the layer's tree, which other
+//! stacks with the same layer share.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -176,6 +178,8 @@ impl<W: io::Write> Packer<W> {
                 if below(base, lowers, self.real_root)?.exists {
                     self.parents()?;
                     self.writer.gone(name, self.epoch)?;
+                } else {
+                    unlinkat(upper, path, AtFlags::empty())?;
                 }
                 Ok(())
             }
@@ -216,14 +220,20 @@ impl<W: io::Write> Packer<W> {
         }
         // A new folder is marked opaque too; the mark says something only where
         // lower layers have a folder of that name.
-        if opaque && lower.exists {
+        if opaque && lower.top.is_some() {
             self.parents()?;
             self.writer.opaque(name, self.epoch)?;
+        } else if opaque {
+            xattr::remove(upper.as_fd(), base, xattr::opaque(self.real_root))?;
         }
         let merged = if opaque { Vec::new() } else { lower.merged };
         self.folder(name, &open, &merged)?;
+        let listed = self.pending.get(depth).is_none_or(|entry| entry.name.is_root());
         self.pending.truncate(depth);
-        set_time(upper.as_fd(), base, time)
+        if listed {
+            return set_time(upper.as_fd(), base, time);
+        }
+        Ok(unlinkat(upper, OsStr::from_bytes(base), AtFlags::REMOVEDIR)?)
     }
 
     fn other(&mut self, name: &Name, base: &[u8], stat: &Stat, upper: &OwnedFd) -> io::Result<()> {

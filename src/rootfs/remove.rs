@@ -45,9 +45,15 @@ pub struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
+    /// The first one also removes what killed processes left of theirs.
+    ///
     /// # Errors
     /// If the store cannot be written.
     pub fn new(store: &Store, sandbox: &'a Sandbox, what: &str) -> Result<Self, RootfsError> {
+        for stale in store.take_stale() {
+            // What another mapping made may be beyond this one.
+            let _ = remove(sandbox, stale.path());
+        }
         Ok(Self { sandbox, scratch: store.scratch(what)? })
     }
 

@@ -12,6 +12,7 @@ use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat,
@@ -21,6 +22,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::place::{Place, places};
 use super::{RootfsError, Work, xattr};
 use crate::atomic::AtPath as _;
 use crate::digest::{BlobDigest, DiffId, Hashing};
@@ -43,16 +45,25 @@ pub fn unpacked(
     progress: &Progress,
 ) -> Result<Vec<PathBuf>, RootfsError> {
     use rayon::prelude::*;
-    let missing: Vec<&Layer> = layers
-        .iter()
-        .filter(|layer| !store.tree(sandbox.kind(), &layer.diff_id).join("fs").is_dir())
-        .collect();
-    missing.par_iter().try_for_each(|layer| {
-        let task = progress.task(format!("unpack {}", layer.digest.0.short()));
-        unpack(store, sandbox, layer).map(|()| task.done())
-    })?;
-    let folder = |layer: &Layer| store.tree(sandbox.kind(), &layer.diff_id).join("fs");
-    Ok(layers.iter().rev().map(folder).collect())
+    let places = places(store, layers)?;
+    let folder = |place: &Place<'_>| store.tree(sandbox.kind(), &place.id).join("fs");
+    let missing: Vec<&Place<'_>> = places.iter().filter(|place| !folder(place).is_dir()).collect();
+    if let Some(first) = missing.first() {
+        let task = progress.task(match missing.len() {
+            1 => format!("unpack {}", first.layer.digest.0.short()),
+            many => format!("unpack {many} layers"),
+        });
+        let total = missing.iter().map(|place| place.layer.size).sum();
+        let done = AtomicU64::new(0);
+        missing.par_iter().try_for_each(|place| {
+            unpack(store, sandbox, place)?;
+            let size = place.layer.size;
+            task.bytes(done.fetch_add(size, Ordering::Relaxed) + size, Some(total));
+            Ok::<_, RootfsError>(())
+        })?;
+        task.done();
+    }
+    Ok(places.iter().rev().map(folder).collect())
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,12 +73,15 @@ struct Request {
     compression: Compression,
     diff_id: DiffId,
     into: PathBuf,
+    /// See [`Place::folders`].
+    folders: Vec<Entry>,
     real_root: bool,
 }
 
-fn unpack(store: &Store, sandbox: &Sandbox, layer: &Layer) -> Result<(), RootfsError> {
-    let slot = store.slot(&format!("tree-{}", sandbox.kind()), &layer.diff_id.0)?;
-    if store.tree(sandbox.kind(), &layer.diff_id).join("fs").is_dir() {
+fn unpack(store: &Store, sandbox: &Sandbox, place: &Place<'_>) -> Result<(), RootfsError> {
+    let layer = place.layer;
+    let slot = store.slot(&format!("tree-{}", sandbox.kind()), &place.id.0)?;
+    if store.tree(sandbox.kind(), &place.id).join("fs").is_dir() {
         return Ok(());
     }
     // Opening it here gives the better error if it is absent.
@@ -81,10 +95,11 @@ fn unpack(store: &Store, sandbox: &Sandbox, layer: &Layer) -> Result<(), RootfsE
         compression: layer.compression,
         diff_id: layer.diff_id,
         into: tree.join("fs"),
+        folders: place.folders.clone(),
         real_root: sandbox.tier() == Tier::Root,
     };
     let () = sandbox.call("unpack", &request)?;
-    store.adopt_tree(sandbox.kind(), &layer.diff_id, &tree)?;
+    store.adopt_tree(sandbox.kind(), &place.id, &tree)?;
     drop(slot);
     Ok(())
 }
@@ -107,8 +122,16 @@ fn run(request: &Request) -> Result<(), String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, &request.into, flags, Mode::empty()).map_err(|e| e.to_string())?;
     fchmod(&root, Mode::from_raw_mode(0o755)).map_err(|e| e.to_string())?;
-    let mut unpacker =
-        Unpacker { root, parent: None, dirs: BTreeMap::new(), real_root: request.real_root };
+    let known = request.folders.iter().map(|entry| (&entry.name, entry)).collect();
+    let mut unpacker = Unpacker {
+        root,
+        parent: None,
+        known,
+        dirs: BTreeMap::new(),
+        time: 0,
+        real_root: request.real_root,
+    };
+    unpacker.inherit_root().map_err(text)?;
     let mut reader = Reader::new(&mut tar);
     while let Some(entry) = reader.next().map_err(|e| e.to_string())? {
         unpacker
@@ -124,16 +147,20 @@ fn run(request: &Request) -> Result<(), String> {
     Ok(())
 }
 
-struct Unpacker {
+struct Unpacker<'a> {
     root: OwnedFd,
     /// The folder that the last entry lay in: archives list neighbours together.
     parent: Option<(Name, OwnedFd)>,
+    /// What lower layers say of folders that this one only implies.
+    known: BTreeMap<&'a Name, &'a Entry>,
+    /// The time of the entry at hand, which folders that are nowhere listed take.
+    time: i64,
     /// Folders with their times, which are set when nothing more comes into them.
     dirs: BTreeMap<Name, i64>,
     real_root: bool,
 }
 
-impl Unpacker {
+impl Unpacker<'_> {
     fn folder(&mut self, name: &Name) -> io::Result<OwnedFd> {
         if let Some((known, fd)) = &self.parent
             && known == name
@@ -146,7 +173,7 @@ impl Unpacker {
     }
 
     /// Opens a folder below the root; makes it if the archive only implies it.
-    fn open_folder(&self, name: &Name) -> io::Result<OwnedFd> {
+    fn open_folder(&mut self, name: &Name) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -165,11 +192,31 @@ impl Unpacker {
         let base = OsStr::from_bytes(name.base());
         mkdirat(&parent, base, Mode::from_raw_mode(0o755))?;
         let fd = openat(&parent, base, flags, Mode::empty())?;
-        fchmod(&fd, Mode::from_raw_mode(0o755))?;
+        match self.known.get(name) {
+            Some(entry) => {
+                self.attributes(parent.as_fd(), name.base(), entry)?;
+                self.dirs.insert(name.clone(), entry.mtime);
+            }
+            None => {
+                fchmod(&fd, Mode::from_raw_mode(0o755))?;
+                self.dirs.insert(name.clone(), self.time);
+            }
+        }
         Ok(fd)
     }
 
+    /// Gives the root what lower layers say of it.
+    fn inherit_root(&mut self) -> io::Result<()> {
+        if let Some(entry) = self.known.get(&Name::root()) {
+            let root = self.root.try_clone()?;
+            self.attributes(root.as_fd(), b"", entry)?;
+            self.dirs.insert(Name::root(), entry.mtime);
+        }
+        Ok(())
+    }
+
     fn entry(&mut self, entry: &Entry, content: &mut dyn Read) -> io::Result<()> {
+        self.time = entry.mtime;
         if let Some(whiteout) = whiteout_of(&entry.name) {
             return self.whiteout(&whiteout);
         }
@@ -273,7 +320,7 @@ impl Unpacker {
     }
 
     fn link(
-        &self,
+        &mut self,
         folder: BorrowedFd<'_>,
         base: &[u8],
         before: Option<FileType>,
@@ -371,8 +418,8 @@ impl Unpacker {
     }
 
     /// Sets the folders' times, the deepest first.
-    fn finish(self) -> io::Result<()> {
-        for (name, mtime) in self.dirs.iter().rev() {
+    fn finish(mut self) -> io::Result<()> {
+        for (name, mtime) in std::mem::take(&mut self.dirs).iter().rev() {
             let folder = self.open_folder(&name.parent().unwrap_or_default())?;
             set_time(folder.as_fd(), name.base(), *mtime)?;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
+use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lremovexattr, lsetxattr};
 use rustix::io;
 
 use crate::layer::RawBytes;
@@ -42,6 +42,11 @@ fn at(folder: BorrowedFd<'_>, base: &[u8]) -> io::Result<CString> {
 /// Sets an attribute of a folder's entry itself, links not followed.
 pub(super) fn set(folder: BorrowedFd<'_>, base: &[u8], key: &str, value: &[u8]) -> io::Result<()> {
     lsetxattr(at(folder, base)?, key, value, XattrFlags::empty())
+}
+
+/// Takes an attribute from a folder's entry itself, links not followed.
+pub(super) fn remove(folder: BorrowedFd<'_>, base: &[u8], key: &str) -> io::Result<()> {
+    lremovexattr(at(folder, base)?, key)
 }
 
 /// An attribute's value; `None` if it is not set or not supported there.

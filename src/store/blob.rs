@@ -28,6 +28,7 @@ impl Store {
     /// If the store cannot be written.
     pub fn writer(&self) -> Result<BlobWriter, StoreError> {
         let tmp = self.root.join("tmp");
+        let _making = self.making()?;
         let file = tempfile::Builder::new()
             .prefix("blob-")
             .tempfile_in(&tmp)

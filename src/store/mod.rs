@@ -23,6 +23,7 @@ pub use scratch::Scratch;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use crate::atomic::{self, AtPath as _, FileLock, PathError};
 use crate::digest::BlobDigest;
@@ -36,6 +37,8 @@ pub struct Store {
     root: PathBuf,
     /// Held shared while the store is open; a clean-up takes it exclusively.
     _users: FileLock,
+    /// What was left in `tmp/` and cannot be removed without a sandbox.
+    stale: Mutex<Vec<Scratch>>,
 }
 
 /// What can go wrong with the store.
@@ -95,7 +98,9 @@ impl Store {
         }
         let root = fs::canonicalize(root).at("open", root)?;
         let users = FileLock::shared(&root.join("locks/users"))?;
-        Ok(Self { root, _users: users })
+        let store = Self { root, _users: users, stale: Mutex::default() };
+        store.clear_stale();
+        Ok(store)
     }
 
     #[must_use]

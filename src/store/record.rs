@@ -30,8 +30,9 @@ impl Store {
     /// If the lock cannot be taken.
     pub fn slot(&self, area: &str, key: &Digest) -> Result<Slot<'_>, StoreError> {
         let path = self.root.join("locks").join(format!("{area}-{}", key.hex()));
-        let lock = FileLock::exclusive(&path)?;
-        Ok(Slot { store: self, path: self.record_path(area, key), lock_path: path, _lock: lock })
+        let lock = FileLock::exclusive_removable(&path)?;
+        let record = self.record_path(area, key);
+        Ok(Slot { store: self, path: record, lock_path: path, lock: Some(lock) })
     }
 }
 
@@ -41,7 +42,17 @@ pub struct Slot<'a> {
     store: &'a Store,
     path: PathBuf,
     lock_path: PathBuf,
-    _lock: FileLock,
+    /// Taken when the slot is dropped.
+    lock: Option<FileLock>,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        // One file for every step that ever ran would be too many.
+        if let Some(lock) = self.lock.take() {
+            lock.remove(&self.lock_path);
+        }
+    }
 }
 
 impl Slot<'_> {
@@ -62,11 +73,5 @@ impl Slot<'_> {
             serde_json::to_vec(fact).map_err(std::io::Error::from).at("write", &self.path)?;
         atomic::write(&self.path, &bytes)?;
         Ok(())
-    }
-
-    /// The lock's file, for messages about who is waited for.
-    #[must_use]
-    pub fn lock_path(&self) -> &std::path::Path {
-        &self.lock_path
     }
 }

@@ -1,6 +1,12 @@
 //! Unpacked trees, and folders for work under way.
+//!
+//! An entry of `tmp/` is locked as long as its process works with it. Between
+//! making an entry and locking it the process shares `locks/tmp`, which a
+//! clean-up takes exclusively: an entry whose lock is free then belongs to nobody.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use super::{Store, StoreError};
 use crate::atomic::{self, AtPath as _, FileLock};
@@ -20,12 +26,51 @@ impl Store {
     /// If the store cannot be written.
     pub fn scratch(&self, what: &str) -> Result<Scratch, StoreError> {
         let tmp = self.root.join("tmp");
+        let _making = self.making()?;
         let folder = tempfile::Builder::new()
             .prefix(&format!("{what}-"))
             .tempdir_in(&tmp)
             .at("create a folder in", &tmp)?;
         let lock = FileLock::shared(&folder.path().join("lock"))?;
         Ok(Scratch { path: folder.keep(), _lock: lock })
+    }
+
+    /// Held while an entry of `tmp/` is made and not locked yet.
+    pub(super) fn making(&self) -> Result<FileLock, StoreError> {
+        Ok(FileLock::shared(&self.root.join("locks/tmp"))?)
+    }
+
+    /// Removes what processes that were killed left in `tmp/`; keeps locked what
+    /// this process may not remove ([`Store::take_stale`]). Nothing here is worth
+    /// an error: what stays is looked at again next time.
+    pub(super) fn clear_stale(&self) {
+        let Ok(Some(_alone)) = FileLock::try_exclusive(&self.root.join("locks/tmp")) else {
+            return;
+        };
+        let entries = fs::read_dir(self.root.join("tmp")).into_iter().flatten().flatten();
+        for entry in entries {
+            let path = entry.path();
+            let Ok(kind) = entry.file_type() else { continue };
+            if !kind.is_dir() {
+                let free = File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
+                if free {
+                    let _ = fs::remove_file(&path);
+                }
+                continue;
+            }
+            let Ok(Some(lock)) = FileLock::try_exclusive(&path.join("lock")) else { continue };
+            if fs::remove_dir_all(&path).is_err() {
+                let stale = Scratch { path, _lock: lock };
+                self.stale.lock().unwrap_or_else(PoisonError::into_inner).push(stale);
+            }
+        }
+    }
+
+    /// Folders that killed processes left and that only a sandbox can remove,
+    /// since files in them belong to other IDs. They are the caller's now.
+    #[must_use]
+    pub fn take_stale(&self) -> Vec<Scratch> {
+        std::mem::take(&mut *self.stale.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes a finished folder the tree of a layer: `folder/fs` is its content.

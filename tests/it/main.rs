@@ -1,9 +1,11 @@
 //! The one integration binary: features against real parts.
 
+mod build;
 mod cli;
 mod container;
 mod deploy;
 mod e2e;
+mod house;
 mod registry;
 mod sandbox;
 mod support;

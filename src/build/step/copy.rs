@@ -24,6 +24,8 @@ struct Out {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Content {
     None,
+    /// A folder of the image below, listed because of what is put into it.
+    Below,
     Context(Name),
     Layers(Located),
     /// The number of the chosen archive, and the entry's place in it.
@@ -85,38 +87,70 @@ impl Plan<'_> {
             self.folders(&folder)?;
         }
         for (number, one) in chosen.iter().enumerate() {
-            let (view, archive) = match &one.archive {
-                Some(archive) => (&archive.view, Some(number)),
-                None => (view, None),
-            };
+            if let Some(archive) = &one.archive {
+                self.folders(&to)?;
+                for node in archive.view.below(&Name::root()).filter(|node| !node.implied) {
+                    let target = self.inside(&to, &node.entry.name)?;
+                    self.put(target, node, origin, Some(number))?;
+                }
+                continue;
+            }
             if !one.is_dir {
                 let target =
                     if slash || self.is_dir(&to) { to.join(&one.base) } else { to.clone() };
                 if let Some(node) = view.get(&one.at) {
-                    self.put(target, node, origin, archive)?;
+                    self.put(target, node, origin, None)?;
                 }
                 continue;
             }
-            match view.get(&one.at) {
-                Some(node) if !self.is_dir(&to) && archive.is_none() => {
-                    self.put(to.clone(), node, origin, None)?
-                }
-                _ if !self.is_dir(&to) => self.folders(&to)?,
-                _ => (),
-            }
+            // A folder's content goes to the destination, which is no copy of the
+            // folder itself: it has the mode of any folder that is made.
+            self.folders(&to)?;
             for node in view.below(&one.at) {
                 let rest = node.entry.name.below(&one.at).unwrap_or_default();
-                self.put(to.join_name(&rest), node, origin, archive)?;
+                self.put(to.join_name(&rest), node, origin, None)?;
             }
         }
+        self.parents();
         Ok(())
     }
 
     fn is_dir(&self, name: &Name) -> bool {
         match self.outs.get(name) {
             Some(out) => out.entry.kind == Kind::Dir,
-            None => self.below.is_dir(name),
+            None => self.below.is_dir(name) && !self.hidden(name),
         }
+    }
+
+    /// True if something that is put above a name hides what the image has there.
+    fn hidden(&self, name: &Name) -> bool {
+        let mut above = name.parent();
+        while let Some(folder) = above {
+            if self.outs.get(&folder).is_some_and(|out| out.entry.kind != Kind::Dir) {
+                return true;
+            }
+            above = folder.parent();
+        }
+        false
+    }
+
+    /// Where an archive's entry goes. It is unpacked as tar does it: links of the
+    /// image above the entry are followed, unless the archive replaces them.
+    fn inside(&mut self, to: &Name, name: &Name) -> Result<Name, StepError> {
+        let whole = to.join_name(name);
+        let parent = whole.parent().unwrap_or_default();
+        if self.is_dir(&parent) {
+            return Ok(whole);
+        }
+        let mut at = Name::root();
+        for part in parent.parts() {
+            at = at.join(part);
+            if !self.outs.contains_key(&at) {
+                at = self.below.resolve(at.as_bytes(), true)?;
+            }
+        }
+        self.folders(&at)?;
+        Ok(at.join(whole.base()))
     }
 
     /// Makes a folder and those above it where they do not exist.
@@ -154,11 +188,16 @@ impl Plan<'_> {
             None => self.below.get(&to).map(|node| node.entry.kind == Kind::Dir),
         };
         match (is_dir, there) {
-            // A folder that is there keeps its mode and owner; contents are merged.
-            (true, Some(true)) => return Ok(()),
+            // What an archive lists replaces what is there.
+            (false, Some(true)) if archive.is_some() => {
+                self.outs.retain(|name, _| name.below(&to).is_none());
+            }
+            (true, Some(false)) if archive.is_some() => (),
             (true, Some(false)) => return Err(StepError::NotAFolder { name: to }),
             (false, Some(true)) => return Err(StepError::IsAFolder { name: to }),
-            (_, None) | (false, Some(false)) => (),
+            // Folders are merged; one below the destination takes on what the copied
+            // one has, as with BuildKit.
+            (_, None) | (true, Some(true)) | (false, Some(false)) => (),
         }
         let mut entry = Entry { name: to.clone(), ..node.entry.clone() };
         if let Some((uid, gid)) = self.owner {
@@ -179,6 +218,29 @@ impl Plan<'_> {
         entry.mtime = if of_host { self.epoch } else { entry.mtime.min(self.epoch) };
         self.outs.insert(to, Out { entry, content });
         Ok(())
+    }
+
+    /// Lists the image's own folders above what is put into them: whoever unpacks
+    /// the layer for itself would not know their mode and owner otherwise. One
+    /// that something is put into has this layer's time.
+    fn parents(&mut self) {
+        let names: Vec<Name> = self.outs.keys().cloned().collect();
+        for name in names {
+            let mut direct = true;
+            let mut above = name.parent();
+            while let Some(folder) = above.filter(|folder| !folder.is_root()) {
+                above = folder.parent();
+                if let Some(node) = self.below.get(&folder)
+                    && (direct || !self.outs.contains_key(&folder))
+                    && self.outs.get(&folder).is_none_or(|out| out.content == Content::Below)
+                {
+                    let mut entry = node.entry.clone();
+                    entry.mtime = if direct { self.epoch } else { entry.mtime.min(self.epoch) };
+                    self.outs.insert(folder, Out { entry, content: Content::Below });
+                }
+                direct = false;
+            }
+        }
     }
 }
 
@@ -208,7 +270,7 @@ fn emit(
     let mut links: Vec<Entry> = Vec::new();
     for out in rest() {
         let first = match &out.content {
-            Content::None => continue,
+            Content::None | Content::Below => continue,
             Content::Context(name) => {
                 if let Origin::Context(context) = origin {
                     packed_as_hashed(context, name, |content| writer.entry(&out.entry, content))?;

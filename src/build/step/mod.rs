@@ -35,6 +35,8 @@ pub enum StepError {
     Pipe(io::Error),
     #[error("cannot write the layer: {0}")]
     Write(io::Error),
+    #[error("a root of {count} layers cannot be mounted: overlayfs stacks at most {limit}")]
+    TooManyLayers { count: usize, limit: usize },
     #[error("the command ended with {}", exit_text(*exit))]
     Exit { exit: Exit, command: Vec<String> },
     #[error("{} not found: {source_name}", if *pattern { "no file matches; source" } else { "source" })]

@@ -22,6 +22,8 @@ const HOSTNAME: &str = "kiln";
 const HOSTS: &str = "127.0.0.1\tlocalhost kiln\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 /// Longer lines are shown in parts.
 const MAX_LINE: u64 = 64 << 10;
+/// OVL_MAX_STACK of the kernel's fs/overlayfs.
+const MAX_LOWERS: usize = 500;
 
 /// What a step runs with, besides what the Dockerfile says.
 pub(super) struct Surroundings<'a> {
@@ -40,13 +42,24 @@ pub(super) fn run(
     form: LayerForm,
 ) -> Result<Layer, StepError> {
     let Surroundings { store, sandbox, .. } = around;
+    if layers.len() > MAX_LOWERS {
+        return Err(StepError::TooManyLayers { count: layers.len(), limit: MAX_LOWERS });
+    }
     let onto = Rootfs::open(store, layers)?;
     let account = onto.account(store, &op.user)?;
     // The upper folder's own mode is the root's as long as the step runs.
     let root_mode = onto.view().get(&Name::root()).map_or(0o755, |node| node.entry.mode);
     drop(onto);
-    let lowers = rootfs::unpacked(store, sandbox, layers, around.progress)?;
+    let mut lowers = rootfs::unpacked(store, sandbox, layers, around.progress)?;
     let work = Work::new(store, sandbox, "run")?;
+    if lowers.is_empty() {
+        // An overlay needs one.
+        let nothing = work.path().join("nothing");
+        private_folder(&nothing)?;
+        fs::set_permissions(&nothing, fs::Permissions::from_mode(0o755))
+            .at("change the mode of", &nothing)?;
+        lowers.push(nothing);
+    }
     let tree = work.path().join("tree");
     let (upper, overlay) = (tree.join("fs"), work.path().join("work"));
     for folder in [&upper, &overlay] {

@@ -6,6 +6,7 @@ use std::io::{self, Read as _, Seek as _};
 
 use super::super::context::Context;
 use super::StepError;
+use crate::atomic::AtPath as _;
 use crate::digest::{Digest, Hashing};
 use crate::dockerfile::glob::{self, Glob};
 use crate::layer::{Compression, Decompressor, Kind, LayerIndex, Name, Node, Reader, View};
@@ -65,7 +66,7 @@ impl Origin<'_> {
                     {
                         return Err(StepError::Special { name: special.clone() });
                     }
-                    return Err(self.missing(number, source, false));
+                    return Err(self.missing(number, &String::from_utf8_lossy(&name), false));
                 }
                 let is_dir = view.is_dir(&at);
                 if let (Self::Context(context), true) = (self, is_dir)
@@ -172,13 +173,13 @@ fn archive(context: &Context, node: &Node) -> Result<Option<Archive>, StepError>
         }
     }
     file.rewind().map_err(read)?;
-    if first == *b"\xfd7zXZ\0" || first.starts_with(b"BZh") {
-        return Err(StepError::Archive {
-            name: name.clone(),
-            why: "archives compressed by xz or bzip2 are not unpacked yet; use gzip or zstd, or COPY it and unpack it in a RUN".into(),
-        });
-    }
-    let compression = Decompressor::detect(&first);
+    let compression = Decompressor::detect(&first).map_err(|kind| StepError::Archive {
+        name: name.clone(),
+        why: format!(
+            "archives compressed by {kind} are not unpacked yet; use gzip or zstd, or COPY it and \
+             unpack it in a RUN"
+        ),
+    })?;
     let is_tar = tar_begins(Decompressor::new(&file, compression).map_err(read)?);
     if !is_tar {
         return Ok(None);
@@ -230,6 +231,21 @@ impl Archive {
     }
 }
 
+/// Keeps a reader's own error: whoever copies from it cannot tell it from the
+/// writer's.
+struct Watched<R> {
+    from: R,
+    failed: Option<io::Error>,
+}
+
+impl<R: io::Read> io::Read for Watched<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.from.read(buf).inspect_err(|error| {
+            self.failed = Some(io::Error::new(error.kind(), error.to_string()));
+        })
+    }
+}
+
 /// The bytes of a file of the context, hashed as they pass: what is packed must be
 /// what the key was made of.
 pub(super) fn packed_as_hashed(
@@ -238,11 +254,22 @@ pub(super) fn packed_as_hashed(
     write: impl FnOnce(&mut dyn io::Read) -> io::Result<()>,
 ) -> Result<(), StepError> {
     let expected = context.digest(name)?;
-    let mut through = Hashing::new(context.open(name)?);
-    let changed = || StepError::Changed { name: name.clone() };
-    write(&mut through).map_err(|_| changed())?;
-    let (_, found, _) = through.finish();
-    if found == expected { Ok(()) } else { Err(changed()) }
+    let file = context.open(name)?;
+    let mut through = Hashing::new(Watched { from: file, failed: None });
+    let written = write(&mut through);
+    let (watched, found, _) = through.finish();
+    match (written, watched.failed) {
+        (_, Some(error)) => {
+            Err(error).at("read", context.root().join(name.as_path())).map_err(StepError::Io)
+        }
+        (Ok(()), None) if found == expected => Ok(()),
+        (Ok(()), None) => Err(StepError::Changed { name: name.clone() }),
+        // Not the reader's: the file is shorter than it was, or the store is at fault.
+        (Err(error), None) if error.kind() == io::ErrorKind::Other => {
+            Err(StepError::Changed { name: name.clone() })
+        }
+        (Err(error), None) => Err(StepError::Write(error)),
+    }
 }
 
 /// Reads a rootfs's contents; see [`Rootfs::contents`].

@@ -27,6 +27,18 @@ pub(super) fn run(
         missing.push(at.clone());
         at = at.parent().unwrap_or_default();
     }
+    // The image's own folders above the new ones, the lowest first: whoever unpacks
+    // the layer for itself would not know their mode and owner otherwise.
+    let mut above = Vec::new();
+    let mut known = Some(at).filter(|_| !missing.is_empty());
+    while let Some(folder) = known.filter(|folder| !folder.is_root()) {
+        above.extend(view.get(&folder).map(|node| node.entry.clone()));
+        known = folder.parent();
+    }
+    for (depth, entry) in above.iter_mut().enumerate() {
+        let time = if depth == 0 { epoch.seconds() } else { entry.mtime.min(epoch.seconds()) };
+        entry.mtime = time;
+    }
     let (uid, gid) = match &op.owner {
         Some(user) if !missing.is_empty() => {
             let ids = onto.account(store, user)?.ids;
@@ -35,10 +47,12 @@ pub(super) fn run(
         _ => (0, 0),
     };
     write_layer(store, form, |writer| {
-        for name in missing.iter().rev() {
-            let entry = Entry { uid, gid, ..Entry::dir(name.clone(), epoch.seconds()) };
-            writer.entry(&entry, &mut io::empty()).map_err(StepError::Write)?;
-        }
-        Ok(())
+        let made = missing.into_iter().rev();
+        let made = made.map(|name| Entry { uid, gid, ..Entry::dir(name, epoch.seconds()) });
+        above
+            .into_iter()
+            .rev()
+            .chain(made)
+            .try_for_each(|entry| writer.entry(&entry, &mut io::empty()).map_err(StepError::Write))
     })
 }

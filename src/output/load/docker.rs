@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use super::super::docker::Entry;
-use super::super::{OutputError, Work, uncompress};
+use super::super::{OutputError, Work};
 use super::scan::{Entries, Section};
 use super::{Found, document};
 use crate::atomic::PathError;
 use crate::digest::{BlobDigest, DiffId, Hashing};
 use crate::image::{AnyImage, ImageConfig, ImageError, assemble_around, strict_json};
-use crate::layer::{Compression, Layer};
+use crate::layer::{Compression, Decompressor, Layer};
 use crate::reference::Reference;
 use crate::store::{BlobWriter, Store, StoreError};
 
@@ -77,7 +77,7 @@ fn layer(
     let mut from = entries.open(name)?;
     let mut head = Vec::new();
     from.by_ref().take(8).read_to_end(&mut head).map_err(OutputError::Read)?;
-    let compression = uncompress::sniff(&head).map_err(|kind| {
+    let compression = Decompressor::detect(&head).map_err(|kind| {
         OutputError::NotAnArchive(format!("layer {name} is compressed with {kind}"))
     })?;
     let from = entries.open(name)?;
@@ -89,7 +89,7 @@ fn layer(
     }
     let mut tee = Tee { from, to: store.writer()?, failed: None };
     let mut hash = Hashing::new(io::sink());
-    let read = uncompress::reader(&mut tee, compression)
+    let read = Decompressor::new(&mut tee, compression)
         .map_err(OutputError::Read)
         .and_then(|tar| work.copy(tar, &mut hash, OutputError::Read, OutputError::Read));
     if let Some(source) = tee.failed {

@@ -13,11 +13,12 @@ use std::fs::File;
 use std::io::{Read, Write as _};
 use std::os::unix::fs::FileExt as _;
 
-use super::{OutputError, Work, uncompress};
+use super::{OutputError, Work};
 use crate::atomic::AtPath as _;
 use crate::digest::BlobDigest;
 use crate::image::{AnyImage, ImageError, MAX_DOCUMENT};
 use crate::layer::Compression;
+use crate::layer::Decompressor;
 use crate::reference::Reference;
 use crate::store::{Scratch, Store};
 use scan::{Entries, Section};
@@ -73,12 +74,12 @@ impl Spooled {
 /// no name was given then.
 pub fn load(file: &File, store: &Store, work: &Work<'_>) -> Result<Vec<Loaded>, OutputError> {
     let head = head(file)?;
-    match uncompress::sniff(&head) {
+    match Decompressor::detect(&head) {
         Ok(Compression::None) => load_tar(file, store, work),
         Ok(compression) => {
             let size = file.metadata().map_err(OutputError::Read)?.len();
             let whole = Section::new(file, 0, size);
-            let tar = uncompress::reader(whole, compression).map_err(OutputError::Read)?;
+            let tar = Decompressor::new(whole, compression).map_err(OutputError::Read)?;
             let plain = spool(tar, store, work)?;
             load_tar(&plain.file, store, work)
         }

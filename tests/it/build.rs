@@ -1,0 +1,10 @@
+//! Whole builds by the binary, as root and as an ordinary user.
+
+mod bench;
+mod cache;
+mod copy;
+mod failing;
+mod parity;
+mod run;
+mod same;
+mod stopped;

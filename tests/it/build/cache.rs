@@ -1,0 +1,167 @@
+//! What is made anew, and what is not.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, SystemTime};
+
+use super::bench::{Bench, callers};
+use crate::support::kiln::Output;
+
+const THREE: &str =
+    "FROM busybox\nCOPY a /a\nRUN cat /a >/from-a\nCOPY b /b\nRUN cat /b >/from-b\n";
+
+fn three(bench: &Bench) {
+    bench.file("a", "A").file("b", "B");
+}
+
+/// Which of the steps that are no base were made, and which came from the cache.
+fn made(output: &Output) -> Vec<bool> {
+    let lines: Vec<&str> = output.stderr.lines().collect();
+    let step = |line: &&&str| line.contains("] RUN ") || line.contains("] COPY ");
+    let number = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let ended = |line: &&str| -> bool {
+        let end = |other: &&&str| {
+            number(other) == number(line)
+                && (other.contains(" DONE ") || other.ends_with(" CACHED"))
+        };
+        lines
+            .iter()
+            .find(end)
+            .unwrap_or_else(|| panic!("no end of {line}: {lines:#?}"))
+            .contains(" DONE ")
+    };
+    let mut steps: Vec<&&str> = lines.iter().filter(step).collect();
+    // Independent steps may begin in any order: by place in the file.
+    steps.sort_by_key(|line| line.split(['[', ']']).nth(1).map(str::to_owned));
+    steps.into_iter().map(ended).collect()
+}
+
+#[test]
+fn build_twice_makes_nothing() {
+    for caller in callers() {
+        let bench = Bench::with_busybox(caller);
+        three(&bench);
+        let first = bench.build(THREE, "").success();
+        assert_eq!(made(&first), [true; 4], "{}", first.stderr);
+        let again = bench.build(THREE, "").success();
+        assert_eq!(made(&again), [false; 4], "{}", again.stderr);
+        assert_eq!(first.text(), again.text());
+        // Times, the folder's name and metadata are no content.
+        for entry in walkdir::WalkDir::new(bench.context()) {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
+            fs::File::open(entry.unwrap().path()).unwrap().set_modified(time).unwrap();
+        }
+        let again = bench.build(THREE, "").success();
+        assert_eq!((made(&again), again.text()), (vec![false; 4], first.text()));
+        let labelled = bench.build(&format!("{THREE}LABEL x=y\nENV A=b\nCMD [\"x\"]\n"), "");
+        let labelled = labelled.success();
+        assert_eq!(made(&labelled), [false; 4]);
+        assert_ne!(labelled.text(), first.text());
+        let anew = bench.build(THREE, "--no-cache").success();
+        assert_eq!((made(&anew), anew.text()), (vec![true; 4], first.text()));
+        bench.clean();
+    }
+}
+
+#[test]
+fn build_makes_what_depends_on_a_change() {
+    let bench = Bench::with_busybox(callers()[0]);
+    three(&bench);
+    bench.built(THREE);
+    bench.file("b", "other");
+    let changed = bench.build(THREE, "").success();
+    assert_eq!(made(&changed), [false, false, true, true]);
+    // Back again: everything is known.
+    bench.file("b", "B");
+    assert_eq!(made(&bench.build(THREE, "").success()), [false; 4]);
+    // A file that no step copies changes nothing.
+    bench.file("c", "C");
+    assert_eq!(made(&bench.build(THREE, "").success()), [false; 4]);
+    // A step whose result is the same ends the change there.
+    bench.file("a", "A2");
+    let text = THREE.replace("cat /a", "true");
+    bench.build(&text, "").success();
+    let changed = bench.build(&text.replace("RUN true", "RUN  true"), "").success();
+    assert!(!made(&changed)[0]);
+    // An argument counts from where it is declared.
+    let text = "FROM busybox\nRUN true one\nARG V\nRUN echo $V >/v\n";
+    bench.build(text, "--build-arg V=1").success();
+    let other = bench.build(text, "--build-arg V=2").success();
+    assert_eq!(made(&other), [false, true]);
+    assert_eq!(bench.content("v"), "2\n");
+    // The mode of a file is content.
+    use std::os::unix::fs::PermissionsExt as _;
+    bench.file("a", "A");
+    bench.built(THREE);
+    fs::set_permissions(bench.context().join("a"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(made(&bench.build(THREE, "").success())[0]);
+}
+
+#[test]
+fn build_makes_again_what_was_lost() {
+    let bench = Bench::with_busybox(callers()[0]);
+    three(&bench);
+    let digest = bench.built(THREE);
+    let layers = bench.image().layers().to_vec();
+    // A blob that is gone, one that is cut, a record that is rubbish, trees that are gone.
+    fs::remove_file(bench.store().blob_path(&layers[2].digest)).unwrap();
+    let cut = bench.store().blob_path(&layers[4].digest);
+    fs::OpenOptions::new().write(true).open(cut).unwrap().set_len(10).unwrap();
+    fs::remove_dir_all(bench.path("store/trees")).unwrap();
+    for area in ["index", "folders"] {
+        for record in fs::read_dir(bench.path("store/records").join(area)).unwrap() {
+            fs::write(record.unwrap().path(), "rubbish").unwrap();
+        }
+    }
+    let again = bench.build(THREE, "").success();
+    assert_eq!(again.text().trim(), digest);
+    assert_eq!(made(&again), [false, true, false, true], "{}", again.stderr);
+    bench.clean();
+}
+
+#[test]
+fn build_twice_at_once_makes_each_step_once() {
+    for caller in callers() {
+        let bench = Bench::with_busybox(caller);
+        three(&bench);
+        fs::write(bench.path("Dockerfile"), THREE.replace("cat /a", "sleep 1; cat /a")).unwrap();
+        let args = "build --progress=plain -f Dockerfile context";
+        let start = || {
+            let mut call = bench.call(args.split(' '));
+            call.stdout(Stdio::piped()).spawn().unwrap()
+        };
+        let children = [start(), start(), start()];
+        let outputs = children.map(|child| {
+            let output = child.wait_with_output().unwrap();
+            Output {
+                code: output.status.code(),
+                stdout: output.stdout,
+                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            }
+            .success()
+        });
+        assert!(outputs.iter().all(|output| output.stdout == outputs[0].stdout));
+        let made: Vec<Vec<bool>> = outputs.iter().map(made).collect();
+        for step in 0..4 {
+            assert_eq!(made.iter().filter(|all| all[step]).count(), 1, "step {step}: {made:?}");
+        }
+        bench.clean();
+    }
+}
+
+#[test]
+fn build_runs_equal_steps_once() {
+    let bench = Bench::with_busybox(callers()[0]);
+    let output = bench
+        .build(
+            "FROM busybox AS one\nRUN cat /proc/sys/kernel/random/uuid >/id\n\
+             FROM busybox AS two\nRUN cat /proc/sys/kernel/random/uuid >/id\n\
+             FROM scratch\nCOPY --from=one /id /1\nCOPY --from=two /id /2\n",
+            "",
+        )
+        .success();
+    assert_eq!(bench.content("1"), bench.content("2"), "{}", output.stderr);
+    // A stage that nothing needs is not made.
+    let output = bench.build("FROM busybox AS unused\nRUN false\nFROM busybox\nRUN true 2\n", "");
+    assert!(!output.success().stderr.contains("RUN false"));
+}
