@@ -16,7 +16,10 @@ use kube::{Error, ResourceExt};
 use tokio::time::Instant;
 
 use super::manifest::Document;
-use super::{Cluster, DeployError, DeployRequest, FIELD_MANAGER, FieldConflict, Object, Outcome};
+use super::{
+    Cluster, DeployError, DeployRequest, FIELD_MANAGER, FieldConflict, Kind, Object, Outcome,
+    Simple, Workload,
+};
 
 /// What was there before, as far as it could be mistaken for the new.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -84,6 +87,8 @@ pub(super) async fn apply(
         }
     }
 
+    let kept = old.as_ref().and_then(|old| keep_replicas(document, ask, old));
+    let document = kept.as_ref().unwrap_or(document);
     let first = patch(document, &object, &api, ask, on).await;
     let new = match (first, &old) {
         (Err(DeployError::PodImmutable { .. }), Some(existing)) if ask.replace && !ask.dry_run => {
@@ -100,6 +105,37 @@ pub(super) async fn apply(
     };
     let before = old.map(|old| before(&old, &new)).unwrap_or_default();
     Ok(Handed { object, outcome, resource, generation: new.metadata.generation, before })
+}
+
+/// The document with the replicas that kiln gave a Deployment before, where the
+/// request leaves them to the cluster: a field that its only owner applies no
+/// more falls back to its default, which is one.
+fn keep_replicas(
+    document: &Document,
+    ask: &DeployRequest,
+    old: &DynamicObject,
+) -> Option<Document> {
+    let Workload::Simple(Simple { kind: Kind::Deployment, replicas: None, .. }) = &ask.workload
+    else {
+        return None;
+    };
+    let owners: Vec<&str> = old
+        .metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| {
+            let fields = entry.fields_v1.as_ref();
+            fields.is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+        })
+        .filter_map(|entry| entry.manager.as_deref())
+        .collect();
+    if owners != [FIELD_MANAGER] {
+        return None;
+    }
+    let mut kept = document.clone();
+    kept.value["spec"]["replicas"] = old.data["spec"].get("replicas")?.clone();
+    Some(kept)
 }
 
 /// The resource behind a kind. A definition applied a moment ago takes a while
