@@ -55,12 +55,18 @@ async fn log(on: &Cluster, namespace: &str, pod: &str, container: &str) -> Vec<S
             ..Default::default()
         };
         if let Ok(Ok(text)) = tokio::time::timeout(WAIT, pods.logs(pod, &parameters)).await
-            && !text.trim().is_empty()
+            && is_log(&text)
         {
             return text.lines().map(printable).collect();
         }
     }
     Vec::new()
+}
+
+/// False for nothing, and for what a kubelet answers, with status 200, about a
+/// container that it has cleared away.
+fn is_log(text: &str) -> bool {
+    !text.trim().is_empty() && !text.starts_with("unable to retrieve container logs for ")
 }
 
 /// A program's output goes to a terminal: nothing in it may steer that.
@@ -140,6 +146,18 @@ mod tests {
         assert_eq!(warning(&[mount.clone(), pulling]).unwrap().1, "FailedMount at 5");
         assert_eq!(warning(&[]), None);
         assert!(time(&mount) > time(&event("Warning", "x", 4)));
+    }
+
+    #[test]
+    fn what_is_no_log() {
+        for (text, log) in [
+            ("", false),
+            (" \n", false),
+            ("unable to retrieve container logs for containerd://36ac42", false),
+            ("starting\nunable to retrieve container logs for x\n", true),
+        ] {
+            assert_eq!(is_log(text), log, "{text:?}");
+        }
     }
 
     #[test]
