@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -143,11 +143,12 @@ impl Context {
         Ok(file)
     }
 
-    /// What a file's content hashes to; read once.
+    /// What a file's content hashes to; read once. `stop` ends the reading early,
+    /// with an error.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn digest(&self, name: &Name) -> Result<Digest, ContextError> {
+    pub fn digest(&self, name: &Name, stop: &dyn Fn() -> bool) -> Result<Digest, ContextError> {
         let known = |this: &Self| {
             this.digests.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
         };
@@ -155,7 +156,14 @@ impl Context {
             return Ok(digest);
         }
         let mut hashing = Hashing::new(self.open(name)?);
-        io::copy(&mut hashing, &mut io::sink()).at("read", self.root.join(name.as_path()))?;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let read =
+                if stop() { Err(io::Error::other("stopped")) } else { hashing.read(&mut buffer) };
+            if read.at("read", self.root.join(name.as_path()))? == 0 {
+                break;
+            }
+        }
         let (_, digest, _) = hashing.finish();
         self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), digest);
         Ok(digest)

@@ -125,7 +125,6 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         return Err(CliError::usage(format!("`{}` has a digest", pinned.familiar()))
             .hint("an image gets its digest by being built; name it NAME[:TAG]"));
     }
-    refuse_outputs(&args.outputs)?;
     let registries = args.registry.registries(args.tags.first())?;
     let image = args.how.build(&args.context, &args.tags, &registries, &progress, invocation)?;
     for output in &args.outputs {
@@ -291,9 +290,6 @@ fn write_output(
     progress: &Progress,
     invocation: &Invocation,
 ) -> Result<(), CliError> {
-    let Some(form) = archive(output.kind) else {
-        return refuse_outputs(std::slice::from_ref(output));
-    };
     let images = [Named { names: names.to_vec(), image: image.clone() }];
     let store = invocation.store()?;
     let task = progress.task("write the output");
@@ -301,29 +297,28 @@ fn write_output(
     let stop = || interrupt.signal().is_some();
     let work = Work::new(&task, &stop);
     let platform = Platform::host();
-    let fill =
-        |to: &mut dyn Write| output::write_archive(form, &images, &platform, store, to, &work);
-    match &output.dest {
-        Dest::Path(path) => output::to_file(path, fill)?,
-        Dest::Stdout => fill(&mut std::io::stdout().lock())?,
+    let fill = |to: &mut dyn Write| match output.kind {
+        Kind::Oci => output::write_archive(Archive::Oci, &images, &platform, store, to, &work),
+        Kind::Docker => {
+            output::write_archive(Archive::Docker, &images, &platform, store, to, &work)
+        }
+        Kind::Tar | Kind::Local => output::write_tar(image, store, to, &work),
+    };
+    match (&output.dest, output.kind) {
+        (Dest::Path(path), Kind::Local) => {
+            let left = output::write_local(image, store, path, &work)?;
+            if let Some(first) = left.devices.first() {
+                progress.warn(match left.devices.len() {
+                    1 => format!("device `{first}` is left out of {}", path.display()),
+                    all => {
+                        format!("{all} devices are left out of {}: `{first}`, …", path.display())
+                    }
+                });
+            }
+        }
+        (Dest::Path(path), _) => output::to_file(path, fill)?,
+        (Dest::Stdout, _) => fill(&mut std::io::stdout().lock())?,
     }
     task.done();
     Ok(())
-}
-
-fn archive(kind: Kind) -> Option<Archive> {
-    match kind {
-        Kind::Oci => Some(Archive::Oci),
-        Kind::Docker => Some(Archive::Docker),
-        Kind::Tar | Kind::Local => None,
-    }
-}
-
-/// Said before anything is built.
-fn refuse_outputs(outputs: &[OutputArg]) -> Result<(), CliError> {
-    if outputs.iter().all(|output| archive(output.kind).is_some()) {
-        return Ok(());
-    }
-    Err(CliError::usage("outputs of type tar and local are not there yet")
-        .hint("type=oci and type=docker are"))
 }

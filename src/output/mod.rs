@@ -11,10 +11,15 @@
 mod archive;
 mod docker;
 mod load;
+mod local;
 mod oci;
+mod tar;
+mod tree;
 mod work;
 
 pub use load::{Loaded, Spooled, load, spool};
+pub use local::{LeftOut, write_local};
+pub use tar::write_tar;
 pub use work::Work;
 
 use std::fs;
@@ -26,6 +31,7 @@ use crate::digest::{BlobDigest, DiffId};
 use crate::image::{AnyImage, ImageError};
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::rootfs::RootfsError;
 use crate::store::{Store, StoreError};
 
 /// The form a result leaves in.
@@ -94,6 +100,8 @@ pub enum OutputError {
     Document { name: String, source: ImageError },
     #[error("blob {digest} in the archive: {source}")]
     Blob { digest: BlobDigest, source: Box<StoreError> },
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
     #[error("the work was stopped")]
     Stopped,
 }
@@ -125,6 +133,7 @@ impl OutputError {
             | Self::Absent(_)
             | Self::Document { .. }
             | Self::Blob { .. }
+            | Self::Rootfs(_)
             | Self::Stopped => None,
         }
     }

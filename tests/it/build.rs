@@ -4,6 +4,7 @@ mod bench;
 mod cache;
 mod copy;
 mod failing;
+mod files;
 mod parity;
 mod run;
 mod same;

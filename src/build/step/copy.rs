@@ -3,7 +3,7 @@
 //! the source, and the image below is known from its layers' indexes.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
 
 use super::select::{Chosen, Origin, layer_contents, packed_as_hashed};
 use super::{StepError, write_layer};
@@ -13,6 +13,7 @@ use crate::layer::{
 };
 use crate::plan::CopyOp;
 use crate::rootfs::Rootfs;
+use crate::sandbox::{Cancel, SandboxError};
 use crate::store::{BlobWriter, Store};
 
 /// What goes to a place: an entry, and where its content is.
@@ -41,8 +42,11 @@ struct Plan<'a> {
     outs: BTreeMap<Name, Out>,
 }
 
+// Each of them is one of the step's inputs.
+#[expect(clippy::too_many_arguments)]
 pub(super) fn run(
     store: &Store,
+    cancel: &Cancel,
     op: &CopyOp,
     origin: &Origin<'_>,
     chosen: &[Chosen],
@@ -63,7 +67,12 @@ pub(super) fn run(
     };
     plan.all(op, origin, chosen)?;
     let outs = plan.outs;
-    write_layer(store, form, |writer| emit(store, origin, chosen, &outs, writer))
+    let written =
+        write_layer(store, form, |writer| emit(store, cancel, origin, chosen, &outs, writer));
+    if written.is_err() && cancel.is_cancelled() {
+        return Err(SandboxError::Cancelled.into());
+    }
+    written
 }
 
 impl Plan<'_> {
@@ -244,17 +253,36 @@ impl Plan<'_> {
     }
 }
 
+/// Content, as long as nobody wants the work to stop.
+struct Wanted<'a> {
+    content: &'a mut dyn Read,
+    cancel: &'a Cancel,
+}
+
+impl Read for Wanted<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other("cancelled"));
+        }
+        self.content.read(buf)
+    }
+}
+
 type Writer = LayerWriter<BlobWriter>;
 
 /// Folders first, then what has no content, then files: those of an archive in its
 /// own order, so that it is read once; further names of one file at the end.
 fn emit(
     store: &Store,
+    cancel: &Cancel,
     origin: &Origin<'_>,
     chosen: &[Chosen],
     outs: &BTreeMap<Name, Out>,
     writer: &mut Writer,
 ) -> Result<(), StepError> {
+    let full = |writer: &mut Writer, entry: &Entry, content: &mut dyn Read| {
+        writer.entry(entry, &mut Wanted { content, cancel })
+    };
     let write = |writer: &mut Writer, entry: &Entry| {
         writer.entry(entry, &mut io::empty()).map_err(StepError::Write)
     };
@@ -273,7 +301,7 @@ fn emit(
             Content::None | Content::Below => continue,
             Content::Context(name) => {
                 if let Origin::Context(context) = origin {
-                    packed_as_hashed(context, name, |content| writer.entry(&out.entry, content))?;
+                    packed_as_hashed(context, name, |content| full(writer, &out.entry, content))?;
                 }
                 continue;
             }
@@ -288,12 +316,12 @@ fn emit(
         }
     }
     if let Origin::Layers(rootfs) = origin {
-        layer_contents(store, rootfs, &layers, |entry, content| writer.entry(entry, content))?;
+        layer_contents(store, rootfs, &layers, |entry, content| full(writer, entry, content))?;
     }
     if let Origin::Context(context) = origin {
         for (number, wanted) in &archives {
             if let Some(archive) = &chosen[*number].archive {
-                archive.contents(context, wanted, |entry, content| writer.entry(entry, content))?;
+                archive.contents(context, wanted, |entry, content| full(writer, entry, content))?;
             }
         }
     }

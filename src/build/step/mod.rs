@@ -37,7 +37,7 @@ pub enum StepError {
     Write(io::Error),
     #[error("a root of {count} layers cannot be mounted: overlayfs stacks at most {limit}")]
     TooManyLayers { count: usize, limit: usize },
-    #[error("the command ended with {}", exit_text(*exit))]
+    #[error("failed with {}", exit_text(*exit))]
     Exit { exit: Exit, command: Vec<String> },
     #[error("{} not found: {source_name}", if *pattern { "no file matches; source" } else { "source" })]
     SourceNotFound {
@@ -107,7 +107,7 @@ impl<'a> Prepared<'a> {
         {
             let origin = select::Origin::Context(bench.context);
             chosen = origin.choose(op)?;
-            keys.push(InputKey::Context(origin.digest(&chosen)?));
+            keys.push(InputKey::Context(origin.digest(&chosen, bench.cancel)?));
         }
         Ok(Self { step, inputs, keys, chosen })
     }
@@ -124,7 +124,7 @@ impl<'a> Prepared<'a> {
         task: &Task,
         sandbox: impl FnOnce() -> Result<&'s Sandbox, StepError>,
     ) -> Result<Option<Layer>, StepError> {
-        let Bench { store, form, .. } = bench;
+        let Bench { store, form, cancel, .. } = bench;
         let onto = || -> Result<Rootfs, StepError> { Ok(Rootfs::open(store, &self.inputs[0])?) };
         let epoch = self.step.epoch;
         Ok(Some(match &self.step.op {
@@ -143,13 +143,13 @@ impl<'a> Prepared<'a> {
             Op::Copy(op) => match op.from {
                 CopyFrom::Context => {
                     let origin = select::Origin::Context(bench.context);
-                    copy::run(store, op, &origin, &self.chosen, &onto()?, epoch, *form)?
+                    copy::run(store, cancel, op, &origin, &self.chosen, &onto()?, epoch, *form)?
                 }
                 CopyFrom::Input(at) => {
                     let source = Rootfs::open(store, &self.inputs[at])?;
                     let origin = select::Origin::Layers(&source);
                     let chosen = origin.choose(op)?;
-                    copy::run(store, op, &origin, &chosen, &onto()?, epoch, *form)?
+                    copy::run(store, cancel, op, &origin, &chosen, &onto()?, epoch, *form)?
                 }
             },
         }))

@@ -12,6 +12,7 @@ use crate::dockerfile::glob::{self, Glob};
 use crate::layer::{Compression, Decompressor, Kind, LayerIndex, Name, Node, Reader, View};
 use crate::plan::CopyOp;
 use crate::rootfs::Rootfs;
+use crate::sandbox::{Cancel, SandboxError};
 use crate::store::Store;
 
 /// Where a copy takes files from.
@@ -102,7 +103,7 @@ impl Origin<'_> {
 
     /// A digest over everything that is copied of the chosen files: names, kinds,
     /// modes, link targets, content. No time, no inode, no owner of the host.
-    pub(super) fn digest(&self, chosen: &[Chosen]) -> Result<Digest, StepError> {
+    pub(super) fn digest(&self, chosen: &[Chosen], cancel: &Cancel) -> Result<Digest, StepError> {
         use rayon::prelude::*;
         let Self::Context(context) = self else { return Ok(Digest::of(b"")) };
         let view = self.view()?;
@@ -117,7 +118,10 @@ impl Origin<'_> {
             let nodes: Vec<&Node> = view.get(at).into_iter().chain(view.below(at)).collect();
             // Hashed in parallel first, then read from memory in order.
             nodes.par_iter().try_for_each(|node| match node.entry.kind {
-                Kind::File { .. } => context.digest(&node.entry.name).map(drop),
+                _ if cancel.is_cancelled() => Err(SandboxError::Cancelled.into()),
+                Kind::File { .. } => Ok::<_, StepError>(
+                    context.digest(&node.entry.name, &|| cancel.is_cancelled()).map(drop)?,
+                ),
                 _ => Ok(()),
             })?;
             for node in nodes {
@@ -126,7 +130,7 @@ impl Origin<'_> {
                 match &node.entry.kind {
                     Kind::Dir => field(b"dir"),
                     Kind::File { .. } => {
-                        field(context.digest(&node.entry.name)?.to_string().as_bytes())
+                        field(context.digest(&node.entry.name, &|| false)?.to_string().as_bytes())
                     }
                     Kind::Symlink { target } => field(&[b"link ", target.0.as_slice()].concat()),
                     Kind::Fifo => field(b"fifo"),
@@ -253,7 +257,7 @@ pub(super) fn packed_as_hashed(
     name: &Name,
     write: impl FnOnce(&mut dyn io::Read) -> io::Result<()>,
 ) -> Result<(), StepError> {
-    let expected = context.digest(name)?;
+    let expected = context.digest(name, &|| false)?;
     let file = context.open(name)?;
     let mut through = Hashing::new(Watched { from: file, failed: None });
     let written = write(&mut through);

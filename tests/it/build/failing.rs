@@ -76,11 +76,7 @@ fn build_fails_with_the_command() {
     fails(
         "FROM busybox\nRUN echo said >&2; touch /x; exit 3\n",
         "",
-        &[
-            "said",
-            "RUN the command ended with exit code 3",
-            "2 | RUN echo said >&2; touch /x; exit 3",
-        ],
+        &["said", "RUN failed with exit code 3", "2 | RUN echo said >&2; touch /x; exit 3"],
     );
     fails("FROM busybox\nRUN no-such-program\n", "", &["exit code 127", "hint: 127 mostly means"]);
     fails(
@@ -191,4 +187,22 @@ mount -t tmpfs -o size=8m,mode=700 tmpfs \"$KILN_STORE.small\" && cp -a \"$KILN_
         let last = output.stderr.lines().last().unwrap_or_default();
         assert!(!last.starts_with("run-") && !last.starts_with("blob-"), "left: {}", output.stderr);
     }
+}
+
+/// More layers than an overlay can have.
+#[test]
+fn build_fails_on_more_layers_than_an_overlay_has() {
+    use super::bench::{busybox, file};
+    let bench = Bench::new(callers()[0]);
+    let mut layers = vec![busybox()];
+    layers.extend((0..500).map(|number| vec![file(&format!("f{number}"), 0o644, "")]));
+    bench.base("busybox", &layers[1..]);
+    bench.built("FROM busybox\nCOPY --from=busybox f1 /g\n");
+    bench.base("busybox", &layers);
+    let output = bench.build("FROM busybox\nRUN true\n", "").failure(1);
+    output.says("RUN a root of 501 layers cannot be mounted: overlayfs stacks at most 500");
+    bench.clean();
+    layers.pop();
+    bench.base("busybox", &layers);
+    bench.built("FROM busybox\nRUN ls /f0 /f498\n");
 }

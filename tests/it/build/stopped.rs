@@ -122,3 +122,28 @@ fn build_interrupted_while_a_registry_is_silent() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     bench.clean();
 }
+
+/// A long copy is given up too.
+#[test]
+fn build_interrupted_while_it_copies() {
+    let bench = Bench::with_busybox(callers()[0]);
+    // Sparse: it costs no disk, and takes seconds to hash and to compress.
+    bench.file("big", "");
+    let big = fs::OpenOptions::new().write(true).open(bench.context().join("big")).unwrap();
+    big.set_len(64 << 30).unwrap();
+    for text in [
+        "FROM busybox\nCOPY big /big\n",
+        "FROM busybox\nCOPY --from=busybox /bin/sh /sh\nADD . /x/\n",
+    ] {
+        fs::write(bench.path("Dockerfile"), text).unwrap();
+        let args = "build --progress=plain -f Dockerfile context";
+        let mut child = bench.call(args.split(' ')).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("] ")), "the step begins");
+        std::thread::spawn(move || lines.for_each(drop));
+        signal(&child, Signal::INT);
+        soon("it ends", || child.try_wait().unwrap().is_some());
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        bench.clean();
+    }
+}
