@@ -24,13 +24,17 @@ use tokio::time::Instant;
 use super::apply::Handed;
 use super::rollout::{Tracked, Verdict};
 use super::trouble::{self, Haste, Trouble};
-use super::{Cause, Cluster, DeployError, DeployRequest, explain};
+use super::{Cause, Cluster, DeployError, DeployRequest, Outcome, explain};
 use crate::progress::{Progress, Stream as Output, Task};
 
 /// How often time is looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// For objects that are made a moment after those that need them.
 const SOON: Duration = Duration::from_secs(5);
+/// How long what was changed must stay done. Without a probe the cluster counts a
+/// program as ready once it was started, also one that ends at once; a kubelet
+/// looks each second.
+const SETTLED: Duration = Duration::from_secs(3);
 /// How long the cluster may be out of sight.
 const LOST: Duration = Duration::from_secs(60);
 
@@ -151,6 +155,7 @@ pub(super) async fn until_done(
     let mut said = Said::default();
     let mut clock = Clock::default();
     let mut lost = None;
+    let mut done: Option<Instant> = None;
     loop {
         let seen = now.metadata().generation.unwrap_or(0);
         if seen > generation {
@@ -165,24 +170,35 @@ pub(super) async fn until_done(
             |cause: Cause| DeployError::Failed { object: object.clone(), cause: Box::new(cause) };
         let state = match verdict {
             Verdict::Done => {
-                said.state(&task, &path, "done");
-                task.done();
-                return Ok(());
+                let since = *done.get_or_insert_with(Instant::now);
+                let stays = handed.outcome == Outcome::Unchanged || since.elapsed() >= SETTLED;
+                if stays || Instant::now() >= deadline {
+                    said.state(&task, &path, "done");
+                    task.done();
+                    return Ok(());
+                }
+                "runs".to_owned()
             }
             // A failed Pod says little itself; its container says more.
             Verdict::Failed(own) | Verdict::Late(own) => {
                 let found = find(worst, &now, &pods, &sets, on, &namespace).await;
                 return Err(failed(found.unwrap_or(*own)));
             }
-            Verdict::Waiting(state) => state,
+            Verdict::Waiting(state) => {
+                done = None;
+                state
+            }
         };
         said.state(&task, &path, &state);
         if let Some(trouble) = &worst
             && trouble.haste != Haste::Events
+            && done.is_none()
         {
             said.trouble(&task, trouble);
         }
-        if let Some(trouble) = clock.up(&troubles, ask.patience) {
+        if let Some(trouble) = clock.up(&troubles, ask.patience)
+            && done.is_none()
+        {
             if trouble.haste != Haste::Events {
                 return Err(failed(explain::cause(trouble, on, &namespace).await));
             }
@@ -191,7 +207,7 @@ pub(super) async fn until_done(
                 return Err(failed(Cause { reason, message, ..trouble.cause }));
             }
         }
-        if Instant::now() >= deadline {
+        if Instant::now() >= deadline && done.is_none() {
             let cause = find(worst, &now, &pods, &sets, on, &namespace).await.map(Box::new);
             return Err(DeployError::TimedOut {
                 object: Box::new(object.clone()),

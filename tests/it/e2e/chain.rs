@@ -220,7 +220,10 @@ impl Deploy<'_> {
         let (built, pushed) = (format!("built {digest}"), format!("pushed {pinned}"));
         assert_eq!(lines, [&built, &pushed, "deployment/hello unchanged, running", &pinned]);
 
-        // Another image under the same name is another rollout.
+        // Another image under the same name is another rollout, of as many pods as
+        // somebody else has made it since.
+        let scale = ["scale", "deployment/hello", "--replicas=3", "-n", self.space];
+        self.world.kubectl(&scale);
         let dockerfile = format!("FROM {name}\nENV CHANGED=1\n");
         let folder = context(self.kiln, "changed", &dockerfile);
         let call = format!("up --pull -t {name} --name hello --port 8080 {folder}");
@@ -232,6 +235,6 @@ impl Deploy<'_> {
         assert_eq!(lines[3], format!("{name}@{built}"));
         let object = self.world.object(self.space, "deployment/hello");
         assert_eq!(object["spec"]["template"]["spec"]["containers"][0]["image"], lines[3]);
-        assert_eq!(object["status"]["updatedReplicas"], 2, "replicas that nobody named stay");
+        assert_eq!(object["status"]["updatedReplicas"], 3, "replicas that nobody named stay");
     }
 }

@@ -106,19 +106,13 @@ fn crashing(parts: &Parts, kiln: &Kiln, node: &Node) {
     let text = "FROM busybox\nCMD echo starting; echo no configuration, giving up >&2; exit 3\n";
     let (folder, name) = (context(kiln, "crash", text), parts.own("crash"));
     kiln.args(["build", "--push", "-t", &name, &folder]).run().success();
-    // Without `minReadySeconds` a program that runs for a moment counts as available.
-    let text = format!(
-        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: crash}}\nspec:\n  \
-         minReadySeconds: 5\n  selector: {{matchLabels: {{app: crash}}}}\n  template:\n    \
-         metadata: {{labels: {{app: crash}}}}\n    spec: {{containers: [{{name: crash, image: \
-         \"{name}\"}}]}}\n"
-    );
-    std::fs::write(kiln.path("crash.yaml"), text).unwrap();
-    let line = format!("deploy -f crash.yaml --image {name} --timeout 180s");
-    let call = kiln.args(line.split(' ')).env("KUBECONFIG", &node.kubeconfig);
-    let failed = call.run().failure(1).says("the rollout of deployment/crash failed");
-    let failed = failed.says("container crash: the container ended: exit code 3");
-    failed.says("| starting").says("| no configuration, giving up");
+    // The cluster counts it as available for the moment that it runs.
+    for kind in ["deployment", "pod"] {
+        let failed = node.deploy(kiln, "crash", &name, &format!("--kind {kind}")).failure(1);
+        let failed = failed.says(&format!("the rollout of {kind}/crash failed"));
+        let failed = failed.says("container crash: the container ended: exit code 3");
+        failed.says("| starting").says("| no configuration, giving up");
+    }
 }
 
 fn for_another_machine(parts: &Parts, kiln: &Kiln, node: &Node) {
