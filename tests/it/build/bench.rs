@@ -57,6 +57,7 @@ fn user() -> Option<Caller> {
 }
 
 /// Says that a test is left out, or fails where none may be.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests is told")]
 pub(super) fn skip(why: &str) {
     let required = kiln::env::text("KILN_TEST_REQUIRE").is_some_and(|text| text == "1");
     assert!(!required, "{why}");
@@ -276,11 +277,11 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        // Files of mapped owners: an ordinary user cannot remove them.
+        // Files of mapped owners, and folders closed to their owner.
         if !rustix::process::geteuid().is_root() {
             let _ = Command::new("unshare")
                 .args(["--map-auto", "--map-root-user", "rm", "-rf"])
-                .arg(self.store_path())
+                .arg(self.home.path())
                 .stderr(Stdio::null())
                 .status();
         }
