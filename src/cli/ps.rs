@@ -28,7 +28,8 @@ pub struct Args {
 pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let found = container::list(invocation.store()?, args.all)?;
     if args.json {
-        return invocation.print_json(&found);
+        let rows: Vec<_> = found.iter().map(facts).collect();
+        return invocation.print_json(&rows);
     }
     if args.quiet {
         let names: Vec<&str> = found.iter().map(|one| one.config.name.as_str()).collect();
@@ -37,6 +38,18 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let mut table = vec![["NAME", "ID", "IMAGE", "STATUS", "PORTS"].map(str::to_owned)];
     table.extend(found.iter().map(row));
     invocation.print(text::table(&table))
+}
+
+/// What a list tells; the environment may hold secrets and is left out.
+fn facts(one: &Summary) -> serde_json::Value {
+    serde_json::json!({
+        "name": one.config.name,
+        "id": one.config.id,
+        "image": one.config.image,
+        "image_digest": one.config.image_digest,
+        "created": one.config.created,
+        "state": one.state,
+    })
 }
 
 fn row(one: &Summary) -> [String; 5] {
