@@ -8,7 +8,7 @@ use super::credentials::{Password, TlsFlag};
 use super::invocation::Invocation;
 use super::report::{self, CliError};
 use crate::atomic::AtPath as _;
-use crate::registry::{self, Credentials, Options, Registries};
+use crate::registry::{self, Credentials, Options, Registries, RegistryError};
 
 /// Store credentials for a registry, after trying them
 #[derive(Debug, clap::Args)]
@@ -64,7 +64,19 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let insecure = if args.tls.tls_verify { Vec::new() } else { vec![args.registry.clone()] };
     let registries = Registries::load(Options { insecure, ..Options::default() })?;
     let credentials = Credentials::password(user, password.reveal());
-    let kept = invocation.block_on(registry::login(&args.registry, &credentials, &registries))?;
+    let login = async {
+        registry::login(&args.registry, &credentials, &registries).await.map_err(|error| {
+            let refused = matches!(
+                error,
+                RegistryError::Unauthorized { .. }
+                    | RegistryError::Denied { .. }
+                    | RegistryError::Token { .. }
+            );
+            let error = CliError::from(error);
+            if refused { error.hint("check the user name and the password") } else { error }
+        })
+    };
+    let kept = invocation.block_on(login)?;
     invocation.print(format!("Login Succeeded; kept in {kept}"))
 }
 
