@@ -86,9 +86,7 @@ impl Parts {
 
 /// A path below the folder `testdata`.
 fn testdata(name: &str) -> String {
-    let folder = kiln::env::path("KILN_TEST_DATA")
-        .unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/testdata").into());
-    folder.join(name).to_str().expect("the folder's name is text").to_owned()
+    crate::support::kiln::data().join(name).to_str().expect("the folder's name is text").to_owned()
 }
 
 /// The host's port 8080, on which the program of testdata/hello-go insists: one

@@ -51,34 +51,28 @@ fn user() -> Option<Caller> {
         Some(Caller::User { uid: numbers.next()?, gid: numbers.next()? })
     });
     if found.is_none() {
-        skip(&format!("nothing is built as an ordinary user: there is none named {names:?}"));
+        crate::support::skip(&format!(
+            "nothing is built as an ordinary user: there is none named {names:?}"
+        ));
     }
     found
-}
-
-/// Says that a test is left out, or fails where none may be.
-#[expect(clippy::print_stderr, reason = "whoever runs the tests is told")]
-pub(super) fn skip(why: &str) {
-    let required = kiln::env::text("KILN_TEST_REQUIRE").is_some_and(|text| text == "1");
-    assert!(!required, "{why}");
-    eprintln!("skipped: {why}");
 }
 
 /// The program where every user can execute it.
 fn program() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     COPY.get_or_init(|| {
-        let own = Path::new(env!("CARGO_BIN_EXE_kiln"));
+        let own = crate::support::kiln::program();
         // Folders above it may be closed to other users.
         let open = own.ancestors().skip(1).all(|folder| {
             folder.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o005 == 0o005)
         });
         if open {
-            return own.to_path_buf();
+            return own;
         }
         let folder = tempfile::tempdir().unwrap().keep();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::copy(own, folder.join("kiln")).unwrap();
+        fs::copy(&own, folder.join("kiln")).unwrap();
         folder.join("kiln")
     })
 }

@@ -155,7 +155,7 @@ fn build_fails_on_a_damaged_base() {
 #[test]
 fn build_fails_on_a_full_disk() {
     if !rustix::process::geteuid().is_root() {
-        return super::bench::skip("a small file system can be mounted by root alone");
+        return crate::support::root_only("a small file system is mounted");
     }
     let bench = Bench::with_busybox(callers()[0]);
     bench.file("big", vec![7; 12 << 20]);

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::bench::{Bench, Caller, busybox, dir, skip, tree};
+use super::bench::{Bench, Caller, busybox, dir, tree};
+use crate::support::kiln::data;
 use crate::support::kiln::tool;
+use crate::support::{root_only, skip};
 use kiln::image::Image;
 use kiln::platform::Platform;
 
@@ -77,7 +78,7 @@ fn context(bench: &Bench) {
 /// Builds a case with both; `None` if buildah cannot work here.
 fn both(bench: &Bench, name: &str) -> Option<(Image, Image)> {
     if !rustix::process::geteuid().is_root() {
-        skip("buildah is compared with as root");
+        root_only("buildah is compared with");
         return None;
     }
     let mut exists = vec![
@@ -88,7 +89,8 @@ fn both(bench: &Bench, name: &str) -> Option<(Image, Image)> {
     (exists[0].0.uid, exists[0].0.gid) = (33, 34);
     bench.base("localhost/base", &[busybox(), exists]);
     context(bench);
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/build/parity").join(name);
+    // In testdata/build/parity.
+    let file = data().join("build/parity").join(name);
     bench.build(&fs::read_to_string(file).unwrap(), "").success();
     let ours = bench.image();
     let buildah = Buildah { bench };

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use super::{keep, keep_index};
@@ -33,11 +32,11 @@ fn usage_errors_exit_2() {
     kiln.fails(2, "load --progress tty").says("terminal");
 }
 
-/// `KILN_BLESS=1` writes the texts anew.
+/// The texts of testdata/cli; `KILN_BLESS=1` writes them anew.
 #[test]
 fn help_is_as_recorded() {
     let kiln = Kiln::new();
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/cli");
+    let folder = crate::support::kiln::data().join("cli");
     #[expect(clippy::disallowed_methods, reason = "a switch of the tests, not of kiln")]
     let bless = std::env::var_os("KILN_BLESS").is_some();
     let overview = kiln.ok("--help").text();
@@ -234,7 +233,7 @@ fn progress_on_a_terminal() {
     let kiln = Kiln::new();
     keep(&kiln, "app");
     let on_terminal = |term: &str, line: &str| {
-        let command = format!("{} {line}", env!("CARGO_BIN_EXE_kiln"));
+        let command = format!("{} {line}", crate::support::kiln::program().display());
         let output = std::process::Command::new("script")
             .args(["-qec", &command, "/dev/null"])
             .env("TERM", term)

@@ -33,7 +33,7 @@ impl Fixture {
     }
 
     pub(super) fn with(edit: impl FnOnce(&mut ImageConfig)) -> Self {
-        kiln::sandbox::set_helper(PathBuf::from(env!("CARGO_BIN_EXE_kiln")));
+        kiln::sandbox::set_helper(crate::support::kiln::program());
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store")).unwrap();
         let mut tar = tar::Builder::new(Vec::new());

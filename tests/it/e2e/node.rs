@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{GREETING, Parts, context, get, parts, traces};
 use crate::deploy::world::{self, world};
 use crate::support::kiln::{Kiln, Output, program};
-use crate::support::skip;
+use crate::support::{root_only, skip};
 
 /// A cluster with this machine as its node; ends when it is dropped.
 struct Node {
@@ -62,11 +62,9 @@ impl Drop for Node {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn pods_that_really_run() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can make this machine a node");
-        return;
+        return root_only("this machine is made a node");
     }
     let Some(parts) = parts() else { return };
     let node = match Node::start() {

@@ -36,7 +36,7 @@ pub(super) fn each(test: impl Fn(&Fixture)) {
 
 impl Fixture {
     pub(super) fn new(tier: Tier) -> Self {
-        set_helper(PathBuf::from(env!("CARGO_BIN_EXE_kiln")));
+        set_helper(crate::support::kiln::program());
         let sandbox = Sandbox::open(Some(tier)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let fixture = Self { sandbox, folder };

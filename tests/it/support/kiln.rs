@@ -13,6 +13,12 @@ pub(crate) struct Kiln {
     variables: Vec<(String, OsString)>,
 }
 
+/// The folder of test inputs and recorded outputs.
+pub(crate) fn data() -> PathBuf {
+    let own = || concat!(env!("CARGO_MANIFEST_DIR"), "/testdata").into();
+    kiln::env::path("KILN_TEST_DATA").unwrap_or_else(own)
+}
+
 /// The binary under test.
 pub(crate) fn program() -> PathBuf {
     kiln::env::path("KILN_TEST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_kiln").into())

@@ -4,6 +4,12 @@ pub(crate) mod http;
 pub(crate) mod kiln;
 pub(crate) mod registry;
 
+/// Says that a test is left to a run as root: it is missing in no run of both.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+pub(crate) fn root_only(what: &str) {
+    eprintln!("SKIPPED: {what} as root only");
+}
+
 /// Says on stderr that a test does nothing, and why. `KILN_TEST_REQUIRE=1` makes
 /// that a failure.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
