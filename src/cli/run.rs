@@ -163,14 +163,23 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
 fn image(args: &Args, progress: &Progress, invocation: &Invocation) -> Result<Image, CliError> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let store = invocation.store()?;
-    let found = match invocation.find(&args.image) {
-        Ok((_, at)) => store.image(&at)?,
-        Err(absent) => {
-            let Ok(name) = args.image.parse::<Reference>() else { return Err(absent) };
+    let name = args.image.parse::<Reference>();
+    let named = match &name {
+        Ok(name) => store.find(name)?,
+        Err(_) => None,
+    };
+    let known = match named {
+        Some(at) => Some(at),
+        None => store.find_id(&args.image)?,
+    };
+    let found = match (known, name) {
+        (Some(at), _) => store.image(&at)?,
+        (None, Ok(name)) => {
             let registries = args.registry.registries(Some(&name))?;
             let want = registry::Want::One(platform.clone());
             invocation.block_on(registry::pull(&name, &want, store, &registries, progress))?
         }
+        (None, Err(error)) => return Err(error.into()),
     };
     let fits = |image: &&Image| image.platform().satisfies(&platform);
     let images = found.images();

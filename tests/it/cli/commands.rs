@@ -274,3 +274,12 @@ fn a_signal_ends_the_work_and_clears_up() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted by SIGINT"));
     assert_eq!(entries(), 0);
 }
+
+/// A store that cannot be read is no store without the image: nothing is pulled.
+#[test]
+fn run_of_a_damaged_store_asks_no_registry() {
+    let kiln = Kiln::new();
+    kiln.ok("images");
+    std::fs::write(kiln.store_path().join("index.json"), "{").unwrap();
+    kiln.fails(125, "run registry.invalid/x").says("index.json");
+}
