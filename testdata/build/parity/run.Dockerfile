@@ -5,5 +5,5 @@ RUN rm /a/1 && rm -r /a/c && mkdir /a/c && touch /a/c/new && mv /a/b /a/moved &&
 USER web
 RUN id >/tmp/id && umask >/tmp/umask && touch /tmp/mine
 USER 1000:60
-WORKDIR /work/deep
+WORKDIR /srv/deep
 RUN id -u >/tmp/uid && id -g >/tmp/gid && pwd >/tmp/pwd && echo "$HOME" >/tmp/home
