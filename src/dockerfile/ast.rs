@@ -6,8 +6,8 @@ use std::ops::Range;
 use crate::diagnostic::Span;
 
 use super::instruction::{
-    Add, Arg, Cmd, Copy, Entrypoint, Env, Expose, From, Healthcheck, Label, Maintainer, Run, Shell,
-    Stopsignal, User, Volume, Workdir,
+    Add, Arg, Cmd, Copy, Entrypoint, Env, Expose, From, Healthcheck, Label, Maintainer, Onbuild,
+    Run, Shell, Stopsignal, User, Volume, Workdir,
 };
 
 /// A value and the place it was read from.
@@ -80,6 +80,7 @@ pub enum Instruction {
     Healthcheck(Healthcheck),
     Label(Label),
     Maintainer(Maintainer),
+    Onbuild(Onbuild),
     Run(Run),
     Shell(Shell),
     Stopsignal(Stopsignal),
@@ -101,6 +102,7 @@ macro_rules! each {
             Instruction::Healthcheck($it) => $value,
             Instruction::Label($it) => $value,
             Instruction::Maintainer($it) => $value,
+            Instruction::Onbuild($it) => $value,
             Instruction::Run($it) => $value,
             Instruction::Shell($it) => $value,
             Instruction::Stopsignal($it) => $value,
@@ -138,6 +140,7 @@ impl Instruction {
             Self::Healthcheck(_) => "HEALTHCHECK",
             Self::Label(_) => "LABEL",
             Self::Maintainer(_) => "MAINTAINER",
+            Self::Onbuild(_) => "ONBUILD",
             Self::Run(_) => "RUN",
             Self::Shell(_) => "SHELL",
             Self::Stopsignal(_) => "STOPSIGNAL",

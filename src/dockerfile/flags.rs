@@ -27,18 +27,26 @@ pub(super) struct Known {
 }
 
 pub(super) enum Support {
+    /// `--name=value`, once.
     Full,
+    /// `--name=value`, as often as wanted.
+    Many,
+    /// `--name`, `--name=true` or `--name=false`.
+    Switch,
     /// The flag exists, and kiln does not do it. Values that ask for nothing
     /// (the default) are taken.
-    Lacking {
-        idle: &'static [&'static str],
-        instead: &'static str,
-    },
+    Lacking { idle: &'static [&'static str], instead: &'static str },
 }
 
 impl Known {
     pub(super) const fn full(name: &'static str) -> Self {
         Self { name, support: Support::Full }
+    }
+    pub(super) const fn many(name: &'static str) -> Self {
+        Self { name, support: Support::Many }
+    }
+    pub(super) const fn switch(name: &'static str) -> Self {
+        Self { name, support: Support::Switch }
     }
     pub(super) const fn lacking(
         name: &'static str,
@@ -108,7 +116,17 @@ impl Taken {
     /// The value of a flag; none if the flag was not given.
     pub(super) fn value(&mut self, name: &str) -> Option<Spanned<String>> {
         let at = self.0.iter().position(|(known, _)| *known == name)?;
-        Some(self.0.swap_remove(at).1)
+        Some(self.0.remove(at).1)
+    }
+
+    /// The values of a flag that may be repeated, in order.
+    pub(super) fn values(&mut self, name: &str) -> Vec<Spanned<String>> {
+        std::iter::from_fn(|| self.value(name)).collect()
+    }
+
+    /// What a switch is set to; none if it was not given.
+    pub(super) fn switch(&mut self, name: &str) -> Option<bool> {
+        self.value(name).map(|value| value.value != "false")
     }
 }
 
@@ -127,18 +145,32 @@ pub(super) fn take(
             out.push(unknown(keyword, flag, known));
             continue;
         };
+        let again = taken.0.iter().any(|(known, _)| *known == entry.name);
         match (&entry.support, &flag.value) {
-            (Support::Full, None) => out.push(
+            (Support::Full | Support::Switch, _) if again => out.push(
+                Diagnostic::error(flag.name.span, format!("`--{name}` is given twice"))
+                    .hint("keep one of them"),
+            ),
+            (Support::Full | Support::Many, None) => out.push(
                 Diagnostic::error(flag.name.span, format!("`--{name}` needs a value"))
                     .hint(format!("write --{name}=VALUE")),
             ),
-            (Support::Full, Some(_)) if taken.0.iter().any(|(known, _)| *known == entry.name) => {
-                out.push(
-                    Diagnostic::error(flag.name.span, format!("`--{name}` is given twice"))
-                        .hint("keep one of them"),
-                );
+            (Support::Full | Support::Many, Some(value)) => {
+                taken.0.push((entry.name, value.clone()));
             }
-            (Support::Full, Some(value)) => taken.0.push((entry.name, value.clone())),
+            (Support::Switch, None) => {
+                taken.0.push((entry.name, Spanned::new("true".to_owned(), flag.name.span)));
+            }
+            (Support::Switch, Some(value)) => {
+                let lower = value.value.to_ascii_lowercase();
+                if lower == "true" || lower == "false" {
+                    taken.0.push((entry.name, Spanned::new(lower, value.span)));
+                } else {
+                    let said =
+                        format!("`--{name}` is true or false, not `{}`", shown(&value.value));
+                    out.push(Diagnostic::error(value.span, said));
+                }
+            }
             (Support::Lacking { idle, .. }, Some(value))
                 if idle.iter().any(|idle| idle.eq_ignore_ascii_case(&value.value)) => {}
             (Support::Lacking { instead, .. }, _) => {
@@ -170,7 +202,7 @@ fn unknown(keyword: &str, flag: &Flag, known: &[Known]) -> Diagnostic {
         None => {
             let names: Vec<String> = known
                 .iter()
-                .filter(|entry| matches!(entry.support, Support::Full))
+                .filter(|entry| !matches!(entry.support, Support::Lacking { .. }))
                 .map(|entry| format!("--{}", entry.name))
                 .collect();
             match &names[..] {

@@ -85,16 +85,22 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The next line of the file, without its line end.
-    pub(super) fn physical(&mut self) -> Option<Range<usize>> {
+    /// The next line of the file, with its line end.
+    pub(super) fn physical_with_end(&mut self) -> Option<Range<usize>> {
         if self.at >= self.file.len() {
             return None;
         }
         let start = self.at;
         let rest = &self.file[start..];
-        let length = rest.find('\n').map_or(rest.len(), |newline| newline + 1);
-        self.at += length;
-        Some(start..start + rest[..length].trim_end_matches(['\r', '\n']).len())
+        self.at += rest.find('\n').map_or(rest.len(), |newline| newline + 1);
+        Some(start..self.at)
+    }
+
+    /// The next line of the file, without its line end.
+    fn physical(&mut self) -> Option<Range<usize>> {
+        let line = self.physical_with_end()?;
+        let text = self.file[line.clone()].trim_end_matches(['\r', '\n']);
+        Some(line.start..line.start + text.len())
     }
 
     /// The next line that is not blank and no comment, with those it continues on.

@@ -2,8 +2,8 @@
 //!
 //! Follows the Dockerfile reference and, where that is silent, BuildKit's
 //! frontend. Opens no file and no socket. The AST is as written: [`expand()`] and
-//! its kin are called by whoever knows the variables. `ONBUILD`, heredocs and a
-//! number of flags are recognised and refused with the place and a way around.
+//! its kin are called by whoever knows the variables. What the language has and
+//! kiln does not build is recognised and refused with the place and a way around.
 //!
 //! [`Ignore`] reads `.dockerignore`, [`glob`] matches the wildcards of `COPY`.
 
@@ -25,12 +25,14 @@ pub use ast::{CommandLine, Dockerfile, Instruction, Pair, Spanned, Stage};
 pub use expand::{
     ExpandError, Expanded, ExpandedWords, Variable, expand, expand_unquoted, expand_words,
 };
+pub use heredoc::Heredoc;
 pub use ignore::{Ignore, IgnoreError, IgnoreProblem, Rule};
 pub use instruction::{
-    Add, Arg, ArgItem, Cmd, Copy, Entrypoint, Env, Expose, From, HealthTest, Healthcheck, Label,
-    Maintainer, PortError, Ports, Remote, Run, Shell, Stopsignal, User, Volume, Workdir, remote,
+    Add, Arg, ArgItem, Cmd, Copy, Entrypoint, Env, Expose, From, HealthTest, Healthcheck, Inline,
+    Label, Maintainer, Mount, MountType, Onbuild, PortError, Ports, Remote, Run, RunNetwork,
+    Security, Sharing, Shell, Stopsignal, Transfer, User, Volume, Workdir, remote,
 };
-pub use parse::parse;
+pub use parse::{parse, parse_trigger};
 
 #[cfg(test)]
 mod tests;

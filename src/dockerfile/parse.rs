@@ -5,16 +5,15 @@ use std::collections::HashMap;
 use crate::diagnostic::{Diagnostic, Source, Span};
 
 use super::ast::{Dockerfile, Instruction, Stage};
-use super::flags::lacking;
-use super::heredoc;
+use super::heredoc::{self, Heredoc};
 use super::instruction::{
-    Add, Arg, Cmd, Copy, Entrypoint, Env, Expose, From, Healthcheck, Label, Maintainer, Run, Shell,
-    Statement, Stopsignal, User, Volume, Workdir,
+    Add, Arg, Cmd, Copy, Entrypoint, Env, Expose, From, Healthcheck, Label, Maintainer, Onbuild,
+    Run, Shell, Statement, Stopsignal, User, Volume, Workdir,
 };
 use super::lexer::{Lexer, shown};
 use super::suggest;
 
-const KEYWORDS: &[&str] = &[
+pub(super) const KEYWORDS: &[&str] = &[
     "ADD",
     "ARG",
     "CMD",
@@ -56,15 +55,10 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
                     .hint("remove it, or end the line above without the escape character"),
             );
         }
+        let mut heredocs = Vec::new();
         if st.may_have_heredocs() {
-            let heredocs = heredoc::of(&line);
-            heredoc::skip(&heredocs, src.text(), &mut lexer, &mut out);
-            if let Some(first) = heredocs.first() {
-                let instead = match st.keyword.as_str() {
-                    "COPY" | "ADD" => "put the file into the context and name it here",
-                    _ => "join the commands with `&& \\`, or COPY a script and run it",
-                };
-                out.push(lacking(first.span, &format!("{} with a heredoc", st.keyword), instead));
+            heredocs = heredoc::of(&line);
+            if !heredoc::fill(&mut heredocs, src.text(), &mut lexer, &mut out) {
                 continue;
             }
         }
@@ -95,7 +89,7 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
                     any_from = true;
                     stage_lost = true;
                 }
-                let read = instruction(&st, &mut out);
+                let read = instruction(&st, heredocs, &mut out);
                 if let (Some(read), Some(stage)) = (read, stages.last_mut()) {
                     stage.span = stage.span.to(read.span());
                     stage.instructions.push(read);
@@ -126,34 +120,73 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
     (file, out)
 }
 
-fn instruction(st: &Statement<'_>, out: &mut Vec<Diagnostic>) -> Option<Instruction> {
+fn instruction(
+    st: &Statement<'_>,
+    heredocs: Vec<Heredoc>,
+    out: &mut Vec<Diagnostic>,
+) -> Option<Instruction> {
     Some(match st.keyword.as_str() {
-        "ADD" => Instruction::Add(Add::parse(st, out)?),
+        "ADD" => Instruction::Add(Add::parse(st, &heredocs, out)?),
         "ARG" => Instruction::Arg(Arg::parse(st, out)?),
         "CMD" => Instruction::Cmd(Cmd::parse(st, out)?),
-        "COPY" => Instruction::Copy(Copy::parse(st, out)?),
+        "COPY" => Instruction::Copy(Copy::parse(st, &heredocs, out)?),
         "ENTRYPOINT" => Instruction::Entrypoint(Entrypoint::parse(st, out)?),
         "ENV" => Instruction::Env(Env::parse(st, out)?),
         "EXPOSE" => Instruction::Expose(Expose::parse(st, out)?),
         "HEALTHCHECK" => Instruction::Healthcheck(Healthcheck::parse(st, out)?),
         "LABEL" => Instruction::Label(Label::parse(st, out)?),
         "MAINTAINER" => Instruction::Maintainer(Maintainer::parse(st, out)?),
-        "RUN" => Instruction::Run(Run::parse(st, out)?),
+        "RUN" => Instruction::Run(Run::parse(st, heredocs, out)?),
         "SHELL" => Instruction::Shell(Shell::parse(st, out)?),
         "STOPSIGNAL" => Instruction::Stopsignal(Stopsignal::parse(st, out)?),
         "USER" => Instruction::User(User::parse(st, out)?),
         "VOLUME" => Instruction::Volume(Volume::parse(st, out)?),
         "WORKDIR" => Instruction::Workdir(Workdir::parse(st, out)?),
         "ONBUILD" => {
-            let instead = "put the instruction into the Dockerfiles that start from this image";
-            out.push(lacking(st.word().span, "ONBUILD", instead));
-            return None;
+            let read = |inner: &Statement<'_>, said: &mut Vec<Diagnostic>| {
+                drop(instruction(inner, heredocs.clone(), said));
+            };
+            Instruction::Onbuild(Onbuild::parse(st, &heredocs, out, read)?)
         }
         _ => {
             out.push(unknown(st));
             return None;
         }
     })
+}
+
+/// Reads a trigger that an image's config has: one instruction.
+///
+/// # Errors
+/// If it is none, or cannot be read. The places are those of `trigger`.
+pub fn parse_trigger(trigger: &str) -> Result<Instruction, Vec<Diagnostic>> {
+    let mut out = Vec::new();
+    let mut lexer = Lexer::new(trigger);
+    let mut read = Vec::new();
+    while let Some(line) = lexer.line(&mut out) {
+        let st = Statement::new(&line, lexer.directives.escape);
+        let mut heredocs = Vec::new();
+        if st.may_have_heredocs() {
+            heredocs = heredoc::of(&line);
+            if !heredoc::fill(&mut heredocs, trigger, &mut lexer, &mut out) {
+                break;
+            }
+        }
+        read.extend(instruction(&st, heredocs, &mut out));
+    }
+    let refused = |instruction: &Instruction| {
+        matches!(instruction, Instruction::Onbuild(_) | Instruction::Maintainer(_))
+    };
+    match <[Instruction; 1]>::try_from(read) {
+        Ok([one]) if !refused(&one) && !out.iter().any(Diagnostic::is_error) => Ok(one),
+        _ => {
+            if !out.iter().any(Diagnostic::is_error) {
+                let all = Span::new(0, trigger.len());
+                out.push(Diagnostic::error(all, "a trigger is one instruction, and not this one"));
+            }
+            Err(out)
+        }
+    }
 }
 
 /// The keyword that a word which is none may have been meant for.

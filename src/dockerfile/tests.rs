@@ -8,7 +8,10 @@ use crate::diagnostic::{Diagnostic, Severity, Source, Span};
 
 use super::ast::{CommandLine, Dockerfile, Instruction, Pair, Spanned};
 use super::instruction::{Arg, HealthTest};
-use super::{Ignore, expand, expand_unquoted, expand_words, glob, parse};
+use super::{
+    Heredoc, Ignore, Inline, RunNetwork, Security, Transfer, expand, expand_unquoted, expand_words,
+    glob, parse,
+};
 
 fn testdata(area: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(area)
@@ -101,6 +104,23 @@ impl Dump<'_> {
         self.text.push('\n');
     }
 
+    fn switches(&mut self, switches: &[(&str, Option<bool>)]) {
+        for (name, value) in switches {
+            if let Some(value) = value {
+                write!(self.text, "  {name}={value}").unwrap();
+            }
+        }
+    }
+
+    fn transfer(&mut self, files: &Transfer) {
+        self.words(&files.sources);
+        for Inline { name, text, expand, span } in &files.contents {
+            let place = self.place(*span);
+            write!(self.text, "  inline {place} {name:?} {text:?} expand={expand}").unwrap();
+        }
+        self.word("to ", &files.destination);
+    }
+
     fn instruction(&mut self, instruction: &Instruction) {
         let place = self.place(instruction.span());
         write!(self.text, "  {} {place}", instruction.keyword()).unwrap();
@@ -113,19 +133,46 @@ impl Dump<'_> {
             Instruction::Add(it) => {
                 self.optional("chown ", it.chown.as_ref());
                 self.optional("chmod ", it.chmod.as_ref());
-                self.words(&it.sources);
-                self.word("to ", &it.destination);
+                self.optional("checksum ", it.checksum.as_ref());
+                self.switches(&[
+                    ("link", it.link.then_some(true)),
+                    ("keep-git-dir", it.keep_git_dir),
+                    ("unpack", it.unpack),
+                ]);
+                it.excludes.iter().for_each(|word| self.word("exclude ", word));
+                self.transfer(&it.files);
             }
             Instruction::Copy(it) => {
                 self.optional("from ", it.from.as_ref());
                 self.optional("chown ", it.chown.as_ref());
                 self.optional("chmod ", it.chmod.as_ref());
-                self.words(&it.sources);
-                self.word("to ", &it.destination);
+                self.switches(&[
+                    ("link", it.link.then_some(true)),
+                    ("parents", it.parents.then_some(true)),
+                ]);
+                it.excludes.iter().for_each(|word| self.word("exclude ", word));
+                self.transfer(&it.files);
             }
+            Instruction::Onbuild(it) => write!(self.text, "  {:?}", it.trigger).unwrap(),
             Instruction::Cmd(it) => self.command(&it.command),
             Instruction::Entrypoint(it) => self.command(&it.command),
-            Instruction::Run(it) => self.command(&it.command),
+            Instruction::Run(it) => {
+                it.mounts.iter().for_each(|word| self.word("mount ", word));
+                if it.network != RunNetwork::Default {
+                    write!(self.text, "  network {:?}", it.network).unwrap();
+                }
+                if let Security::Insecure(span) = it.security {
+                    let place = self.place(span);
+                    write!(self.text, "  insecure {place}").unwrap();
+                }
+                self.command(&it.command);
+                for heredoc in &it.heredocs {
+                    let Heredoc { name, content, expand, chomp, span } = heredoc;
+                    let place = self.place(*span);
+                    write!(self.text, "  heredoc {place} {name:?} {content:?}").unwrap();
+                    self.switches(&[("expand", Some(*expand)), ("chomp", Some(*chomp))]);
+                }
+            }
             Instruction::Env(it) => self.pairs(&it.pairs, it.old_form),
             Instruction::Label(it) => self.pairs(&it.pairs, it.old_form),
             Instruction::Expose(it) => self.words(&it.ports),

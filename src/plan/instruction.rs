@@ -5,8 +5,8 @@
 use crate::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::history as texts;
 use crate::dockerfile::{
-    Add, Arg, Copy, Env, Expose, Instruction, Label, Pair, Ports, Remote, Run, Spanned, Stopsignal,
-    User, Volume, Workdir, expand, remote,
+    self, Add, Arg, Copy, Env, Expose, Instruction, Label, Pair, Ports, Remote, Run, RunNetwork,
+    Security, Spanned, Stopsignal, User, Volume, Workdir, expand, remote,
 };
 
 use super::bases::Origin;
@@ -61,6 +61,7 @@ impl InStage<'_, '_, '_> {
                 self.state.config.author = Some(it.name.value.clone());
                 self.tell(texts::word("MAINTAINER", &it.name.value));
             }
+            Instruction::Onbuild(it) => self.not_yet(it.span, "ONBUILD"),
             Instruction::Run(it) => self.run(it),
             Instruction::Shell(it) => {
                 let shell: Vec<String> =
@@ -258,7 +259,24 @@ impl InStage<'_, '_, '_> {
         self.step(op, None, workdir.span, name, told);
     }
 
+    fn not_yet(&mut self, span: Span, what: &str) {
+        let said = format!("{what} is not built by this version of kiln yet");
+        self.walk.out.push(Diagnostic::error(span, said).label("not supported"));
+    }
+
     fn run(&mut self, run: &Run) {
+        if let Some(heredoc) = run.heredocs.first() {
+            self.not_yet(heredoc.span, "RUN with a heredoc");
+        }
+        if let Some(mount) = run.mounts.first() {
+            self.not_yet(mount.span, "RUN --mount");
+        }
+        if run.network != RunNetwork::Default {
+            self.not_yet(run.span, "RUN --network");
+        }
+        if run.security != Security::Sandbox {
+            self.not_yet(run.span, "RUN --security=insecure");
+        }
         let argv = config::arguments(&self.state.config.config, &run.command);
         let vars = &self.state.vars;
         let mut args: Vec<(String, String)> = Vec::new();
@@ -284,11 +302,27 @@ impl InStage<'_, '_, '_> {
         self.step(op, None, run.span, name, told);
     }
 
+    /// Names what of a copy is not done yet.
+    fn lacking(&mut self, files: &dockerfile::Transfer, asked: &[(&str, bool)], span: Span) {
+        if let Some(content) = files.contents.first() {
+            self.not_yet(content.span, "COPY of a heredoc");
+        }
+        for (flag, _) in asked.iter().filter(|(_, asked)| *asked) {
+            self.not_yet(span, flag);
+        }
+    }
+
     fn copy(&mut self, number: usize, copy: &Copy) {
+        let asked = [
+            ("COPY --link", copy.link),
+            ("COPY --parents", copy.parents),
+            ("COPY --exclude", !copy.excludes.is_empty()),
+        ];
+        self.lacking(&copy.files, &asked, copy.span);
         let transfer = Transfer {
             keyword: "COPY",
-            sources: &copy.sources,
-            destination: &copy.destination,
+            sources: &copy.files.sources,
+            destination: &copy.files.destination,
             chown: copy.chown.as_ref(),
             chmod: copy.chmod.as_ref(),
         };
@@ -313,10 +347,18 @@ impl InStage<'_, '_, '_> {
     }
 
     fn add(&mut self, add: &Add) {
+        let asked = [
+            ("ADD --link", add.link),
+            ("ADD --keep-git-dir", add.keep_git_dir.is_some()),
+            ("ADD --checksum", add.checksum.is_some()),
+            ("ADD --unpack", add.unpack.is_some()),
+            ("ADD --exclude", !add.excludes.is_empty()),
+        ];
+        self.lacking(&add.files, &asked, add.span);
         let transfer = Transfer {
             keyword: "ADD",
-            sources: &add.sources,
-            destination: &add.destination,
+            sources: &add.files.sources,
+            destination: &add.files.destination,
             chown: add.chown.as_ref(),
             chmod: add.chmod.as_ref(),
         };

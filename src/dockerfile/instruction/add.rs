@@ -3,29 +3,38 @@
 use crate::diagnostic::{Diagnostic, Span};
 
 use super::super::ast::Spanned;
-use super::super::flags::{Known, lacking};
-use super::{Statement, sources};
+use super::super::flags::Known;
+use super::super::heredoc::Heredoc;
+use super::{Statement, Transfer, transfer};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Add {
     pub span: Span,
     pub text: String,
-    /// At least one, none of them a URL as written; after expansion, ask
-    /// [`remote`] again.
-    pub sources: Vec<Spanned<String>>,
-    pub destination: Spanned<String>,
+    /// Ask [`remote`] of each source after expansion.
+    pub files: Transfer,
     pub chown: Option<Spanned<String>>,
     pub chmod: Option<Spanned<String>>,
+    /// The layer does not depend on what is below.
+    pub link: bool,
+    /// Whether a repository's `.git` is copied too.
+    pub keep_git_dir: Option<bool>,
+    /// What a remote source's content hashes to, or the commit that it is.
+    pub checksum: Option<Spanned<String>>,
+    /// Whether archives are unpacked; by itself those of the context are.
+    pub unpack: Option<bool>,
+    /// Patterns of what is left out; no variables.
+    pub excludes: Vec<Spanned<String>>,
 }
 
-const FLAGS: &[Known] = &[
+pub(in super::super) const FLAGS: &[Known] = &[
     Known::full("chown"),
     Known::full("chmod"),
-    Known::lacking("link", &["false"], "leave --link out: the files are the same without it"),
-    Known::lacking("keep-git-dir", &["false"], "clone in a RUN step, or COPY a checkout"),
-    Known::lacking("checksum", &[], "download in a RUN step and check with sha256sum -c"),
-    Known::lacking("unpack", &[], "ADD unpacks local archives by itself; COPY does not"),
-    Known::lacking("exclude", &[], "list the files in .dockerignore, or copy fewer"),
+    Known::switch("link"),
+    Known::switch("keep-git-dir"),
+    Known::full("checksum"),
+    Known::switch("unpack"),
+    Known::many("exclude"),
 ];
 
 /// A source of `ADD` that is not in the context.
@@ -61,32 +70,25 @@ fn scp(source: &str) -> bool {
 }
 
 impl Add {
-    pub(in super::super) fn parse(st: &Statement<'_>, out: &mut Vec<Diagnostic>) -> Option<Self> {
+    pub(in super::super) fn parse(
+        st: &Statement<'_>,
+        heredocs: &[Heredoc],
+        out: &mut Vec<Diagnostic>,
+    ) -> Option<Self> {
         let flags = st.flags(FLAGS, out);
-        let (sources, destination) = sources(st, out)?;
-        let errors = out.len();
-        for source in &sources {
-            out.extend(remote(&source.value).map(|remote| match remote {
-                Remote::Url => lacking(
-                    source.span,
-                    "ADD of a URL",
-                    "download in a RUN step, or put the file into the context",
-                ),
-                Remote::Git => lacking(
-                    source.span,
-                    "ADD of a git repository",
-                    "clone in a RUN step, or put a checkout into the context",
-                ),
-            }));
-        }
+        let files = transfer(st, heredocs, out)?;
         let mut flags = flags?;
-        (out.len() == errors).then(|| Self {
+        Some(Self {
             span: st.span(),
             text: st.text(),
-            sources,
-            destination,
+            files,
             chown: flags.value("chown"),
             chmod: flags.value("chmod"),
+            link: flags.switch("link").unwrap_or_default(),
+            keep_git_dir: flags.switch("keep-git-dir"),
+            checksum: flags.value("checksum"),
+            unpack: flags.switch("unpack"),
+            excludes: flags.values("exclude"),
         })
     }
 }

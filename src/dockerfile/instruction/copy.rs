@@ -5,37 +5,47 @@ use crate::diagnostic::{Diagnostic, Span};
 use super::super::ast::Spanned;
 use super::super::expand::expand;
 use super::super::flags::Known;
+use super::super::heredoc::Heredoc;
 use super::super::lexer::shown;
-use super::{Remote, Statement, remote, sources};
+use super::{Remote, Statement, Transfer, remote, transfer};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
     pub span: Span,
     pub text: String,
-    /// At least one; each may be a pattern.
-    pub sources: Vec<Spanned<String>>,
-    pub destination: Spanned<String>,
-    /// `--from`: a stage's name or number, or an image; has no variables.
+    pub files: Transfer,
+    /// `--from`: a stage's name or number, a named context or an image; has no
+    /// variables.
     pub from: Option<Spanned<String>>,
     pub chown: Option<Spanned<String>>,
     pub chmod: Option<Spanned<String>>,
+    /// The layer does not depend on what is below.
+    pub link: bool,
+    /// The sources' own folders are made at the destination.
+    pub parents: bool,
+    /// Patterns of what is left out; no variables.
+    pub excludes: Vec<Spanned<String>>,
 }
 
-const FLAGS: &[Known] = &[
+pub(in super::super) const FLAGS: &[Known] = &[
     Known::full("from"),
     Known::full("chown"),
     Known::full("chmod"),
-    Known::lacking("link", &["false"], "leave --link out: the files are the same without it"),
-    Known::lacking("parents", &["false"], "name the parent folders in the destination"),
-    Known::lacking("exclude", &[], "list the files in .dockerignore, or copy fewer"),
+    Known::switch("link"),
+    Known::switch("parents"),
+    Known::many("exclude"),
 ];
 
 impl Copy {
-    pub(in super::super) fn parse(st: &Statement<'_>, out: &mut Vec<Diagnostic>) -> Option<Self> {
+    pub(in super::super) fn parse(
+        st: &Statement<'_>,
+        heredocs: &[Heredoc],
+        out: &mut Vec<Diagnostic>,
+    ) -> Option<Self> {
         let flags = st.flags(FLAGS, out);
-        let (sources, destination) = sources(st, out)?;
+        let files = transfer(st, heredocs, out)?;
         let errors = out.len();
-        for source in &sources {
+        for source in &files.sources {
             out.extend(remote(&source.value).map(|remote| {
                 let what = match remote {
                     Remote::Url => "a URL",
@@ -43,7 +53,7 @@ impl Copy {
                 };
                 Diagnostic::error(source.span, format!("COPY cannot take {what}"))
                     .label("not a file of the context")
-                    .hint("fetch it in a RUN step, or put it into the context")
+                    .hint("ADD takes it")
             }));
         }
         if out.len() > errors {
@@ -66,11 +76,13 @@ impl Copy {
         Some(Self {
             span: st.span(),
             text: st.text(),
-            sources,
-            destination,
+            files,
             from,
             chown: flags.value("chown"),
             chmod: flags.value("chmod"),
+            link: flags.switch("link").unwrap_or_default(),
+            parents: flags.switch("parents").unwrap_or_default(),
+            excludes: flags.values("exclude"),
         })
     }
 }

@@ -15,6 +15,8 @@ mod from;
 mod healthcheck;
 mod label;
 mod maintainer;
+mod mount;
+mod onbuild;
 mod run;
 mod shell;
 mod stopsignal;
@@ -28,6 +30,7 @@ use crate::diagnostic::{Diagnostic, Span};
 
 use super::ast::{CommandLine, Pair, Spanned};
 use super::flags::{self, Flag, Known, Taken};
+use super::heredoc::{self, Heredoc};
 use super::json::{self, Form};
 use super::lexer::{Line, shown, trim};
 use super::words;
@@ -43,7 +46,9 @@ pub use from::From;
 pub use healthcheck::{HealthTest, Healthcheck};
 pub use label::Label;
 pub use maintainer::Maintainer;
-pub use run::Run;
+pub use mount::{Mount, MountType, Sharing};
+pub use onbuild::Onbuild;
+pub use run::{Run, RunNetwork, Security};
 pub use shell::Shell;
 pub use stopsignal::Stopsignal;
 pub use user::User;
@@ -66,13 +71,21 @@ pub(super) struct Statement<'a> {
 
 impl<'a> Statement<'a> {
     pub(super) fn new(line: &'a Line, escape: char) -> Self {
-        let whole = trim(&line.text, 0..line.text.len());
+        Self::of(line, trim(&line.text, 0..line.text.len()), escape)
+    }
+
+    fn of(line: &'a Line, whole: Range<usize>, escape: char) -> Self {
         let length = line.text[whole.clone()].find(words::is_blank).unwrap_or(whole.len());
         let word = whole.start..whole.start + length;
         let (flags, rest) = flags::split(line, word.end..whole.end, escape);
         let rest = trim(&line.text, rest);
         let keyword = line.text[word.clone()].to_ascii_uppercase();
         Self { line, escape, whole, word, keyword, flags, rest }
+    }
+
+    /// The statement that the arguments are, behind `ONBUILD`.
+    fn within(&self) -> Statement<'a> {
+        Self::of(self.line, self.rest.clone(), self.escape)
     }
 
     pub(super) fn span(&self) -> Span {
@@ -216,22 +229,51 @@ impl<'a> Statement<'a> {
             .label("no name")
     }
 
-    /// The heredocs of the line, if the instruction could have any.
+    /// Whether the instruction could have heredocs.
     pub(super) fn may_have_heredocs(&self) -> bool {
-        matches!(self.keyword.as_str(), "RUN" | "COPY" | "ADD" | "ONBUILD")
-            && !(self.bracketed() && matches!(json::form(self.line, &self.rest), Form::Strings(_)))
+        let json =
+            || self.bracketed() && matches!(json::form(self.line, &self.rest), Form::Strings(_));
+        match self.keyword.as_str() {
+            "RUN" | "COPY" | "ADD" => !json(),
+            "ONBUILD" => {
+                let inner = self.within();
+                inner.keyword != "ONBUILD" && inner.may_have_heredocs()
+            }
+            _ => false,
+        }
     }
 }
 
+/// What `COPY` and `ADD` take, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    /// Each may be a pattern. None only if there are contents.
+    pub sources: Vec<Spanned<String>>,
+    /// Files whose text stands in the Dockerfile; copied after the sources.
+    pub contents: Vec<Inline>,
+    pub destination: Spanned<String>,
+}
+
+/// A file that a heredoc writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inline {
+    pub name: String,
+    pub text: String,
+    /// Whether the text has variables: see [`expand_unquoted`](super::expand_unquoted).
+    pub expand: bool,
+    pub span: Span,
+}
+
 /// Sources and the destination of `COPY` and `ADD`.
-fn sources(
+fn transfer(
     st: &Statement<'_>,
+    heredocs: &[Heredoc],
     out: &mut Vec<Diagnostic>,
-) -> Option<(Vec<Spanned<String>>, Spanned<String>)> {
+) -> Option<Transfer> {
     let mut words = st.list(out)?;
     let last = words.pop();
-    match last {
-        Some(destination) if !words.is_empty() => Some((words, destination)),
+    let destination = match last {
+        Some(destination) if !words.is_empty() => destination,
         only => {
             let said = st.lacks("a source and a destination");
             out.push(match only {
@@ -240,7 +282,34 @@ fn sources(
                     .hint(format!("write {} {} DESTINATION", st.keyword, shown(&only.value))),
                 None => said.hint(format!("write {} SOURCE… DESTINATION", st.keyword)),
             });
-            None
+            return None;
         }
+    };
+    if heredoc::announced(&destination.value, destination.span).is_some() {
+        let said = format!("{} cannot have a heredoc as its destination", st.keyword);
+        out.push(Diagnostic::error(destination.span, said).hint(format!(
+            "write {} {} DESTINATION",
+            st.keyword,
+            shown(&destination.value)
+        )));
+        return None;
     }
+    let (mut sources, mut contents) = (Vec::new(), Vec::new());
+    for word in words {
+        let Some(announced) = heredoc::announced(&word.value, word.span) else {
+            sources.push(word);
+            continue;
+        };
+        // Of two of one name the later holds. In a JSON array none has lines.
+        let found = heredocs.iter().rfind(|known| known.name == announced.name);
+        let text = found
+            .map(|known| Heredoc { chomp: announced.chomp, ..known.clone() }.text().into_owned());
+        contents.push(Inline {
+            name: announced.name,
+            text: text.unwrap_or_default(),
+            expand: announced.expand,
+            span: word.span,
+        });
+    }
+    Some(Transfer { sources, contents, destination })
 }

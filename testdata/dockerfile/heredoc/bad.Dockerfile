@@ -1,17 +1,12 @@
 FROM a
-RUN <<EOF
-FROM not-a-stage
-EOF
-COPY <<-"A B" <<two /x/
-	text
-	A B
-two
-ADD <<x /y
-y
-x
-ONBUILD RUN <<Z
-z
-Z
-RUN true
+COPY a <<X
+b
+X
+RUN --mount=tarjet=/x --mount=type=bin,target=/x true
+RUN --mount=from=$X,target=/x --network=nome true
+RUN --security=x --device=a true
+COPY --link=maybe a b
+COPY --parents --parents a b
+ADD --unpack= a b
 RUN cat <<NEVER
 RUN a

@@ -1,0 +1,8 @@
+FROM a
+ONBUILD RUN <<Z
+z
+Z
+onbuild   copy --from=x  a \
+  b
+ONBUILD CMD ["a"]
+ONBUILD WROKDIR /x
