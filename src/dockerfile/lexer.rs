@@ -26,6 +26,8 @@ pub(super) struct Line {
     pieces: Vec<(usize, usize)>,
     /// The first blank line between continued ones.
     pub(super) blank: Option<Span>,
+    /// Where all of it is said to stand, if it is from elsewhere.
+    place: Option<Span>,
 }
 
 impl Line {
@@ -35,8 +37,16 @@ impl Line {
         file + at.saturating_sub(text)
     }
 
+    /// The line, as if all of it stood at one place.
+    pub(super) fn placed(self, place: Span) -> Self {
+        Self { place: Some(place), ..self }
+    }
+
     /// Where a part of `text` stands in the file.
     pub(super) fn span(&self, range: &Range<usize>) -> Span {
+        if let Some(place) = self.place {
+            return place;
+        }
         let start = self.source(range.start);
         // The end belongs to the last byte: the place after it may be lines below.
         let end = if range.is_empty() { start } else { self.source(range.end - 1) + 1 };
@@ -119,7 +129,8 @@ impl<'a> Lexer<'a> {
     }
 
     fn continued(&mut self, first: Range<usize>) -> Line {
-        let mut line = Line { text: String::new(), pieces: vec![(0, first.start)], blank: None };
+        let mut line =
+            Line { text: String::new(), pieces: vec![(0, first.start)], blank: None, place: None };
         let (part, mut more) = self.without_continuation(first);
         line.push(self.file, part);
         while more {

@@ -10,7 +10,7 @@ use super::instruction::{
     Add, Arg, Cmd, Copy, Entrypoint, Env, Expose, From, Healthcheck, Label, Maintainer, Onbuild,
     Run, Shell, Statement, Stopsignal, User, Volume, Workdir,
 };
-use super::lexer::{Lexer, shown};
+use super::lexer::{Lexer, Line, shown};
 use super::suggest;
 
 pub(super) const KEYWORDS: &[&str] = &[
@@ -55,13 +55,9 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
                     .hint("remove it, or end the line above without the escape character"),
             );
         }
-        let mut heredocs = Vec::new();
-        if st.may_have_heredocs() {
-            heredocs = heredoc::of(&line);
-            if !heredoc::fill(&mut heredocs, src.text(), &mut lexer, &mut out) {
-                continue;
-            }
-        }
+        let Some(heredocs) = heredocs(&st, &line, src.text(), &mut lexer, &mut out) else {
+            continue;
+        };
         match st.keyword.as_str() {
             "FROM" => {
                 any_from = true;
@@ -155,38 +151,52 @@ fn instruction(
     })
 }
 
-/// Reads a trigger that an image's config has: one instruction.
+/// Reads a trigger that an image's config or an `ONBUILD` has: one instruction.
+/// All its places are `place`: where the file brings it in.
 ///
 /// # Errors
-/// If it is none, or cannot be read. The places are those of `trigger`.
-pub fn parse_trigger(trigger: &str) -> Result<Instruction, Vec<Diagnostic>> {
+/// If it is none, or cannot be read.
+pub fn parse_trigger(trigger: &str, place: Span) -> Result<Instruction, Vec<Diagnostic>> {
     let mut out = Vec::new();
     let mut lexer = Lexer::new(trigger);
     let mut read = Vec::new();
     while let Some(line) = lexer.line(&mut out) {
+        let line = line.placed(place);
         let st = Statement::new(&line, lexer.directives.escape);
-        let mut heredocs = Vec::new();
-        if st.may_have_heredocs() {
-            heredocs = heredoc::of(&line);
-            if !heredoc::fill(&mut heredocs, trigger, &mut lexer, &mut out) {
-                break;
-            }
-        }
+        let Some(heredocs) = heredocs(&st, &line, trigger, &mut lexer, &mut out) else { break };
         read.extend(instruction(&st, heredocs, &mut out));
     }
-    let refused = |instruction: &Instruction| {
-        matches!(instruction, Instruction::Onbuild(_) | Instruction::Maintainer(_))
-    };
+    let wrong = out.iter().any(Diagnostic::is_error);
     match <[Instruction; 1]>::try_from(read) {
-        Ok([one]) if !refused(&one) && !out.iter().any(Diagnostic::is_error) => Ok(one),
-        _ => {
-            if !out.iter().any(Diagnostic::is_error) {
-                let all = Span::new(0, trigger.len());
-                out.push(Diagnostic::error(all, "a trigger is one instruction, and not this one"));
-            }
-            Err(out)
+        Ok([one])
+            if !wrong && !matches!(one, Instruction::Onbuild(_) | Instruction::Maintainer(_)) =>
+        {
+            return Ok(one);
         }
+        Ok(_) | Err(_) if !wrong => {
+            out.push(Diagnostic::error(place, "this is not one instruction that a trigger may be"));
+        }
+        Ok(_) | Err(_) => {}
     }
+    Err(out
+        .into_iter()
+        .filter(Diagnostic::is_error)
+        .map(|said| {
+            Diagnostic { span: place, ..said }.label(format!("brings in ONBUILD {trigger}"))
+        })
+        .collect())
+}
+
+/// The heredocs of a line, with their text. None if one does not end.
+fn heredocs(
+    st: &Statement<'_>,
+    line: &Line,
+    file: &str,
+    lexer: &mut Lexer<'_>,
+    out: &mut Vec<Diagnostic>,
+) -> Option<Vec<Heredoc>> {
+    let mut heredocs = if st.may_have_heredocs() { heredoc::of(line) } else { Vec::new() };
+    heredoc::fill(&mut heredocs, file, lexer, out).then_some(heredocs)
 }
 
 /// The keyword that a word which is none may have been meant for.

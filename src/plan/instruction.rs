@@ -5,18 +5,21 @@
 use crate::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::history as texts;
 use crate::dockerfile::{
-    self, Add, Arg, Copy, Env, Expose, Instruction, Label, Pair, Ports, Remote, Run, RunNetwork,
-    Security, Spanned, Stopsignal, User, Volume, Workdir, expand, remote,
+    self, Add, Arg, CommandLine, Copy, Env, Expose, Instruction, Label, Pair, Ports, Remote, Run,
+    RunNetwork, Security, Spanned, Stopsignal, User, Volume, Workdir, expand, remote,
 };
 
 use super::bases::Origin;
 use super::config;
 use super::graph::StepId;
 use super::history;
-use super::op::{CopyFrom, CopyHints, CopyOp, Op, Proxies, RunHints, RunOp, WorkdirOp};
+use super::op::{CopyFrom, CopyHints, CopyOp, Op, Proxies, RunHints, RunOp, Script, WorkdirOp};
 use super::path;
 use super::scope::{fill, fill_words, proxies};
 use super::stage::{Numbering, State, Walk};
+
+/// Where scripts of heredocs appear.
+const SCRIPTS: &str = "/dev/pipes";
 
 /// A stage that is being walked.
 pub(super) struct InStage<'w, 'a, 's> {
@@ -61,7 +64,10 @@ impl InStage<'_, '_, '_> {
                 self.state.config.author = Some(it.name.value.clone());
                 self.tell(texts::word("MAINTAINER", &it.name.value));
             }
-            Instruction::Onbuild(it) => self.not_yet(it.span, "ONBUILD"),
+            // The history has none of it, as BuildKit's.
+            Instruction::Onbuild(it) => {
+                self.state.config.config.on_build.get_or_insert_default().push(it.trigger.clone());
+            }
             Instruction::Run(it) => self.run(it),
             Instruction::Shell(it) => {
                 let shell: Vec<String> =
@@ -265,9 +271,6 @@ impl InStage<'_, '_, '_> {
     }
 
     fn run(&mut self, run: &Run) {
-        if let Some(heredoc) = run.heredocs.first() {
-            self.not_yet(heredoc.span, "RUN with a heredoc");
-        }
         if let Some(mount) = run.mounts.first() {
             self.not_yet(mount.span, "RUN --mount");
         }
@@ -277,7 +280,8 @@ impl InStage<'_, '_, '_> {
         if run.security != Security::Sandbox {
             self.not_yet(run.span, "RUN --security=insecure");
         }
-        let argv = config::arguments(&self.state.config.config, &run.command);
+        let (command, script) = command(run);
+        let argv = config::arguments(&self.state.config.config, &command);
         let vars = &self.state.vars;
         let mut args: Vec<(String, String)> = Vec::new();
         for (name, value) in &self.state.args {
@@ -291,6 +295,7 @@ impl InStage<'_, '_, '_> {
         let proxies = proxies.filter(|(name, _)| vars.get(name).is_none()).collect();
         let op = Op::Run(RunOp {
             argv,
+            script,
             env: vars.to_vec(),
             user: self.state.config.config.user.clone(),
             cwd: self.cwd(),
@@ -298,7 +303,11 @@ impl InStage<'_, '_, '_> {
             hints: RunHints { proxies: Proxies(proxies) },
         });
         // As written: what its variables mean is the shell's matter.
-        let name = self.name_as_is(&run.text);
+        let mut text = run.text.clone();
+        if let Some(script) = run.script() {
+            text.push_str(&format!(" ({})", summary(&script.content)));
+        }
+        let name = self.name_as_is(&text);
         self.step(op, None, run.span, name, told);
     }
 
@@ -430,6 +439,31 @@ impl InStage<'_, '_, '_> {
         };
         Some((op, told))
     }
+}
+
+/// What a `RUN` runs once its heredocs are in their place: a script that names its
+/// interpreter is a file, another the shell's text, and what stands among other
+/// words is left to the shell.
+fn command(run: &Run) -> (CommandLine, Option<Script>) {
+    let CommandLine::Shell(text) = &run.command else { return (run.command.clone(), None) };
+    let (value, script) = match run.script() {
+        Some(heredoc) if heredoc.text().starts_with("#!") => {
+            let path = format!("{SCRIPTS}/{}", heredoc.name);
+            let text = heredoc.text().into_owned();
+            (path.clone(), Some(Script { path, text }))
+        }
+        Some(heredoc) => (heredoc.text().into_owned(), None),
+        None if run.heredocs.is_empty() => (text.value.clone(), None),
+        None => (run.reconstituted(&text.value), None),
+    };
+    (CommandLine::Shell(Spanned::new(value, text.span)), script)
+}
+
+/// A heredoc's first line, for a step's name.
+fn summary(content: &str) -> String {
+    let mut lines = content.trim().lines();
+    let first = lines.next().unwrap_or_default();
+    if lines.next().is_some() { format!("{first}...") } else { first.to_owned() }
 }
 
 /// What `COPY` and `ADD` have in common.

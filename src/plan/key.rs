@@ -7,6 +7,7 @@
 //! | each input's diff IDs | what a root holds, however it came about |
 //! | a digest of the chosen files (context) | names, modes and content, computed by the build |
 //! | the epoch | the times in the layer |
+//! | for `RUN`: a heredoc that is run as a program | its text is not in the arguments |
 //! | for `RUN`: the platform | the same files, run on another processor |
 //!
 //! | stays out | because |
@@ -29,7 +30,7 @@ use super::graph::Step;
 use super::op::{CopyFrom, Op};
 
 /// Raised when what a step with given fields makes, or how it is hashed, changes.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
 
 /// What a step's result depends on, in one digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -73,6 +74,8 @@ impl Step {
                 to.text(&run.user);
                 to.text(&run.cwd);
                 to.text(&run.platform.to_string());
+                to.maybe(run.script.as_ref().map(|script| script.path.as_str()));
+                to.maybe(run.script.as_ref().map(|script| script.text.as_str()));
             }
             Op::Copy(copy) => {
                 to.text("copy");

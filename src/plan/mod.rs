@@ -12,7 +12,7 @@
 //! one name the later holds for steps; the config has the `ENV`. Differences: paths
 //! are always made clean; `RUN` keeps its variables in a step's name; only needed images are asked for; architecture and system in the
 //! config are the base image's, whatever the request says, for that is what the
-//! programs in it are. `ONBUILD` triggers of a base image are refused.
+//! programs in it are.
 
 mod bases;
 mod config;
@@ -28,13 +28,16 @@ mod scope;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod triggers;
 
 pub use error::PlanError;
 pub use graph::{Base, BaseRequest, Bases, Plan, PlanRequest, Planned, Step, StepId};
 pub use key::{CacheKey, FORMAT, InputKey};
 pub use op::{
-    BaseImage, BaseOp, CopyFrom, CopyHints, CopyOp, Op, Proxies, RunHints, RunOp, WorkdirOp,
+    BaseImage, BaseOp, CopyFrom, CopyHints, CopyOp, Op, Proxies, RunHints, RunOp, Script, WorkdirOp,
 };
+
+use std::borrow::Cow;
 
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::Dockerfile;
@@ -42,6 +45,7 @@ use crate::dockerfile::Dockerfile;
 use bases::Layout;
 use scope::Globals;
 use stage::Walk;
+use triggers::Triggers;
 
 /// Plans the build of one target for one platform. `file` must be free of
 /// errors: what the parser left out is not missed here.
@@ -52,17 +56,32 @@ use stage::Walk;
 pub fn plan(file: &Dockerfile, ask: &PlanRequest, bases: &Bases) -> Result<Planned, PlanError> {
     let mut said = Vec::new();
     let globals = Globals::new(file, ask, &mut said);
-    let Some(layout) = Layout::new(file, ask, &globals, &mut said) else {
-        return Err(PlanError { diagnostics: said });
+    // Triggers of what a stage starts from may need further stages and images.
+    let mut whole = Cow::Borrowed(file);
+    let mut triggers = Triggers::default();
+    let layout = loop {
+        let before = said.len();
+        let Some(layout) = Layout::new(&whole, ask, &globals, &mut said) else {
+            return Err(PlanError { diagnostics: said });
+        };
+        if said.iter().any(Diagnostic::is_error) {
+            return Err(PlanError { diagnostics: said });
+        }
+        match triggers.adopt(&mut whole, &layout, bases) {
+            Ok(false) => break layout,
+            Ok(true) => said.truncate(before),
+            Err(wrong) => {
+                said.extend(wrong);
+                return Err(PlanError { diagnostics: said });
+            }
+        }
     };
-    if said.iter().any(Diagnostic::is_error) {
-        return Err(PlanError { diagnostics: said });
-    }
+    let file: &Dockerfile = &whole;
     let missing = layout.missing(bases);
     if !missing.is_empty() {
         return Ok(Planned::Missing(missing));
     }
-    let mut walk = Walk::new(file, ask, &globals, bases, &layout);
+    let mut walk = Walk::new(file, ask, &globals, bases, &layout, &triggers);
     let state = walk.run();
     said.append(&mut walk.out);
     said.extend(scope::unused(file, ask));

@@ -45,6 +45,8 @@ pub struct BaseImage {
 pub struct RunOp {
     /// Never empty. The shell form has the words of `SHELL` before it.
     pub argv: Vec<String>,
+    /// A file that exists while the step runs.
+    pub script: Option<Script>,
     /// The whole environment but the hints, each name once: the image's `ENV`,
     /// then the arguments that are set. `HOME` is whoever runs it to find.
     pub env: Vec<(String, String)>,
@@ -56,6 +58,14 @@ pub struct RunOp {
     /// known here.
     pub platform: Platform,
     pub hints: RunHints,
+}
+
+/// A heredoc that is run as a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// Absolute; a file of mode 0755 that cannot be changed.
+    pub path: String,
+    pub text: String,
 }
 
 /// What the process is given without its result being held to depend on it.

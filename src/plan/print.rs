@@ -39,6 +39,9 @@ impl fmt::Display for Step {
             },
             Op::Run(run) => {
                 writeln!(f, "  run {:?}", run.argv)?;
+                if let Some(script) = &run.script {
+                    writeln!(f, "  script {:?} {:?}", script.path, script.text)?;
+                }
                 for (name, value) in &run.env {
                     writeln!(f, "  env {name}={value:?}")?;
                 }

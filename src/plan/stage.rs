@@ -15,6 +15,7 @@ use super::instruction::InStage;
 use super::op::{BaseImage, BaseOp, Op};
 use super::path;
 use super::scope::{Globals, Vars};
+use super::triggers::Triggers;
 
 /// What a stage has come to.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub(super) struct Numbering {
     stage: String,
     total: usize,
     done: usize,
+    /// Whether the instruction is one.
+    trigger: bool,
 }
 
 impl Numbering {
@@ -43,7 +46,8 @@ impl Numbering {
         let (stage, total, done) = (&self.stage, self.total, self.done);
         let space = if stage.is_empty() { "" } else { " " };
         let width = total.to_string().len();
-        format!("[{stage}{space}{done:width$}/{total}] {text}")
+        let trigger = if self.trigger { "ONBUILD " } else { "" };
+        format!("[{stage}{space}{done:width$}/{total}] {trigger}{text}")
     }
 }
 
@@ -53,6 +57,7 @@ pub(super) struct Walk<'a> {
     pub(super) globals: &'a Globals,
     pub(super) bases: &'a Bases,
     pub(super) layout: &'a Layout,
+    pub(super) triggers: &'a Triggers,
     pub(super) steps: Vec<Step>,
     pub(super) out: Vec<Diagnostic>,
     pub(super) done: BTreeMap<usize, State>,
@@ -65,9 +70,10 @@ impl<'a> Walk<'a> {
         globals: &'a Globals,
         bases: &'a Bases,
         layout: &'a Layout,
+        triggers: &'a Triggers,
     ) -> Self {
         let (steps, out, done) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { file, ask, globals, bases, layout, steps, out, done }
+        Self { file, ask, globals, bases, layout, triggers, steps, out, done }
     }
 
     /// Plans every needed stage; gives the target's outcome. None if `out` has
@@ -86,8 +92,10 @@ impl<'a> Walk<'a> {
     fn stage(&mut self, at: usize, stage: &Stage, start: &Origin) -> Option<State> {
         let mut numbering = self.numbering(at, stage, start);
         let mut state = self.begin(stage, start, &mut numbering)?;
+        let triggers = self.triggers;
         let mut in_stage = InStage { walk: self, at, state: &mut state, numbering, cmd: false };
         for (number, instruction) in stage.instructions.iter().enumerate() {
+            in_stage.numbering.trigger = triggers.has(at, number);
             in_stage.instruction(number, instruction);
         }
         Some(state)
@@ -113,6 +121,7 @@ impl<'a> Walk<'a> {
             stage: name,
             total: from + stage.instructions.iter().filter(makes_step).count(),
             done: 0,
+            trigger: false,
         }
     }
 
@@ -135,15 +144,6 @@ impl<'a> Walk<'a> {
                 let root = self.base(start, from.image.span, &mut |text| numbering.name(text))?;
                 let base = self.bases.get(reference, platform)?;
                 let mut config = base.config.clone();
-                if let Some(triggers) = config.config.on_build.take().filter(|all| !all.is_empty())
-                {
-                    let said = format!("the triggers of base image {reference} are not built yet");
-                    self.out.push(
-                        Diagnostic::error(from.image.span, said)
-                            .label(format!("ONBUILD {}", triggers.join("; ONBUILD ")))
-                            .hint("start from an image without ONBUILD, and write these out"),
-                    );
-                }
                 if !config.platform().satisfies(platform) {
                     let found = config.platform();
                     let said = format!("{reference} is for {found}, not for {platform}");
@@ -163,6 +163,8 @@ impl<'a> Walk<'a> {
             }
         };
         let config = &mut state.config.config;
+        // They happen in this stage, and not in what starts from it.
+        config.on_build = None;
         if !config.env.iter().any(|entry| entry.starts_with("PATH="))
             && state.platform.os != "windows"
         {

@@ -1,2 +1,6 @@
-FROM node:onbuild
+FROM scratch AS a
+ONBUILD WROKDIR /x
+ONBUILD COPY --from=7 a b
+
+FROM a
 RUN true

@@ -5,6 +5,7 @@ mod cache;
 mod copy;
 mod failing;
 mod files;
+mod heredoc;
 mod parity;
 mod run;
 mod same;

@@ -72,6 +72,11 @@ pub(super) fn run(
         env.push(("HOME".into(), account.home));
     }
     env.extend(op.hints.proxies.0.iter().cloned());
+    let mut mounts = network_files();
+    mounts.extend(op.script.as_ref().map(|script| Mount {
+        target: script.path.clone().into(),
+        what: MountKind::File { content: script.text.clone().into(), mode: 0o755 },
+    }));
     let spec = SandboxSpec {
         root: Root::Overlay { lowers: lowers.clone(), upper, work: overlay },
         argv: op.argv.clone(),
@@ -79,7 +84,7 @@ pub(super) fn run(
         cwd: op.cwd.clone().into(),
         user: account.ids,
         hostname: HOSTNAME.into(),
-        mounts: network_files(),
+        mounts,
         network: Network::Host,
         limits: Limits::default(),
         stop_signal: libc::SIGTERM,
