@@ -76,12 +76,13 @@ impl Context {
         Ok(&self.walked()?.view)
     }
 
-    /// A special file at or below a name: it cannot be copied.
+    /// Special files at or below a name: they cannot be copied.
     ///
     /// # Errors
     /// If a folder cannot be read.
-    pub fn special_below(&self, name: &Name) -> Result<Option<&Name>, ContextError> {
-        Ok(self.walked()?.special.iter().find(|special| special.below(name).is_some()))
+    pub fn specials_below(&self, name: &Name) -> Result<impl Iterator<Item = &Name>, ContextError> {
+        let special = &self.walked()?.special;
+        Ok(special.iter().filter(|special| special.below(name).is_some()))
     }
 
     /// The rule of the ignore file that leaves a name out.

@@ -151,7 +151,7 @@ impl Walk<'_> {
             task.cached();
             return Ok(Some(record.layer));
         }
-        for &input in &step.inputs {
+        for &input in step.inputs.iter().skip(usize::from(step.stands_alone())) {
             let fetch = fetch_bases(self.env, self.plan, input);
             self.runtime.block_on(super::stoppable(self.env, fetch))?;
         }

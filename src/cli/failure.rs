@@ -65,10 +65,10 @@ fn step_hint(error: &StepError) -> Option<String> {
             "`{source_name}` is excluded by line {} of the ignore file (`{}`)",
             rule.line, rule.pattern
         )),
-        StepError::SourceNotFound { pattern: false, .. } => {
+        StepError::SourceNotFound { .. } => {
             Some("sources are looked for in the build context, the folder named last on the command line".into())
         }
-        StepError::ManyIntoOne { .. } | StepError::NotAFolder { .. } => {
+        StepError::NotAFolder { .. } => {
             Some("a destination that ends in `/` is a folder".into())
         }
         StepError::TooManyLayers { .. } => {

@@ -48,16 +48,21 @@ pub fn word(keyword: &str, word: &str) -> String {
     format!("{keyword} {word}")
 }
 
-/// `COPY --chown=a src dst # buildkit`, `ADD …`; no word of `--from`.
+/// `COPY --chown=a src dst # buildkit`, `ADD …`; of the flags those three alone.
+/// Heredocs stand behind the other sources, as `<<NAME`.
 #[must_use]
 pub fn copy(
     keyword: &str,
+    parents: bool,
     chown: Option<&str>,
     chmod: Option<&str>,
     sources: &[String],
     destination: &str,
 ) -> String {
     let mut text = keyword.to_owned();
+    if parents {
+        text.push_str(" --parents");
+    }
     for (flag, value) in [("chown", chown), ("chmod", chmod)] {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             text.push_str(&format!(" --{flag}={value}"));
@@ -189,7 +194,7 @@ mod tests {
         assert_eq!(pairs("ARG", [("X", Some("1")), ("Y", None)]), "ARG X=1 Y");
         assert_eq!(word("WORKDIR", "/app"), "WORKDIR /app");
         assert_eq!(
-            copy("COPY", Some("1:2"), None, &words(&["main.go", "go.mod"]), "./"),
+            copy("COPY", false, Some("1:2"), None, &words(&["main.go", "go.mod"]), "./"),
             "COPY --chown=1:2 main.go go.mod ./ # buildkit"
         );
         let shell = words(&["/bin/sh", "-c", "go build"]);

@@ -70,6 +70,29 @@ impl Ignore {
         Ok(Self { patterns })
     }
 
+    /// The patterns of flags, such as `--exclude`: as moby's `patternmatcher` has
+    /// them, without what `.dockerignore` adds. A rule's line is its place here.
+    pub fn of_patterns<'a>(
+        patterns: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, IgnoreError> {
+        let mut read = Vec::new();
+        for (at, written) in patterns.into_iter().enumerate() {
+            let text = written.trim();
+            if text.is_empty() {
+                continue;
+            }
+            let rule = Rule { line: at + 1, pattern: written.to_owned() };
+            match single(text) {
+                Ok((exception, glob)) => read.push(Pattern { rule, exception, glob }),
+                Err(problem) => {
+                    let Rule { line, pattern } = rule;
+                    return Err(IgnoreError { line, pattern, problem });
+                }
+            }
+        }
+        Ok(Self { patterns: read })
+    }
+
     /// The line that excludes a file, given as a relative slash path; none if the
     /// build sees it.
     #[must_use]
@@ -115,7 +138,12 @@ fn read(written: &str) -> Result<(bool, Glob), IgnoreProblem> {
         Some(pattern) => format!("!{}", relative(pattern)),
         None => relative(written),
     };
-    let normal = clean(normal.trim());
+    single(normal.trim())
+}
+
+/// Reads a pattern with its `!`.
+fn single(text: &str) -> Result<(bool, Glob), IgnoreProblem> {
+    let normal = clean(text);
     let (exception, pattern) = match normal.strip_prefix('!') {
         Some("") => return Err(IgnoreProblem::Empty),
         Some(pattern) => (true, pattern),

@@ -8,6 +8,7 @@
 //! [`Ignore`] reads `.dockerignore`, [`glob`] matches the wildcards of `COPY`.
 
 mod ast;
+mod chmod;
 pub mod expand;
 mod flags;
 pub mod glob;
@@ -22,6 +23,7 @@ mod suggest;
 mod words;
 
 pub use ast::{CommandLine, Dockerfile, Instruction, Pair, Spanned, Stage};
+pub use chmod::{Chmod, ChmodError};
 pub use expand::{
     ExpandError, Expanded, ExpandedWords, Variable, expand, expand_unquoted, expand_words,
 };

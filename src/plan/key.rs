@@ -13,6 +13,7 @@
 //! | stays out | because |
 //! | --- | --- |
 //! | hints: places in the file, proxies | nothing of the result is held to depend on them |
+//! | the root below a `COPY --link` | the layer is made as if there were none: see [`Step::stands_alone`] |
 //! | the step's name, number and stage | names |
 //! | how an input came about, its name and its compression | only what it holds counts |
 //! | metadata: `LABEL`, `CMD`, `EXPOSE`, … | they make no step |
@@ -25,6 +26,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{DiffId, Digest};
+use crate::dockerfile::Chmod;
 
 use super::graph::Step;
 use super::op::{CopyFrom, Op};
@@ -53,6 +55,13 @@ pub enum InputKey {
 }
 
 impl Step {
+    /// True if the step's layer does not depend on what it stands on: its first
+    /// input is an empty root then.
+    #[must_use]
+    pub fn stands_alone(&self) -> bool {
+        matches!(&self.op, Op::Copy(copy) if copy.link)
+    }
+
     /// The step's key. `inputs` are its inputs in order, and after them, for a
     /// copy from the context, the files of the context. A copy from a root may
     /// name the chosen files in place of the whole root.
@@ -86,10 +95,20 @@ impl Step {
                         to.number(index as u64);
                     }
                 }
-                to.list(&copy.sources);
+                to.number(copy.sources.len() as u64);
+                for source in &copy.sources {
+                    to.text(&source.path);
+                    to.maybe(source.below.as_deref());
+                }
+                to.number(copy.contents.len() as u64);
+                for content in &copy.contents {
+                    to.text(&content.name);
+                    to.text(&content.text);
+                }
                 to.text(&copy.destination);
+                to.list(&copy.excludes);
                 to.maybe(copy.owner.as_deref());
-                to.maybe(copy.mode.map(|mode| format!("{mode:o}")).as_deref());
+                to.maybe(copy.mode.as_ref().map(Chmod::to_string).as_deref());
                 to.number(u64::from(copy.unpack));
             }
             Op::Workdir(workdir) => {

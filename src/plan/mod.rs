@@ -24,17 +24,20 @@ mod key;
 mod op;
 mod path;
 mod print;
+mod run;
 mod scope;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod triggers;
 
 pub use error::PlanError;
 pub use graph::{Base, BaseRequest, Bases, Plan, PlanRequest, Planned, Step, StepId};
 pub use key::{CacheKey, FORMAT, InputKey};
 pub use op::{
-    BaseImage, BaseOp, CopyFrom, CopyHints, CopyOp, Op, Proxies, RunHints, RunOp, Script, WorkdirOp,
+    BaseImage, BaseOp, Content, CopyFrom, CopyHints, CopyOp, CopySource, Op, Proxies, RunHints,
+    RunOp, Script, WorkdirOp,
 };
 
 use std::borrow::Cow;

@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::diagnostic::Span;
 use crate::digest::BlobDigest;
+use crate::dockerfile::Chmod;
 use crate::layer::Layer;
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -89,24 +90,48 @@ impl fmt::Debug for Proxies {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyOp {
     pub from: CopyFrom,
-    /// Clean paths below the source's root, without a slash at either end; `.`
-    /// is the root itself. Each may be a pattern. `..` cannot lead out. A folder
-    /// gives what is in it, not itself. A slash at the end says nothing, as in
-    /// BuildKit, and is gone.
-    pub sources: Vec<String>,
+    pub sources: Vec<CopySource>,
+    /// Files that are written after the sources are copied; mode 0644, root's.
+    pub contents: Vec<Content>,
     /// Absolute and clean. A slash at the end, which says that it is a folder,
     /// is kept; `.` has one too.
     pub destination: String,
+    /// `--exclude`: patterns of what is left out of copied folders, relative to
+    /// these.
+    pub excludes: Vec<String>,
     /// `--chown`: a name or number, and after a colon a group. It owns the
     /// folders that are made for the destination too. None: files of the context
     /// are root's, those of a stage or image keep their owner, and so do
     /// those of an unpacked archive.
     pub owner: Option<String>,
-    /// `--chmod`: at most 0o7777, for folders and files alike.
-    pub mode: Option<u32>,
-    /// `ADD`: local archives are unpacked.
+    /// `--chmod`, for folders and files alike.
+    pub mode: Option<Chmod>,
+    /// Archives are unpacked.
     pub unpack: bool,
+    /// `--link`: the layer is made as if nothing were below it. Names of users
+    /// are not known then.
+    pub link: bool,
     pub hints: CopyHints,
+}
+
+/// One of a copy's sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopySource {
+    /// A clean path below the source's root, without a slash at either end; `.`
+    /// is the root itself. It may be a pattern. `..` cannot lead out. A folder
+    /// gives what is in it, not itself. A slash at the end says nothing, as in
+    /// BuildKit, and is gone.
+    pub path: String,
+    /// `--parents`: a pattern of what is taken of that folder, with the folders
+    /// between them.
+    pub below: Option<String>,
+}
+
+/// A file whose text the Dockerfile has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    pub name: String,
+    pub text: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::graph::{Plan, Step};
-use super::op::{CopyFrom, Op};
+use super::op::{Content, CopyFrom, Op};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,12 +60,26 @@ impl fmt::Display for Step {
                     CopyFrom::Context => write!(f, "  {what} from context")?,
                     CopyFrom::Input(index) => write!(f, "  {what} from input {index}")?,
                 }
-                writeln!(f, " {:?} to {:?}", copy.sources, copy.destination)?;
+                let paths: Vec<&str> =
+                    copy.sources.iter().map(|source| source.path.as_str()).collect();
+                writeln!(f, " {paths:?} to {:?}", copy.destination)?;
+                for below in copy.sources.iter().filter_map(|source| source.below.as_ref()) {
+                    writeln!(f, "  with parents {below:?}")?;
+                }
+                for Content { name, text } in &copy.contents {
+                    writeln!(f, "  content {name:?} {text:?}")?;
+                }
+                for pattern in &copy.excludes {
+                    writeln!(f, "  without {pattern:?}")?;
+                }
+                if copy.link {
+                    writeln!(f, "  link")?;
+                }
                 if let Some(owner) = &copy.owner {
                     writeln!(f, "  owner {owner:?}")?;
                 }
-                if let Some(mode) = copy.mode {
-                    writeln!(f, "  mode {mode:04o}")?;
+                if let Some(mode) = &copy.mode {
+                    writeln!(f, "  mode {mode}")?;
                 }
                 Ok(())
             }

@@ -64,11 +64,13 @@ impl Rootfs {
     /// If a name is not known.
     pub fn owner(&self, store: &Store, owner: &str) -> Result<(u32, u32), RootfsError> {
         let (user, group) = owner.split_once(':').map_or((owner, None), |(u, g)| (u, Some(g)));
-        if let (Ok(uid), None) = (user.parse::<u32>(), group) {
-            return Ok((uid, uid));
-        }
-        if let (Ok(uid), Some(Ok(gid))) = (user.parse::<u32>(), group.map(str::parse::<u32>)) {
-            return Ok((uid, gid));
+        // `root` needs no file to be known, and no group is the same as an empty one.
+        let group = group.filter(|group| !group.is_empty());
+        let number = |text: &str| if text == "root" { Some(0) } else { text.parse::<u32>().ok() };
+        match (number(user), group.map(number)) {
+            (Some(uid), None) => return Ok((uid, uid)),
+            (Some(uid), Some(Some(gid))) => return Ok((uid, gid)),
+            (_, _) => (),
         }
         let account = self.account(store, owner)?;
         Ok((account.ids.uid, account.ids.gid))

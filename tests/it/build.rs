@@ -3,6 +3,7 @@
 mod bench;
 mod cache;
 mod copy;
+mod copy_flags;
 mod failing;
 mod files;
 mod heredoc;

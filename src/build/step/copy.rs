@@ -7,11 +7,12 @@ use std::io::{self, Read};
 
 use super::select::{Chosen, Origin, layer_contents, packed_as_hashed};
 use super::{StepError, write_layer};
+use crate::dockerfile::Chmod;
 use crate::epoch::Epoch;
 use crate::layer::{
     Entry, Kind, Layer, LayerForm, LayerWriter, Located, Name, Node, View, whiteout_of,
 };
-use crate::plan::CopyOp;
+use crate::plan::{self, CopyOp};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Cancel, SandboxError};
 use crate::store::{BlobWriter, Store};
@@ -31,13 +32,15 @@ enum Content {
     Layers(Located),
     /// The number of the chosen archive, and the entry's place in it.
     Archive(usize, usize),
+    /// The number of a text of the Dockerfile.
+    Text(usize),
 }
 
 /// What the places are made of and under which rules.
 struct Plan<'a> {
     below: &'a View,
     owner: Option<(u32, u32)>,
-    mode: Option<u32>,
+    mode: Option<&'a Chmod>,
     epoch: i64,
     outs: BTreeMap<Name, Out>,
 }
@@ -61,14 +64,14 @@ pub(super) fn run(
     let mut plan = Plan {
         below: onto.view(),
         owner,
-        mode: op.mode,
+        mode: op.mode.as_ref(),
         epoch: epoch.seconds(),
         outs: BTreeMap::new(),
     };
     plan.all(op, origin, chosen)?;
     let outs = plan.outs;
     let written =
-        write_layer(store, form, |writer| emit(store, cancel, origin, chosen, &outs, writer));
+        write_layer(store, form, |writer| emit(store, cancel, op, origin, chosen, &outs, writer));
     if written.is_err() && cancel.is_cancelled() {
         return Err(SandboxError::Cancelled.into());
     }
@@ -82,28 +85,20 @@ impl Plan<'_> {
         origin: &Origin<'_>,
         chosen: &[Chosen],
     ) -> Result<(), StepError> {
-        let view = origin.view()?;
         let to = self.below.resolve(op.destination.as_bytes(), true)?;
         let slash = op.destination.ends_with('/');
-        if chosen.len() > 1 && !slash && !self.below.is_dir(&to) {
-            return Err(StepError::ManyIntoOne {
-                count: chosen.len(),
-                destination: op.destination.clone(),
-            });
-        }
         let made = if slash { Some(to.clone()) } else { to.parent() };
-        if let Some(folder) = made {
-            self.folders(&folder)?;
-        }
         for (number, one) in chosen.iter().enumerate() {
+            self.folders(made.as_ref())?;
             if let Some(archive) = &one.archive {
-                self.folders(&to)?;
+                self.folders(Some(&to))?;
                 for node in archive.view.below(&Name::root()).filter(|node| !node.implied) {
                     let target = self.inside(&to, &node.entry.name)?;
                     self.put(target, node, origin, Some(number))?;
                 }
                 continue;
             }
+            let view = origin.view()?;
             if !one.is_dir {
                 let target =
                     if slash || self.is_dir(&to) { to.join(&one.base) } else { to.clone() };
@@ -114,14 +109,27 @@ impl Plan<'_> {
             }
             // A folder's content goes to the destination, which is no copy of the
             // folder itself: it has the mode of any folder that is made.
-            self.folders(&to)?;
-            for node in view.below(&one.at) {
+            self.folders(Some(&to))?;
+            for node in one.nodes(view) {
                 let rest = node.entry.name.below(&one.at).unwrap_or_default();
                 self.put(to.join_name(&rest), node, origin, None)?;
             }
         }
+        for (number, content) in op.contents.iter().enumerate() {
+            self.folders(made.as_ref())?;
+            let inside = slash || self.is_dir(&to);
+            let name = if inside { to.join(content.name.as_bytes()) } else { to.clone() };
+            self.text(name, number, content)?;
+        }
         self.parents();
         Ok(())
+    }
+
+    /// Puts a file there whose text the Dockerfile has.
+    fn text(&mut self, to: Name, number: usize, content: &plan::Content) -> Result<(), StepError> {
+        let size = content.text.len() as u64;
+        let entry = Entry { kind: Kind::File { size }, mode: 0o644, ..Entry::dir(to, self.epoch) };
+        self.place(entry, if size > 0 { Content::Text(number) } else { Content::None }, false)
     }
 
     fn is_dir(&self, name: &Name) -> bool {
@@ -158,12 +166,13 @@ impl Plan<'_> {
                 at = self.below.resolve(at.as_bytes(), true)?;
             }
         }
-        self.folders(&at)?;
+        self.folders(Some(&at))?;
         Ok(at.join(whole.base()))
     }
 
     /// Makes a folder and those above it where they do not exist.
-    fn folders(&mut self, folder: &Name) -> Result<(), StepError> {
+    fn folders(&mut self, folder: Option<&Name>) -> Result<(), StepError> {
+        let Some(folder) = folder else { return Ok(()) };
         let mut missing = Vec::new();
         let mut at = folder.clone();
         while !self.is_dir(&at) {
@@ -175,7 +184,8 @@ impl Plan<'_> {
         }
         for name in missing {
             let (uid, gid) = self.owner.unwrap_or((0, 0));
-            let entry = Entry { uid, gid, ..Entry::dir(name.clone(), self.epoch) };
+            let mode = self.mode.map_or(0o755, Chmod::made_folder);
+            let entry = Entry { uid, gid, mode, ..Entry::dir(name.clone(), self.epoch) };
             self.outs.insert(name, Out { entry, content: Content::None });
         }
         Ok(())
@@ -188,33 +198,7 @@ impl Plan<'_> {
         origin: &Origin<'_>,
         archive: Option<usize>,
     ) -> Result<(), StepError> {
-        if whiteout_of(&to).is_some() {
-            return Err(StepError::WhiteoutName { name: to });
-        }
-        let is_dir = node.entry.kind == Kind::Dir;
-        let there = match self.outs.get(&to) {
-            Some(out) => Some(out.entry.kind == Kind::Dir),
-            None => self.below.get(&to).map(|node| node.entry.kind == Kind::Dir),
-        };
-        match (is_dir, there) {
-            // What an archive lists replaces what is there.
-            (false, Some(true)) if archive.is_some() => {
-                self.outs.retain(|name, _| name.below(&to).is_none());
-            }
-            (true, Some(false)) if archive.is_some() => (),
-            (true, Some(false)) => return Err(StepError::NotAFolder { name: to }),
-            (false, Some(true)) => return Err(StepError::IsAFolder { name: to }),
-            // Folders are merged; one below the destination takes on what the copied
-            // one has, as with BuildKit.
-            (_, None) | (true, Some(true)) | (false, Some(false)) => (),
-        }
-        let mut entry = Entry { name: to.clone(), ..node.entry.clone() };
-        if let Some((uid, gid)) = self.owner {
-            (entry.uid, entry.gid) = (uid, gid);
-        }
-        if let (Some(mode), false) = (self.mode, matches!(entry.kind, Kind::Symlink { .. })) {
-            entry.mode = mode;
-        }
+        let mut entry = Entry { name: to, ..node.entry.clone() };
         let has_content = matches!(entry.kind, Kind::File { size } if size > 0);
         let content = match (origin, archive) {
             _ if !has_content => Content::None,
@@ -225,6 +209,46 @@ impl Plan<'_> {
         // The times of files in a folder of the host are those of its checkout.
         let of_host = matches!(origin, Origin::Context(_)) && archive.is_none();
         entry.mtime = if of_host { self.epoch } else { entry.mtime.min(self.epoch) };
+        self.place(entry, content, archive.is_some())
+    }
+
+    /// Puts an entry to its place, with the owner and mode that are asked for.
+    fn place(
+        &mut self,
+        mut entry: Entry,
+        content: Content,
+        archive: bool,
+    ) -> Result<(), StepError> {
+        let to = entry.name.clone();
+        if whiteout_of(&to).is_some() {
+            return Err(StepError::WhiteoutName { name: to });
+        }
+        let is_dir = entry.kind == Kind::Dir;
+        let there = match self.outs.get(&to) {
+            Some(out) => Some(out.entry.kind == Kind::Dir),
+            None => self.below.get(&to).map(|node| node.entry.kind == Kind::Dir),
+        };
+        match (is_dir, there) {
+            // What an archive lists replaces what is there.
+            (false, Some(true)) if archive => {
+                self.outs.retain(|name, _| name.below(&to).is_none());
+            }
+            (true, Some(false)) if archive => (),
+            (true, Some(false)) => return Err(StepError::NotAFolder { name: to }),
+            (false, Some(true)) => return Err(StepError::IsAFolder { name: to }),
+            // Folders are merged; one below the destination takes on what the copied
+            // one has, as with BuildKit.
+            (_, None) | (true, Some(true)) | (false, Some(false)) => (),
+        }
+        if let Some((uid, gid)) = self.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        // An archive's files keep their modes.
+        if let Some(mode) = self.mode.filter(|_| !archive)
+            && !matches!(entry.kind, Kind::Symlink { .. })
+        {
+            entry.mode = mode.apply(entry.mode, is_dir);
+        }
         self.outs.insert(to, Out { entry, content });
         Ok(())
     }
@@ -275,6 +299,7 @@ type Writer = LayerWriter<BlobWriter>;
 fn emit(
     store: &Store,
     cancel: &Cancel,
+    op: &CopyOp,
     origin: &Origin<'_>,
     chosen: &[Chosen],
     outs: &BTreeMap<Name, Out>,
@@ -299,6 +324,11 @@ fn emit(
     for out in rest() {
         let first = match &out.content {
             Content::None | Content::Below => continue,
+            Content::Text(number) => {
+                let mut text = op.contents[*number].text.as_bytes();
+                full(writer, &out.entry, &mut text).map_err(StepError::Write)?;
+                continue;
+            }
             Content::Context(name) => {
                 if let Origin::Context(context) = origin {
                     packed_as_hashed(context, name, |content| full(writer, &out.entry, content))?;

@@ -10,7 +10,7 @@ use std::io;
 use super::context::{Context, ContextError};
 use crate::dockerfile::Rule;
 use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError};
-use crate::plan::{CopyFrom, InputKey, Op, Step};
+use crate::plan::{CopyFrom, CopyOp, InputKey, Op, Step};
 use crate::progress::{Progress, Task};
 use crate::rootfs::{Rootfs, RootfsError};
 use crate::sandbox::{Cancel, Exit, Sandbox, SandboxError};
@@ -39,12 +39,11 @@ pub enum StepError {
     TooManyLayers { count: usize, limit: usize },
     #[error("failed with {}", exit_text(*exit))]
     Exit { exit: Exit, command: Vec<String> },
-    #[error("{} not found: {source_name}", if *pattern { "no file matches; source" } else { "source" })]
+    #[error("source not found: {source_name}")]
     SourceNotFound {
         /// Which of the instruction's sources, from 0.
         number: usize,
         source_name: String,
-        pattern: bool,
         /// The rule of the ignore file that leaves it out.
         rule: Option<Rule>,
     },
@@ -56,8 +55,6 @@ pub enum StepError {
     Changed { name: Name },
     #[error("archive `{}`: {why}", name.display())]
     Archive { name: Name, why: String },
-    #[error("{count} files cannot be copied to one file `{destination}`")]
-    ManyIntoOne { count: usize, destination: String },
     #[error("`/{}` in the image is not a folder", name.display())]
     NotAFolder { name: Name },
     #[error("`/{}` in the image is a folder, and what is copied there is none", name.display())]
@@ -101,6 +98,9 @@ impl<'a> Prepared<'a> {
         let diff_ids = |layers: &Vec<Layer>| layers.iter().map(|layer| layer.diff_id).collect();
         let mut keys: Vec<InputKey> =
             inputs.iter().map(|layers| InputKey::Rootfs(diff_ids(layers))).collect();
+        if step.stands_alone() {
+            keys[0] = InputKey::Rootfs(Vec::new());
+        }
         let mut chosen = Vec::new();
         if let Op::Copy(op) = &step.op
             && op.from == CopyFrom::Context
@@ -116,6 +116,12 @@ impl<'a> Prepared<'a> {
         self.step.key(&self.keys)
     }
 
+    fn warn(&self, op: &CopyOp, chosen: &[select::Chosen], progress: &Progress) {
+        for pattern in select::unmatched(op, chosen) {
+            progress.warn(format!("{}: no file matches `{pattern}`", self.step.name));
+        }
+    }
+
     /// Makes the step's layer. `sandbox` is asked for only by a step that runs
     /// something.
     pub(super) fn make<'s>(
@@ -125,7 +131,8 @@ impl<'a> Prepared<'a> {
         sandbox: impl FnOnce() -> Result<&'s Sandbox, StepError>,
     ) -> Result<Option<Layer>, StepError> {
         let Bench { store, form, cancel, .. } = bench;
-        let onto = || -> Result<Rootfs, StepError> { Ok(Rootfs::open(store, &self.inputs[0])?) };
+        let below: &[Layer] = if self.step.stands_alone() { &[] } else { &self.inputs[0] };
+        let onto = || -> Result<Rootfs, StepError> { Ok(Rootfs::open(store, below)?) };
         let epoch = self.step.epoch;
         Ok(Some(match &self.step.op {
             Op::Base(_) => return Ok(None),
@@ -142,6 +149,7 @@ impl<'a> Prepared<'a> {
             Op::Workdir(op) => workdir::run(store, op, &onto()?, epoch, *form)?,
             Op::Copy(op) => match op.from {
                 CopyFrom::Context => {
+                    self.warn(op, &self.chosen, bench.progress);
                     let origin = select::Origin::Context(bench.context);
                     copy::run(store, cancel, op, &origin, &self.chosen, &onto()?, epoch, *form)?
                 }
@@ -149,6 +157,7 @@ impl<'a> Prepared<'a> {
                     let source = Rootfs::open(store, &self.inputs[at])?;
                     let origin = select::Origin::Layers(&source);
                     let chosen = origin.choose(op)?;
+                    self.warn(op, &chosen, bench.progress);
                     copy::run(store, cancel, op, &origin, &chosen, &onto()?, epoch, *form)?
                 }
             },

@@ -1,6 +1,6 @@
 //! Which files a `COPY` or `ADD` means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 
@@ -8,9 +8,10 @@ use super::super::context::Context;
 use super::StepError;
 use crate::atomic::AtPath as _;
 use crate::digest::{Digest, Hashing};
+use crate::dockerfile::Ignore;
 use crate::dockerfile::glob::{self, Glob};
 use crate::layer::{Compression, Decompressor, Kind, LayerIndex, Name, Node, Reader, View};
-use crate::plan::CopyOp;
+use crate::plan::{CopyOp, CopySource};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Cancel, SandboxError};
 use crate::store::Store;
@@ -30,6 +31,8 @@ pub(super) struct Archive {
 
 /// One thing that was chosen: a file, or a folder with what is in it.
 pub(super) struct Chosen {
+    /// Which of the instruction's sources means it, from 0.
+    pub number: usize,
     /// The last component as the instruction or the pattern's match has it.
     pub base: Vec<u8>,
     /// Where it is, links followed. The root for an archive.
@@ -37,6 +40,60 @@ pub(super) struct Chosen {
     pub is_dir: bool,
     /// Set if it is an archive to unpack: what is chosen is its content.
     pub archive: Option<Archive>,
+    filter: Filter,
+}
+
+/// What is taken of a folder, by paths relative to it.
+#[derive(Default)]
+struct Filter {
+    /// `--parents`: this alone.
+    only: Option<Ignore>,
+    /// `--exclude`.
+    without: Option<Ignore>,
+}
+
+impl Filter {
+    fn new(op: &CopyOp, source: &CopySource) -> Result<Self, StepError> {
+        let read = |patterns: &[&str]| match patterns {
+            [] => Ok(None),
+            all => Ignore::of_patterns(all.iter().copied())
+                .map(Some)
+                .map_err(|error| StepError::Pattern { pattern: error.pattern }),
+        };
+        let only: Vec<&str> = source.below.iter().map(String::as_str).collect();
+        let without: Vec<&str> = op.excludes.iter().map(String::as_str).collect();
+        // `.` is all of the folder.
+        let only = if only == ["."] { None } else { read(&only)? };
+        Ok(Self { only, without: read(&without)? })
+    }
+
+    fn keeps(&self, rest: &Name) -> bool {
+        let hit = |patterns: &Ignore| patterns.excluded(rest.as_bytes()).is_some();
+        self.only.as_ref().is_none_or(hit) && !self.without.as_ref().is_some_and(hit)
+    }
+}
+
+impl Chosen {
+    /// What is taken of a folder, in order: what the filter keeps, and the folders
+    /// above that.
+    pub(super) fn nodes<'v>(&self, view: &'v View) -> Vec<&'v Node> {
+        let mut nodes: Vec<&Node> = view.below(&self.at).collect();
+        if self.filter.only.is_none() && self.filter.without.is_none() {
+            return nodes;
+        }
+        let mut needed: HashSet<Name> = HashSet::new();
+        let mut keep = |node: &Node| {
+            let name = &node.entry.name;
+            let rest = name.below(&self.at).unwrap_or_default();
+            let kept = needed.contains(name) || self.filter.keeps(&rest);
+            needed.extend(name.parent().filter(|_| kept));
+            kept
+        };
+        // What is below a folder stands behind it.
+        let mut kept: Vec<bool> = nodes.iter().rev().map(|node| keep(node)).collect();
+        nodes.retain(|_| kept.pop().unwrap_or_default());
+        nodes
+    }
 }
 
 impl Origin<'_> {
@@ -49,32 +106,27 @@ impl Origin<'_> {
 
     /// Finds what the instruction's sources mean, in their order.
     pub(super) fn choose(&self, op: &CopyOp) -> Result<Vec<Chosen>, StepError> {
-        let view = self.view()?;
         let mut chosen = Vec::new();
         for (number, source) in op.sources.iter().enumerate() {
-            let pattern = glob::has_wildcard(source);
-            let names =
-                if pattern { matching(view, source)? } else { vec![source.as_bytes().to_vec()] };
-            if names.is_empty() {
-                return Err(self.missing(number, source, true));
-            }
-            for name in names {
+            let view = self.view()?;
+            for name in self.names(number, source)? {
                 let at = view.resolve(&name, true)?;
                 let node = view.get(&at);
-                if node.is_none() && !at.is_root() {
-                    if let Self::Context(context) = self
-                        && let Some(special) = context.special_below(&at)?
-                    {
-                        return Err(StepError::Special { name: special.clone() });
-                    }
-                    return Err(self.missing(number, &String::from_utf8_lossy(&name), false));
-                }
-                let is_dir = view.is_dir(&at);
-                if let (Self::Context(context), true) = (self, is_dir)
-                    && let Some(special) = context.special_below(&at)?
-                {
+                let filter = Filter::new(op, source)?;
+                let special = match self {
+                    Self::Context(context) => context.specials_below(&at)?.find(|special| {
+                        **special == at
+                            || special.below(&at).is_some_and(|rest| filter.keeps(&rest))
+                    }),
+                    Self::Layers(_) => None,
+                };
+                if let Some(special) = special {
                     return Err(StepError::Special { name: special.clone() });
                 }
+                if node.is_none() && !at.is_root() {
+                    return Err(self.missing(number, &String::from_utf8_lossy(&name)));
+                }
+                let is_dir = view.is_dir(&at);
                 let base = Name::clean(&name).unwrap_or_default().base().to_vec();
                 let archive = match (self, node) {
                     (Self::Context(context), Some(node)) if op.unpack => archive(context, node)?,
@@ -82,23 +134,48 @@ impl Origin<'_> {
                 };
                 chosen.push(match archive {
                     Some(archive) => {
-                        Chosen { base, at: Name::root(), is_dir: true, archive: Some(archive) }
+                        let (at, archive) = (Name::root(), Some(archive));
+                        Chosen {
+                            number,
+                            base,
+                            at,
+                            is_dir: true,
+                            archive,
+                            filter: Filter::default(),
+                        }
                     }
-                    None => Chosen { base, at, is_dir, archive: None },
+                    None => Chosen { number, base, at, is_dir, archive: None, filter },
                 });
             }
         }
         Ok(chosen)
     }
 
-    fn missing(&self, number: usize, source: &str, pattern: bool) -> StepError {
+    /// The names that a source means. A pattern may mean none.
+    fn names(&self, number: usize, source: &CopySource) -> Result<Vec<Vec<u8>>, StepError> {
+        let view = self.view()?;
+        let CopySource { path, below } = source;
+        if let Some(below) = below
+            && !glob::has_wildcard(path)
+            && !glob::has_wildcard(below)
+        {
+            // As written: no link is followed on the way.
+            let whole = Name::clean(format!("{path}/{below}").as_bytes()).unwrap_or_default();
+            if !whole.is_root() && view.get(&whole).is_none() {
+                return Err(self.missing(number, &whole.display()));
+            }
+        }
+        if glob::has_wildcard(path) { matching(view, path) } else { Ok(vec![path.clone().into()]) }
+    }
+
+    fn missing(&self, number: usize, source: &str) -> StepError {
         let rule = match self {
-            Self::Context(context) => Name::clean(source.as_bytes())
-                .and_then(|name| context.excluded(&name))
-                .filter(|_| !pattern),
+            Self::Context(context) => {
+                Name::clean(source.as_bytes()).and_then(|name| context.excluded(&name))
+            }
             Self::Layers(_) => None,
         };
-        StepError::SourceNotFound { number, source_name: source.to_owned(), pattern, rule }
+        StepError::SourceNotFound { number, source_name: source.to_owned(), rule }
     }
 
     /// A digest over everything that is copied of the chosen files: names, kinds,
@@ -106,6 +183,9 @@ impl Origin<'_> {
     pub(super) fn digest(&self, chosen: &[Chosen], cancel: &Cancel) -> Result<Digest, StepError> {
         use rayon::prelude::*;
         let Self::Context(context) = self else { return Ok(Digest::of(b"")) };
+        if chosen.is_empty() {
+            return Ok(Digest::of(b""));
+        }
         let view = self.view()?;
         let mut text = Vec::new();
         let mut field = |bytes: &[u8]| {
@@ -115,7 +195,8 @@ impl Origin<'_> {
         for one in chosen {
             field(&one.base);
             let at = one.archive.as_ref().map_or(&one.at, |archive| &archive.name);
-            let nodes: Vec<&Node> = view.get(at).into_iter().chain(view.below(at)).collect();
+            let below = if one.is_dir && one.archive.is_none() { one.nodes(view) } else { vec![] };
+            let nodes: Vec<&Node> = view.get(at).into_iter().chain(below).collect();
             // Hashed in parallel first, then read from memory in order.
             nodes.par_iter().try_for_each(|node| match node.entry.kind {
                 _ if cancel.is_cancelled() => Err(SandboxError::Cancelled.into()),
@@ -146,20 +227,33 @@ impl Origin<'_> {
     }
 }
 
+/// The sources that mean nothing: patterns that no file matches. They are no error,
+/// as in BuildKit, and nobody wants them.
+pub(super) fn unmatched<'a>(op: &'a CopyOp, chosen: &[Chosen]) -> impl Iterator<Item = &'a str> {
+    let meant: HashSet<usize> = chosen.iter().map(|one| one.number).collect();
+    let without = op.sources.iter().enumerate().filter(move |(at, _)| !meant.contains(at));
+    without.map(|(_, source)| source.path.as_str())
+}
+
+/// The names that a pattern matches. Links are followed in the part without
+/// wildcards; below what matches nothing else does.
 fn matching(view: &View, pattern: &str) -> Result<Vec<Vec<u8>>, StepError> {
-    let clean = pattern.trim_start_matches("./").trim_matches('/');
     let wrong = |_| StepError::Pattern { pattern: pattern.to_owned() };
-    let matcher = Glob::new(clean).map_err(wrong)?;
-    let depth = clean.split('/').count();
-    let fits = |node: &&Node| {
+    let parts: Vec<&str> = pattern.split('/').collect();
+    let plain = parts.iter().take_while(|part| !glob::has_wildcard(part)).count();
+    let folder = view.resolve(parts[..plain].join("/").as_bytes(), true)?;
+    let matcher = Glob::new(&parts[plain..].join("/")).map_err(wrong)?;
+    let mut found: Vec<Name> = Vec::new();
+    for node in view.below(&folder) {
         let name = &node.entry.name;
-        name.parts().count() == depth && matcher.matches(name.as_bytes())
-    };
-    Ok(view
-        .below(&Name::root())
-        .filter(fits)
-        .map(|node| node.entry.name.as_bytes().to_vec())
-        .collect())
+        if found.last().is_some_and(|last| name.below(last).is_some()) {
+            continue;
+        }
+        if matcher.matches(name.below(&folder).unwrap_or_default().as_bytes()) {
+            found.push(name.clone());
+        }
+    }
+    Ok(found.into_iter().map(|name| name.as_bytes().to_vec()).collect())
 }
 
 /// Looks whether a file is an archive: by its content, as BuildKit does.

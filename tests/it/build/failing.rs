@@ -47,11 +47,6 @@ fn build_fails_on_a_source_that_is_not_there() {
         &["COPY source not found: skipped/x", "excluded by line 1 of the ignore file (`skipped`)"],
     );
     fails(
-        "FROM busybox\nADD *.nothing /x/\n",
-        "",
-        &["ADD no file matches; source not found: *.nothing"],
-    );
-    fails(
         "FROM busybox\nCOPY --from=busybox /nothing /x\n",
         "",
         &["COPY source not found: nothing"],

@@ -1,0 +1,80 @@
+//! `RUN` in a stage: what is run, and what it sees.
+
+use crate::dockerfile::history as texts;
+use crate::dockerfile::{CommandLine, Run, RunNetwork, Security, Spanned};
+
+use super::config;
+use super::instruction::InStage;
+use super::op::{Op, Proxies, RunHints, RunOp, Script};
+use super::scope::proxies;
+
+/// Where scripts of heredocs appear.
+const SCRIPTS: &str = "/dev/pipes";
+
+impl InStage<'_, '_, '_> {
+    pub(super) fn run(&mut self, run: &Run) {
+        if let Some(mount) = run.mounts.first() {
+            self.not_yet(mount.span, "RUN --mount");
+        }
+        if run.network != RunNetwork::Default {
+            self.not_yet(run.span, "RUN --network");
+        }
+        if run.security != Security::Sandbox {
+            self.not_yet(run.span, "RUN --security=insecure");
+        }
+        let (command, script) = command(run);
+        let argv = config::arguments(&self.state.config.config, &command);
+        let vars = &self.state.vars;
+        let mut args: Vec<(String, String)> = Vec::new();
+        for (name, value) in &self.state.args {
+            if !args.iter().any(|(known, _)| known == name) {
+                let now = vars.get(name).or(value.as_deref()).unwrap_or_default();
+                args.push((name.clone(), now.to_owned()));
+            }
+        }
+        let told = texts::run(&args, &argv);
+        let proxies = proxies(self.walk.ask).into_iter();
+        let proxies = proxies.filter(|(name, _)| vars.get(name).is_none()).collect();
+        let op = Op::Run(RunOp {
+            argv,
+            script,
+            env: vars.to_vec(),
+            user: self.state.config.config.user.clone(),
+            cwd: self.cwd(),
+            platform: self.state.platform.clone(),
+            hints: RunHints { proxies: Proxies(proxies) },
+        });
+        // As written: what its variables mean is the shell's matter.
+        let mut text = run.text.clone();
+        if let Some(script) = run.script() {
+            text.push_str(&format!(" ({})", summary(&script.content)));
+        }
+        let name = self.name_as_is(&text);
+        self.step(op, None, run.span, name, told);
+    }
+}
+
+/// What a `RUN` runs once its heredocs are in their place: a script that names its
+/// interpreter is a file, another the shell's text, and what stands among other
+/// words is left to the shell.
+fn command(run: &Run) -> (CommandLine, Option<Script>) {
+    let CommandLine::Shell(text) = &run.command else { return (run.command.clone(), None) };
+    let (value, script) = match run.script() {
+        Some(heredoc) if heredoc.text().starts_with("#!") => {
+            let path = format!("{SCRIPTS}/{}", heredoc.name);
+            let text = heredoc.text().into_owned();
+            (path.clone(), Some(Script { path, text }))
+        }
+        Some(heredoc) => (heredoc.text().into_owned(), None),
+        None if run.heredocs.is_empty() => (text.value.clone(), None),
+        None => (run.reconstituted(&text.value), None),
+    };
+    (CommandLine::Shell(Spanned::new(value, text.span)), script)
+}
+
+/// A heredoc's first line, for a step's name.
+fn summary(content: &str) -> String {
+    let mut lines = content.trim().lines();
+    let first = lines.next().unwrap_or_default();
+    if lines.next().is_some() { format!("{first}...") } else { first.to_owned() }
+}

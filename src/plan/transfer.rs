@@ -1,0 +1,225 @@
+//! `COPY` and `ADD` in a stage: which files, and how they come to be there.
+
+use crate::diagnostic::{Diagnostic, Span};
+use crate::dockerfile::history as texts;
+use crate::dockerfile::{self, Add, Chmod, Copy, Ignore, Remote, Spanned, expand_unquoted, remote};
+
+use super::bases::Origin;
+use super::graph::StepId;
+use super::instruction::InStage;
+use super::op::{Content, CopyFrom, CopyHints, CopyOp, CopySource, Op};
+use super::path;
+
+/// What `COPY` and `ADD` have in common.
+struct Transfer<'a> {
+    keyword: &'static str,
+    files: &'a dockerfile::Transfer,
+    chown: Option<&'a Spanned<String>>,
+    chmod: Option<&'a Spanned<String>>,
+    link: bool,
+    parents: bool,
+    excludes: &'a [Spanned<String>],
+    unpack: bool,
+}
+
+impl InStage<'_, '_, '_> {
+    pub(super) fn copy(&mut self, number: usize, copy: &Copy) {
+        let input = match (&copy.from, self.walk.layout.copies.get(&(self.at, number))) {
+            (None, _) => None,
+            (Some(_), Some(Origin::Stage(other))) => {
+                // Stages are walked in order, and copy from earlier ones.
+                let Some(other) = self.walk.done.get(other) else { return };
+                Some(other.root)
+            }
+            (Some(from), Some(origin)) => {
+                let Some(id) = self.walk.base(origin, from.span, &mut |text| text.to_owned())
+                else {
+                    return;
+                };
+                Some(id)
+            }
+            // Said to be wrong when the layout was made.
+            (Some(_), None) => return,
+        };
+        let transfer = Transfer {
+            keyword: "COPY",
+            files: &copy.files,
+            chown: copy.chown.as_ref(),
+            chmod: copy.chmod.as_ref(),
+            link: copy.link,
+            parents: copy.parents,
+            excludes: &copy.excludes,
+            unpack: false,
+        };
+        self.transfer(&transfer, input, copy.span, &copy.text);
+    }
+
+    pub(super) fn add(&mut self, add: &Add) {
+        if add.keep_git_dir.is_some() {
+            self.not_yet(add.span, "ADD --keep-git-dir");
+        }
+        if let Some(checksum) = &add.checksum {
+            self.not_yet(checksum.span, "ADD --checksum");
+        }
+        let transfer = Transfer {
+            keyword: "ADD",
+            files: &add.files,
+            chown: add.chown.as_ref(),
+            chmod: add.chmod.as_ref(),
+            link: add.link,
+            parents: false,
+            excludes: &add.excludes,
+            unpack: add.unpack.unwrap_or(true),
+        };
+        self.transfer(&transfer, None, add.span, &add.text);
+    }
+
+    fn transfer(&mut self, what: &Transfer<'_>, input: Option<StepId>, span: Span, text: &str) {
+        let Some((op, told)) = self.transfer_op(what, input) else { return };
+        let name = self.name(text);
+        self.step(Op::Copy(op), input, span, name, told);
+    }
+
+    fn transfer_op(
+        &mut self,
+        what: &Transfer<'_>,
+        input: Option<StepId>,
+    ) -> Option<(CopyOp, String)> {
+        // All of them are looked at, so that all that is wrong is told.
+        let chown = what.chown.map(|word| self.fill(word));
+        let chmod = what.chmod.map(|word| self.fill(word));
+        let sources: Vec<_> = what.files.sources.iter().map(|word| self.fill(word)).collect();
+        let contents: Vec<_> = what.files.contents.iter().map(|it| self.content(it)).collect();
+        let destination = self.fill(&what.files.destination)?;
+        let sources: Vec<String> = sources.into_iter().collect::<Option<_>>()?;
+        let contents: Vec<Content> = contents.into_iter().collect::<Option<_>>()?;
+        let given = |flag: Option<Option<String>>| match flag {
+            Some(None) => None,
+            Some(Some(value)) => Some(Some(value).filter(|value| !value.is_empty())),
+            None => Some(None),
+        };
+        let (owner, chmod) = (given(chown)?, given(chmod)?);
+        // As BuildKit: a change of modes looks at what is there.
+        let link = what.link && chmod.is_none();
+        if let (Some(owner), Some(word), true) = (&owner, what.chown, link) {
+            self.numeric(owner, word)?;
+        }
+        let mut names = sources.clone();
+        names.extend(contents.iter().map(|content| format!("<<{}", content.name)));
+        let (own, mode) = (owner.as_deref(), chmod.as_deref());
+        let told = texts::copy(what.keyword, what.parents, own, mode, &names, &destination);
+        let mode = match (chmod, what.chmod) {
+            (Some(text), Some(word)) => Some(self.mode(&text, word)?),
+            (Some(_) | None, _) => None,
+        };
+        let excludes: Vec<String> = what.excludes.iter().map(|word| word.value.clone()).collect();
+        self.patterns(what.excludes)?;
+        for (source, word) in sources.iter().zip(&what.files.sources) {
+            self.local(what.keyword, source, word)?;
+        }
+        let op = CopyOp {
+            from: if input.is_some() { CopyFrom::Input(1) } else { CopyFrom::Context },
+            sources: sources.iter().map(|source| located(source, what.parents)).collect(),
+            contents,
+            destination: path::destination(&self.cwd(), &destination),
+            excludes,
+            owner,
+            mode,
+            unpack: what.unpack,
+            link,
+            hints: CopyHints {
+                sources: what.files.sources.iter().map(|word| word.span).collect(),
+                destination: what.files.destination.span,
+                owner: what.chown.map(|word| word.span),
+            },
+        };
+        Some((op, told))
+    }
+
+    /// A heredoc's text, its variables filled in unless its name is quoted.
+    fn content(&mut self, inline: &dockerfile::Inline) -> Option<Content> {
+        let name = inline.name.clone();
+        if !inline.expand {
+            return Some(Content { name, text: inline.text.clone() });
+        }
+        let vars = &self.state.vars;
+        // Heredocs know no other escape character.
+        let filled = expand_unquoted(&inline.text, '\\', &|name| vars.get(name).map(str::to_owned));
+        match filled {
+            Ok(filled) => {
+                let undefined = filled.undefined();
+                let undefined = undefined.map(|variable| (variable.name.clone(), inline.span));
+                let undefined = undefined.collect();
+                self.warn(undefined);
+                Some(Content { name, text: filled.value })
+            }
+            Err(error) => {
+                self.walk.out.push(Diagnostic::error(inline.span, error.problem.to_string()));
+                None
+            }
+        }
+    }
+
+    /// With `--link`, whose layer knows no `/etc/passwd`.
+    fn numeric(&mut self, owner: &str, word: &Spanned<String>) -> Option<()> {
+        let number = |part: &str| part.is_empty() || part == "root" || part.parse::<u32>().is_ok();
+        if owner.split(':').all(number) {
+            return Some(());
+        }
+        self.walk.out.push(
+            Diagnostic::error(word.span, "--link cannot look up names of users and groups")
+                .label(format!("`{owner}` is not a number"))
+                .hint("write --chown=UID:GID, or leave --link out"),
+        );
+        None
+    }
+
+    fn mode(&mut self, text: &str, word: &Spanned<String>) -> Option<Chmod> {
+        let read = text.parse();
+        read.map_err(|error| {
+            let said = format!("`{text}` is no mode: {error}");
+            self.walk.out.push(Diagnostic::error(word.span, said));
+        })
+        .ok()
+    }
+
+    fn patterns(&mut self, excludes: &[Spanned<String>]) -> Option<()> {
+        let read = Ignore::of_patterns(excludes.iter().map(Spanned::as_str));
+        read.map_err(|error| {
+            let place = excludes.get(error.line - 1).map(|word| word.span).unwrap_or_default();
+            let said = format!("`{}` is no pattern: {}", error.pattern, error.problem);
+            self.walk.out.push(Diagnostic::error(place, said));
+        })
+        .map(drop)
+        .ok()
+    }
+
+    /// Refuses a source that is not in the context.
+    fn local(&mut self, keyword: &str, source: &str, word: &Spanned<String>) -> Option<()> {
+        let kind = match remote(source) {
+            None => return Some(()),
+            Some(Remote::Url) => "a URL",
+            Some(Remote::Git) => "a git repository",
+        };
+        let said = match keyword {
+            "ADD" => format!("ADD of {kind} is not built yet"),
+            keyword => format!("{keyword} cannot take {kind}"),
+        };
+        self.walk.out.push(
+            Diagnostic::error(word.span, said)
+                .label(format!("this is {source}"))
+                .hint("fetch it in a RUN step, or put it into the context"),
+        );
+        None
+    }
+}
+
+/// A source as it was written, with its folders' part told apart: what stands behind
+/// `/./`, or all of it.
+fn located(source: &str, parents: bool) -> CopySource {
+    if !parents {
+        return CopySource { path: path::below_root(source), below: None };
+    }
+    let (folder, pattern) = source.split_once("/./").unwrap_or(("/", source));
+    CopySource { path: path::below_root(folder), below: Some(path::below_root(pattern)) }
+}
