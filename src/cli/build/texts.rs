@@ -1,0 +1,59 @@
+//! The texts of a build: the Dockerfile and its ignore file.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use crate::atomic::AtPath as _;
+use crate::cli::report::CliError;
+use crate::diagnostic::Source;
+
+/// The Dockerfile, and the ignore file that belongs to it: the one named after
+/// it comes before the context's.
+pub(super) fn read(
+    file: Option<&Path>,
+    context: &Path,
+) -> Result<(Source, Option<Source>), CliError> {
+    let (path, text) = match file {
+        Some(path) if path == Path::new("-") => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).at("read", "stdin")?;
+            return Ok((
+                Source::new("stdin", text),
+                ignore_file(&[context.join(".dockerignore")])?,
+            ));
+        }
+        Some(path) => (path.to_path_buf(), std::fs::read(path)),
+        None => {
+            let path = context.join("Dockerfile");
+            (path.clone(), std::fs::read(path))
+        }
+    };
+    let bytes = match text {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(CliError::plain(format!("no Dockerfile at {}", path.display()))
+                .hint("name it with --file, or the folder that has it as the last argument"));
+        }
+        other => other.at("read", &path)?,
+    };
+    let text = String::from_utf8(bytes)
+        .map_err(|_| CliError::plain(format!("{} is not UTF-8 text", path.display())))?;
+    let mut own = path.clone().into_os_string();
+    own.push(".dockerignore");
+    let ignore = ignore_file(&[PathBuf::from(own), context.join(".dockerignore")])?;
+    Ok((Source::new(path.display().to_string(), text), ignore))
+}
+
+/// The first of these files that exists.
+fn ignore_file(paths: &[PathBuf]) -> Result<Option<Source>, CliError> {
+    for path in paths {
+        match std::fs::read(path) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                return Ok(Some(Source::new(path.display().to_string(), text)));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (),
+            Err(error) => return Err(Err::<(), _>(error).at("read", path).unwrap_err().into()),
+        }
+    }
+    Ok(None)
+}
