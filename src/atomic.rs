@@ -124,6 +124,19 @@ impl FileLock {
         Ok(Self { _file: file })
     }
 
+    /// A share of the lock if nobody holds it alone now.
+    ///
+    /// # Errors
+    /// If the file cannot be made or locked.
+    pub fn try_shared(path: &Path) -> Result<Option<Self>, PathError> {
+        let file = Self::file(path)?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error).at("lock", path),
+        }
+    }
+
     /// The exclusive lock if it is free now.
     ///
     /// # Errors

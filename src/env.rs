@@ -38,6 +38,8 @@ variables! {
     /// Where podman keeps its credentials (`containers/auth.json`).
     XDG_RUNTIME_DIR = "XDG_RUNTIME_DIR";
     PATH = "PATH";
+    /// The socket of the caller's ssh agent, for `--ssh`.
+    SSH_AUTH_SOCK = "SSH_AUTH_SOCK";
 }
 
 /// The variable's value; unset and empty are the same.

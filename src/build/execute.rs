@@ -131,7 +131,14 @@ impl Walk<'_> {
             source_text: self.ask.dockerfile.clone(),
             source: Box::new(source),
         };
-        let bench = Bench { store, context: self.context, progress, cancel, form: self.ask.form };
+        let bench = Bench {
+            store,
+            context: self.context,
+            given: &self.ask.given,
+            progress,
+            cancel,
+            form: self.ask.form,
+        };
         let task = progress.task(&step.name);
         let prepared = Prepared::new(step, inputs, &bench).map_err(failed)?;
         let key = prepared.key().0;

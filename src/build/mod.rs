@@ -9,21 +9,24 @@
 mod context;
 mod execute;
 mod foreign;
+mod given;
 mod resolve;
 mod schedule;
 mod step;
 
 pub use context::{Context, ContextError};
 pub use foreign::interpreter;
+pub use given::{Given, Secret};
 pub use step::StepError;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::atomic::{AtPath as _, PathError};
 use crate::diagnostic::{Diagnostic, Source, Span};
-use crate::dockerfile::{self, Ignore};
+use crate::dockerfile::{self, Ignore, RunNetwork};
 use crate::epoch::Epoch;
 use crate::image::{self, AnyImage, Image, ImageError};
 use crate::layer::LayerForm;
@@ -59,6 +62,11 @@ pub struct BuildRequest {
     pub pull: bool,
     /// Take this sandbox and no other.
     pub sandbox: Option<Tier>,
+    /// The network of a `RUN` that names none.
+    pub network: RunNetwork,
+    /// Names that a `RUN` finds in its `/etc/hosts`.
+    pub hosts: Vec<(String, IpAddr)>,
+    pub given: Given,
 }
 
 impl BuildRequest {
@@ -90,6 +98,9 @@ impl BuildRequest {
             no_cache: false,
             pull: false,
             sandbox: None,
+            network: RunNetwork::Default,
+            hosts: Vec::new(),
+            given: Given::default(),
         })
     }
 }
@@ -217,6 +228,8 @@ async fn planned(
         target: ask.target.clone(),
         build_args: ask.build_args.clone(),
         labels: ask.labels.clone(),
+        network: ask.network,
+        hosts: ask.hosts.clone(),
         epoch: ask.epoch,
     };
     loop {

@@ -16,6 +16,7 @@ pub mod build;
 pub mod credentials;
 pub mod deploy;
 pub mod doctor;
+pub mod given;
 pub mod images;
 pub mod inspect;
 pub mod invocation;

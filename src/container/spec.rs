@@ -58,7 +58,7 @@ fn files(container: &Container) -> Vec<Mount> {
         .filter(|(path, _)| !config.volumes.iter().any(|volume| volume.target == Path::new(path)))
         .map(|(path, text)| Mount {
             target: path.into(),
-            what: MountKind::File { content: text.into_bytes(), mode: 0o644 },
+            what: MountKind::File { content: text.into_bytes(), mode: 0o644, owner: (0, 0) },
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Span};
-use crate::dockerfile::{Copy, Dockerfile, Instruction, Spanned, Stage};
+use crate::dockerfile::{Dockerfile, Instruction, Mount, Spanned, Stage};
 use crate::platform::Platform;
 use crate::reference::Reference;
 
@@ -30,6 +30,9 @@ pub(super) struct Layout {
     pub(super) starts: Vec<Option<Origin>>,
     /// For each `COPY --from`, by the numbers of its stage and instruction.
     pub(super) copies: BTreeMap<(usize, usize), Origin>,
+    /// For each `RUN --mount` with a `from`, by the numbers of its stage, its
+    /// instruction and the flag.
+    pub(super) mounts: BTreeMap<(usize, usize, usize), Origin>,
     /// In the order of the file, each once.
     pub(super) wants: Vec<BaseRequest>,
 }
@@ -54,6 +57,7 @@ impl Layout {
             target,
             starts: vec![None; file.stages.len()],
             copies: BTreeMap::new(),
+            mounts: BTreeMap::new(),
             wants: Vec::new(),
         };
         let mut open = vec![target];
@@ -66,14 +70,16 @@ impl Layout {
             }
             layout.starts[at].clone_from(&starts[at]);
             for (number, instruction) in file.stages[at].instructions.iter().enumerate() {
-                let Instruction::Copy(Copy { from: Some(from), .. }) = instruction else {
-                    continue;
-                };
-                let Some(origin) = copied(&file.stages, at, from, ask, out) else { continue };
-                if let Origin::Stage(other) = origin {
-                    open.push(other);
+                for (part, from) in sources(instruction) {
+                    let Some(origin) = copied(&file.stages, at, &from, ask, out) else { continue };
+                    if let Origin::Stage(other) = origin {
+                        open.push(other);
+                    }
+                    match part {
+                        None => drop(layout.copies.insert((at, number), origin)),
+                        Some(flag) => drop(layout.mounts.insert((at, number, flag), origin)),
+                    }
                 }
-                layout.copies.insert((at, number), origin);
             }
         }
         layout.collect_wants(file);
@@ -94,12 +100,14 @@ impl Layout {
                 want(start, stage.from.image.span);
             }
             for (number, instruction) in stage.instructions.iter().enumerate() {
-                if let Some(origin) = self.copies.get(&(at, number)) {
-                    let span = match instruction {
-                        Instruction::Copy(Copy { from: Some(from), .. }) => from.span,
-                        other => other.span(),
+                for (part, from) in sources(instruction) {
+                    let origin = match part {
+                        None => self.copies.get(&(at, number)),
+                        Some(flag) => self.mounts.get(&(at, number, flag)),
                     };
-                    want(origin, span);
+                    if let Some(origin) = origin {
+                        want(origin, from.span);
+                    }
                 }
             }
         }
@@ -110,6 +118,19 @@ impl Layout {
     pub(super) fn missing(&self, bases: &Bases) -> Vec<BaseRequest> {
         let known = |want: &&BaseRequest| bases.get(&want.reference, &want.platform).is_none();
         self.wants.iter().filter(known).cloned().collect()
+    }
+}
+
+/// What an instruction takes files from besides the context: `--from`, or the
+/// `from` of a mount with the flag's number.
+fn sources(instruction: &Instruction) -> Vec<(Option<usize>, Spanned<String>)> {
+    match instruction {
+        Instruction::Copy(copy) => copy.from.iter().map(|from| (None, from.clone())).collect(),
+        Instruction::Run(run) => {
+            let flags = run.mounts.iter().enumerate();
+            flags.filter_map(|(at, flag)| Some((Some(at), Mount::source(flag)?))).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -170,7 +191,7 @@ fn platform(
     read.map_err(|error| out.push(Diagnostic::error(word.span, format!("{error}")))).ok()
 }
 
-/// What `COPY --from` of stage `at` means.
+/// What `--from`, or a mount's `from`, of stage `at` means.
 fn copied(
     stages: &[Stage],
     at: usize,

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::digest::BlobDigest;
+use crate::dockerfile::RunNetwork;
 use crate::epoch::Epoch;
 use crate::image::ImageConfig;
 use crate::layer::Layer;
@@ -25,6 +27,10 @@ pub struct PlanRequest {
     pub build_args: BTreeMap<String, String>,
     /// Written over the labels of the file.
     pub labels: BTreeMap<String, String>,
+    /// The network of a `RUN` that names none.
+    pub network: RunNetwork,
+    /// Lines of a `RUN`'s `/etc/hosts`: a name and its address.
+    pub hosts: Vec<(String, IpAddr)>,
     pub epoch: Epoch,
 }
 

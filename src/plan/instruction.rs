@@ -64,7 +64,7 @@ impl InStage<'_, '_, '_> {
             Instruction::Onbuild(it) => {
                 self.state.config.config.on_build.get_or_insert_default().push(it.trigger.clone());
             }
-            Instruction::Run(it) => self.run(it),
+            Instruction::Run(it) => self.run(number, it),
             Instruction::Shell(it) => {
                 let shell: Vec<String> =
                     it.arguments.iter().map(|word| word.value.clone()).collect();
@@ -88,7 +88,7 @@ impl InStage<'_, '_, '_> {
     pub(super) fn step(
         &mut self,
         op: Op,
-        more: Option<StepId>,
+        more: impl IntoIterator<Item = StepId>,
         span: Span,
         name: String,
         told: String,

@@ -8,11 +8,14 @@
 //! | a digest of the chosen files (context) | names, modes and content, computed by the build |
 //! | the epoch | the times in the layer |
 //! | for `RUN`: a heredoc that is run as a program | its text is not in the arguments |
+//! | for `RUN`: its network and names of hosts, and each mount's kind, place and settings | what the process can see |
+//! | for `RUN`: a digest of the files that a mount takes from the context; the root it takes others from | as for a copy |
 //! | for `RUN`: the platform | the same files, run on another processor |
 //!
 //! | stays out | because |
 //! | --- | --- |
 //! | hints: places in the file, proxies | nothing of the result is held to depend on them |
+//! | what a cache holds and how it is shared, a secret's value, what an agent knows | a step that depends on them has no result that could be named |
 //! | the root below a `COPY --link` | the layer is made as if there were none: see [`Step::stands_alone`] |
 //! | the step's name, number and stage | names |
 //! | how an input came about, its name and its compression | only what it holds counts |
@@ -26,10 +29,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{DiffId, Digest};
-use crate::dockerfile::Chmod;
+use crate::dockerfile::{Chmod, RunNetwork};
 
 use super::graph::Step;
-use super::op::{CopyFrom, Op};
+use super::op::{CopyFrom, MountSource, Op, RunMount};
 
 /// Raised when what a step with given fields makes, or how it is hashed, changes.
 pub const FORMAT: u64 = 2;
@@ -85,6 +88,18 @@ impl Step {
                 to.text(&run.platform.to_string());
                 to.maybe(run.script.as_ref().map(|script| script.path.as_str()));
                 to.maybe(run.script.as_ref().map(|script| script.text.as_str()));
+                to.text(match run.network {
+                    RunNetwork::Default => "default",
+                    RunNetwork::None => "none",
+                    RunNetwork::Host => "host",
+                });
+                to.number(run.hosts.len() as u64);
+                for (name, address) in &run.hosts {
+                    to.text(name);
+                    to.text(&address.to_string());
+                }
+                to.number(run.mounts.len() as u64);
+                run.mounts.iter().for_each(|mount| to.mount(mount));
             }
             Op::Copy(copy) => {
                 to.text("copy");
@@ -141,6 +156,60 @@ impl Step {
 struct Encoder(Vec<u8>);
 
 impl Encoder {
+    fn source(&mut self, source: &MountSource) {
+        match source.from {
+            CopyFrom::Context => self.text("context"),
+            CopyFrom::Input(index) => {
+                self.text("input");
+                self.number(index as u64);
+            }
+        }
+        self.text(&source.path);
+    }
+
+    /// Never what a cache, a secret or an agent holds.
+    fn mount(&mut self, mount: &RunMount) {
+        match mount {
+            RunMount::Bind { source, target, read_only } => {
+                self.text("bind");
+                self.source(source);
+                self.text(target);
+                self.number(u64::from(*read_only));
+            }
+            RunMount::Cache(cache) => {
+                self.text("cache");
+                self.text(&cache.target);
+                self.text(&cache.id);
+                self.number(u64::from(cache.seed.is_some()));
+                cache.seed.iter().for_each(|seed| self.source(seed));
+                self.number(cache.mode.into());
+                self.number(cache.owner.0.into());
+                self.number(cache.owner.1.into());
+                self.number(u64::from(cache.read_only));
+            }
+            RunMount::Tmpfs { target, size, read_only } => {
+                self.text("tmpfs");
+                self.text(target);
+                self.maybe(size.map(|size| size.to_string()).as_deref());
+                self.number(u64::from(*read_only));
+            }
+            RunMount::Secret(secret) => {
+                self.text("secret");
+                self.text(&secret.id);
+                self.maybe(secret.target.as_deref());
+                self.maybe(secret.env.as_deref());
+                self.number(secret.mode.into());
+                self.number(secret.owner.0.into());
+                self.number(secret.owner.1.into());
+            }
+            RunMount::Ssh(ssh) => {
+                self.text("ssh");
+                self.text(&ssh.id);
+                self.text(&ssh.target);
+            }
+        }
+    }
+
     fn number(&mut self, number: u64) {
         self.0.extend(number.to_be_bytes());
     }

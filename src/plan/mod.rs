@@ -21,6 +21,7 @@ mod graph;
 mod history;
 mod instruction;
 mod key;
+mod mount;
 mod op;
 mod path;
 mod print;
@@ -36,8 +37,8 @@ pub use error::PlanError;
 pub use graph::{Base, BaseRequest, Bases, Plan, PlanRequest, Planned, Step, StepId};
 pub use key::{CacheKey, FORMAT, InputKey};
 pub use op::{
-    BaseImage, BaseOp, Content, CopyFrom, CopyHints, CopyOp, CopySource, Op, Proxies, RunHints,
-    RunOp, Script, WorkdirOp,
+    BaseImage, BaseOp, CacheMount, Content, CopyFrom, CopyHints, CopyOp, CopySource, MountSource,
+    Op, Proxies, RunHints, RunMount, RunOp, Script, SecretMount, SshMount, WorkdirOp,
 };
 
 use std::borrow::Cow;

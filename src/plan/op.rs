@@ -5,10 +5,11 @@
 //! for the process alone, and never is.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::diagnostic::Span;
 use crate::digest::BlobDigest;
-use crate::dockerfile::Chmod;
+use crate::dockerfile::{Chmod, RunNetwork, Sharing};
 use crate::layer::Layer;
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -48,6 +49,11 @@ pub struct RunOp {
     pub argv: Vec<String>,
     /// A file that exists while the step runs.
     pub script: Option<Script>,
+    /// `--mount`, in order.
+    pub mounts: Vec<RunMount>,
+    pub network: RunNetwork,
+    /// Names that `/etc/hosts` has besides the usual ones.
+    pub hosts: Vec<(String, IpAddr)>,
     /// The whole environment but the hints, each name once: the image's `ENV`,
     /// then the arguments that are set. `HOME` is whoever runs it to find.
     pub env: Vec<(String, String)>,
@@ -67,6 +73,84 @@ pub struct Script {
     /// Absolute; a file of mode 0755 that cannot be changed.
     pub path: String,
     pub text: String,
+}
+
+/// Something put into a step's root while it runs; no layer has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunMount {
+    /// Files of the context or of another root. What is written there is lost.
+    Bind {
+        source: MountSource,
+        target: String,
+        read_only: bool,
+    },
+    /// A folder that is kept between builds.
+    Cache(CacheMount),
+    /// A folder in memory; its size in bytes.
+    Tmpfs {
+        target: String,
+        size: Option<u64>,
+        read_only: bool,
+    },
+    Secret(SecretMount),
+    Ssh(SshMount),
+}
+
+/// A clean path below a root, without a slash at either end; `.` is the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountSource {
+    pub from: CopyFrom,
+    pub path: String,
+    /// The flag's value.
+    pub span: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheMount {
+    pub target: String,
+    /// The target where none is given.
+    pub id: String,
+    pub sharing: Sharing,
+    /// What a new cache begins with.
+    pub seed: Option<MountSource>,
+    /// Of a new cache's folder.
+    pub mode: u32,
+    pub owner: (u32, u32),
+    pub read_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretMount {
+    pub id: String,
+    /// The file that has it, if one does.
+    pub target: Option<String>,
+    /// The variable that has it, if one does.
+    pub env: Option<String>,
+    pub mode: u32,
+    pub owner: (u32, u32),
+    pub required: bool,
+    pub span: Span,
+}
+
+/// A socket of an ssh agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshMount {
+    pub id: String,
+    pub target: String,
+    pub required: bool,
+    pub span: Span,
+}
+
+impl RunMount {
+    /// The files that it reads.
+    #[must_use]
+    pub fn source(&self) -> Option<&MountSource> {
+        match self {
+            Self::Bind { source, .. } => Some(source),
+            Self::Cache(cache) => cache.seed.as_ref(),
+            Self::Tmpfs { .. } | Self::Secret(_) | Self::Ssh(_) => None,
+        }
+    }
 }
 
 /// What the process is given without its result being held to depend on it.

@@ -4,7 +4,8 @@
 use std::fmt;
 
 use super::graph::{Plan, Step};
-use super::op::{Content, CopyFrom, Op};
+use super::op::{Content, CopyFrom, MountSource, Op, RunMount};
+use crate::dockerfile::RunNetwork;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +42,12 @@ impl fmt::Display for Step {
                 writeln!(f, "  run {:?}", run.argv)?;
                 if let Some(script) = &run.script {
                     writeln!(f, "  script {:?} {:?}", script.path, script.text)?;
+                }
+                for mount in &run.mounts {
+                    mount_text(f, mount)?;
+                }
+                if run.network != RunNetwork::Default {
+                    writeln!(f, "  network {:?}", run.network)?;
                 }
                 for (name, value) in &run.env {
                     writeln!(f, "  env {name}={value:?}")?;
@@ -90,6 +97,39 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
+        }
+    }
+}
+
+fn mount_text(f: &mut fmt::Formatter<'_>, mount: &RunMount) -> fmt::Result {
+    let from = |source: &MountSource| match source.from {
+        CopyFrom::Context => format!("{:?} of context", source.path),
+        CopyFrom::Input(index) => format!("{:?} of input {index}", source.path),
+    };
+    let ro = |read_only: bool| if read_only { ", read-only" } else { "" };
+    match mount {
+        RunMount::Bind { source, target, read_only } => {
+            writeln!(f, "  mount {} at {target:?}{}", from(source), ro(*read_only))
+        }
+        RunMount::Cache(cache) => {
+            let seed = cache.seed.as_ref().map(|seed| format!(" from {}", from(seed)));
+            let (mode, (uid, gid)) = (cache.mode, cache.owner);
+            let (id, target, ro) = (&cache.id, &cache.target, ro(cache.read_only));
+            let (seed, sharing) = (seed.unwrap_or_default(), cache.sharing);
+            writeln!(f, "  cache {id:?}{seed} at {target:?} {mode:04o} {uid}:{gid} {sharing:?}{ro}")
+        }
+        RunMount::Tmpfs { target, size, read_only } => {
+            writeln!(f, "  tmpfs at {target:?} {size:?}{}", ro(*read_only))
+        }
+        RunMount::Secret(secret) => {
+            let (mode, (uid, gid)) = (secret.mode, secret.owner);
+            let required = if secret.required { " required" } else { "" };
+            let (id, target, env) = (&secret.id, &secret.target, &secret.env);
+            writeln!(f, "  secret {id:?} at {target:?} as {env:?} {mode:04o} {uid}:{gid}{required}")
+        }
+        RunMount::Ssh(ssh) => {
+            let required = if ssh.required { " required" } else { "" };
+            writeln!(f, "  ssh {:?} at {:?}{required}", ssh.id, ssh.target)
         }
     }
 }

@@ -12,16 +12,12 @@ use super::scope::proxies;
 const SCRIPTS: &str = "/dev/pipes";
 
 impl InStage<'_, '_, '_> {
-    pub(super) fn run(&mut self, run: &Run) {
-        if let Some(mount) = run.mounts.first() {
-            self.not_yet(mount.span, "RUN --mount");
+    pub(super) fn run(&mut self, number: usize, run: &Run) {
+        if let Security::Insecure(span) = run.security {
+            self.not_yet(span, "RUN --security=insecure");
         }
-        if run.network != RunNetwork::Default {
-            self.not_yet(run.span, "RUN --network");
-        }
-        if run.security != Security::Sandbox {
-            self.not_yet(run.span, "RUN --security=insecure");
-        }
+        let mut more = Vec::new();
+        let Some(mounts) = self.mounts(number, run, &mut more) else { return };
         let (command, script) = command(run);
         let argv = config::arguments(&self.state.config.config, &command);
         let vars = &self.state.vars;
@@ -38,6 +34,12 @@ impl InStage<'_, '_, '_> {
         let op = Op::Run(RunOp {
             argv,
             script,
+            mounts,
+            network: match run.network {
+                RunNetwork::Default => self.walk.ask.network,
+                named => named,
+            },
+            hosts: self.walk.ask.hosts.clone(),
             env: vars.to_vec(),
             user: self.state.config.config.user.clone(),
             cwd: self.cwd(),
@@ -50,7 +52,7 @@ impl InStage<'_, '_, '_> {
             text.push_str(&format!(" ({})", summary(&script.content)));
         }
         let name = self.name_as_is(&text);
-        self.step(op, None, run.span, name, told);
+        self.step(op, more, run.span, name, told);
     }
 }
 

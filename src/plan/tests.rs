@@ -9,7 +9,7 @@ use std::path::Path;
 use super::*;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::digest::{BlobDigest, DiffId, Digest};
-use crate::dockerfile;
+use crate::dockerfile::{self, RunNetwork};
 use crate::epoch::Epoch;
 use crate::image::{ImageConfig, assemble};
 use crate::layer::{Compression, Layer};
@@ -39,6 +39,8 @@ fn request(text: &str) -> PlanRequest {
         target: None,
         build_args: BTreeMap::new(),
         labels: BTreeMap::new(),
+        network: RunNetwork::Default,
+        hosts: Vec::new(),
         epoch: Epoch::DEFAULT,
     };
     for line in text.lines().filter_map(|line| line.strip_prefix("# plan: ")) {
@@ -219,6 +221,12 @@ fn what_changes_a_key() {
         ("ARG A=1", "ENV A=1 B=2", "R"),
         ("RUN", "SHELL [\"bash\", \"-c\"]\nRUN", "R"),
         ("RUN make", "RUN make all", "R"),
+        ("RUN make", "RUN --network=none make", "R"),
+        ("RUN make", "RUN --mount=target=/x make", "R"),
+        ("RUN make", "RUN --mount=type=cache,target=/x make", "R"),
+        ("RUN make", "RUN --mount=type=secret,id=x make", "R"),
+        ("RUN make", "RUN --mount=type=ssh make", "R"),
+        ("RUN make", "RUN --mount=type=tmpfs,target=/x make", "R"),
         ("RUN make", "RUN <<E\nmake\nE", "R"),
         ("RUN make", "RUN <<E\n#!/bin/make\nE", "R"),
         ("RUN", "ENV B=2\nRUN", "R"),
@@ -294,7 +302,7 @@ fn keys_stay() {
     let all: Vec<String> = keys(FILE).iter().map(|(_, key)| key.0.short()).collect();
     assert_eq!(
         (FORMAT, all.join(" ").as_str()),
-        (2, "089a993f8c36 6419219cd70e bbe944ff8811 779d0b9978fd")
+        (2, "089a993f8c36 6419219cd70e bbe944ff8811 6b264c690231")
     );
 }
 

@@ -8,6 +8,7 @@
 
 mod account;
 mod content;
+mod own;
 mod pack;
 mod place;
 mod remove;
@@ -16,6 +17,7 @@ mod xattr;
 
 pub use account::{Account, AccountError};
 pub use content::Rootfs;
+pub use own::make_folder;
 pub use pack::pack;
 pub use remove::{Work, remove};
 pub use unpack::unpacked;
@@ -30,7 +32,7 @@ use crate::store::StoreError;
 
 /// What this module has the sandbox's helper do.
 pub const JOBS: &[(&str, Job)] =
-    &[("unpack", unpack::job), ("pack", pack::job), ("remove", remove::job)];
+    &[("unpack", unpack::job), ("pack", pack::job), ("remove", remove::job), ("own", own::job)];
 
 /// What can go wrong with a stack of layers.
 #[derive(Debug, thiserror::Error)]

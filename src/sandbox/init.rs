@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use super::message::{Channel, Doing as _, Event, Failure, RunRequest, retry};
 use super::spec::{Exit, Network, Root};
 use super::target::{Places, Stub};
-use super::{mount, network, privilege, program, seccomp, target};
+use super::{given, mount, network, privilege, program, seccomp, target};
 
 /// What the process reports on its way to the program, one JSON text a line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -212,7 +212,7 @@ fn mounts(places: &mut Places<'_>, run: &RunRequest) -> Result<OwnedFd, Failure>
     mount::sys(places)?;
     mount::dev(places, run.many_ids)?;
     mount::mask(places)?;
-    mount::given(places, &spec.mounts)?;
+    given::mounts(places, run)?;
     let cwd = std::path::Path::new("/").join(&spec.cwd);
     places.folder(&cwd)
 }

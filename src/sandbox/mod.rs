@@ -22,6 +22,7 @@
 //! `resolv.conf`, unpacking trees (a job does that).
 
 pub mod cgroup;
+mod given;
 mod holder;
 mod idmap;
 mod init;

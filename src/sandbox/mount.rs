@@ -1,5 +1,5 @@
-//! What the process sees: its root, the kernel's file systems, the mounts it was
-//! given.
+//! What the process sees: its root and the kernel's file systems. The mounts it was
+//! given are `given.rs`'s.
 //!
 //! Everything is put together by descriptors (fsopen(2), open_tree(2),
 //! move_mount(2)) and attached to places found inside the root; no path of a
@@ -21,7 +21,7 @@ use rustix::mount::{
 };
 
 use super::message::{Doing as _, Failure};
-use super::spec::{Mount, MountKind, Root};
+use super::spec::Root;
 use super::target::{Kind, Places, find};
 
 /// Begins the error texts that have advice.
@@ -129,7 +129,7 @@ pub(super) fn attach(mount: &OwnedFd, place: &OwnedFd) -> rustix::io::Result<()>
 }
 
 /// A copy of what is mounted at a path, with all below it.
-fn copy_of(from: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+pub(super) fn copy_of(from: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
@@ -146,7 +146,7 @@ pub(super) fn read_only_copy(path: &Path) -> Result<OwnedFd, Failure> {
 }
 
 /// Adds attributes to a mount and all below it.
-fn restrict(mount: &OwnedFd, attributes: MountAttrFlags) -> io::Result<()> {
+pub(super) fn restrict(mount: &OwnedFd, attributes: MountAttrFlags) -> io::Result<()> {
     /// `struct mount_attr` of mount_setattr(2).
     #[repr(C)]
     struct Attributes {
@@ -172,7 +172,7 @@ fn restrict(mount: &OwnedFd, attributes: MountAttrFlags) -> io::Result<()> {
 }
 
 /// A new file system, not attached.
-fn fresh(
+pub(super) fn fresh(
     kind: &str,
     options: &[(&str, &str)],
     attributes: MountAttrFlags,
@@ -253,7 +253,11 @@ pub(super) fn dev(places: &mut Places<'_>, many_ids: bool) -> Result<(), Failure
     Ok(())
 }
 
-fn file_in(folder: BorrowedFd<'_>, name: &str, mode: u32) -> rustix::io::Result<OwnedFd> {
+pub(super) fn file_in(
+    folder: BorrowedFd<'_>,
+    name: &str,
+    mode: u32,
+) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
     openat(folder, name, flags, Mode::from_raw_mode(mode))
 }
@@ -261,73 +265,6 @@ fn file_in(folder: BorrowedFd<'_>, name: &str, mode: u32) -> rustix::io::Result<
 fn folder_in(folder: BorrowedFd<'_>, name: &str) -> rustix::io::Result<OwnedFd> {
     mkdirat(folder, name, Mode::from_raw_mode(0o755))?;
     openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-}
-
-/// The mounts of the specification, in order.
-pub(super) fn given(places: &mut Places<'_>, mounts: &[Mount]) -> Result<(), Failure> {
-    let files = Files::of(mounts)?;
-    for (at, mount) in mounts.iter().enumerate() {
-        let what = || format!("mount {}", mount.target.display());
-        let flags = MountAttrFlags::MOUNT_ATTR_NODEV;
-        let (tree, kind) = match &mount.what {
-            MountKind::Bind { source, read_only } => {
-                let what = || format!("mount {} on {}", source.display(), mount.target.display());
-                let tree = copy_of(CWD, source).doing(what)?;
-                let flags =
-                    if *read_only { flags | MountAttrFlags::MOUNT_ATTR_RDONLY } else { flags };
-                restrict(&tree, flags).doing(what)?;
-                let stat = fstat(&tree).doing(what)?;
-                let folder = FileType::from_raw_mode(stat.st_mode).is_dir();
-                (tree, if folder { Kind::Folder } else { Kind::File })
-            }
-            MountKind::File { content, mode } => {
-                (files.make(at, content, *mode).doing(what)?, Kind::File)
-            }
-            MountKind::Tmpfs { size, mode } => {
-                let (mode, size) = (format!("{:o}", mode & 0o7777), size.map(|s| s.to_string()));
-                let mut options = vec![("mode", mode.as_str())];
-                options.extend(size.as_deref().map(|size| ("size", size)));
-                let flags = flags | MountAttrFlags::MOUNT_ATTR_NOSUID;
-                (fresh("tmpfs", &options, flags).doing(what)?, Kind::Folder)
-            }
-        };
-        let place = places.stub(&mount.target, kind)?;
-        attach(&tree, &place).doing(what)?;
-    }
-    Ok(())
-}
-
-/// A file system in memory that holds the given files, and is never seen whole.
-struct Files(Option<OwnedFd>);
-
-impl Files {
-    fn of(mounts: &[Mount]) -> Result<Self, Failure> {
-        let sizes = mounts.iter().filter_map(|mount| match &mount.what {
-            MountKind::File { content, .. } => Some(content.len() as u64),
-            MountKind::Bind { .. } | MountKind::Tmpfs { .. } => None,
-        });
-        let (count, bytes) = sizes.fold((0_u64, 0_u64), |(n, sum), size| (n + 1, sum + size));
-        if count == 0 {
-            return Ok(Self(None));
-        }
-        // Room to append a line, not to fill the memory.
-        let size = (bytes + count * 65536 + (1 << 20)).to_string();
-        let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-        let tmpfs = fresh("tmpfs", &[("mode", "0700"), ("size", &size)], flags)
-            .doing(|| "mount a tmpfs for files".to_owned())?;
-        Ok(Self(Some(tmpfs)))
-    }
-
-    fn make(&self, number: usize, content: &[u8], mode: u32) -> io::Result<OwnedFd> {
-        use std::io::Write as _;
-        let Some(tmpfs) = &self.0 else { return Err(io::ErrorKind::NotFound.into()) };
-        let name = number.to_string();
-        let file = file_in(tmpfs.as_fd(), &name, 0o600)?;
-        let mut file = std::fs::File::from(file);
-        file.write_all(content)?;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777))?;
-        Ok(copy_of(tmpfs, Path::new(&name))?)
-    }
 }
 
 /// Hides and protects what the kernel's file systems show too much of.

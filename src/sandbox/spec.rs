@@ -59,10 +59,22 @@ pub struct Mount {
 pub enum MountKind {
     /// A folder or file of the host.
     Bind { source: PathBuf, read_only: bool },
-    /// A file with this content, which is in no layer afterwards.
-    File { content: Vec<u8>, mode: u32 },
+    /// Folders stacked by overlayfs, as those of a root, and of these what is at a
+    /// path inside. What is changed is in `upper` afterwards, which with `keep`
+    /// may be mounted again.
+    Stack {
+        lowers: Vec<PathBuf>,
+        upper: PathBuf,
+        work: PathBuf,
+        path: PathBuf,
+        read_only: bool,
+        keep: bool,
+    },
+    /// A file with this content, which is in no layer afterwards. Its owner is a
+    /// number as the process sees it.
+    File { content: Vec<u8>, mode: u32, owner: (u32, u32) },
     /// An empty folder in memory.
-    Tmpfs { size: Option<u64>, mode: u32 },
+    Tmpfs { size: Option<u64>, mode: u32, read_only: bool },
 }
 
 /// The content of a file may be a secret.
@@ -73,12 +85,19 @@ impl fmt::Debug for MountKind {
                 let mut bind = f.debug_struct("Bind");
                 bind.field("source", source).field("read_only", read_only).finish()
             }
-            Self::File { content, mode } => {
-                let size = format_args!("{} bytes", content.len());
-                f.debug_struct("File").field("content", &size).field("mode", mode).finish()
+            Self::Stack { lowers, upper, path, read_only, .. } => {
+                let mut stack = f.debug_struct("Stack");
+                stack.field("lowers", lowers).field("upper", upper).field("path", path);
+                stack.field("read_only", read_only).finish()
             }
-            Self::Tmpfs { size, mode } => {
-                f.debug_struct("Tmpfs").field("size", size).field("mode", mode).finish()
+            Self::File { content, mode, owner } => {
+                let size = format_args!("{} bytes", content.len());
+                let mut file = f.debug_struct("File");
+                file.field("content", &size).field("mode", mode).field("owner", owner).finish()
+            }
+            Self::Tmpfs { size, mode, read_only } => {
+                let mut tmpfs = f.debug_struct("Tmpfs");
+                tmpfs.field("size", size).field("mode", mode).field("read_only", read_only).finish()
             }
         }
     }

@@ -12,6 +12,7 @@
 //! 0700/0600: unpacked layers hold set-user-ID files that are really so here.
 
 mod blob;
+mod cache;
 mod image;
 mod names;
 mod record;

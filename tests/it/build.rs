@@ -7,6 +7,7 @@ mod copy_flags;
 mod failing;
 mod files;
 mod heredoc;
+mod mounts;
 mod parity;
 mod run;
 mod same;

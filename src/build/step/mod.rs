@@ -1,6 +1,8 @@
 //! One step: looked up, or made.
 
+mod agent;
 mod copy;
+mod mounts;
 mod run;
 mod select;
 mod workdir;
@@ -8,6 +10,7 @@ mod workdir;
 use std::io;
 
 use super::context::{Context, ContextError};
+use super::given::Given;
 use crate::dockerfile::Rule;
 use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError};
 use crate::plan::{CopyFrom, CopyOp, InputKey, Op, Step};
@@ -47,6 +50,16 @@ pub enum StepError {
         /// The rule of the ignore file that leaves it out.
         rule: Option<Rule>,
     },
+    #[error("mount: {path} not found")]
+    MountSource { path: String },
+    #[error("secret `{id}` is required, and none was given")]
+    NoSecret { id: String },
+    #[error("secret `{id}` cannot be a variable: it is no text")]
+    SecretText { id: String },
+    #[error("ssh agent `{id}` is required, and none was given")]
+    NoAgent { id: String },
+    #[error("ssh agent `{id}`: {source}")]
+    Agent { id: String, source: io::Error },
     #[error("`{pattern}` is no pattern")]
     Pattern { pattern: String },
     #[error("`{}` is a socket or device, which no image can hold", name.display())]
@@ -74,6 +87,7 @@ fn exit_text(exit: Exit) -> String {
 pub(super) struct Bench<'a> {
     pub store: &'a Store,
     pub context: &'a Context,
+    pub given: &'a Given,
     pub progress: &'a Progress,
     pub cancel: &'a Cancel,
     pub form: LayerForm,
@@ -109,6 +123,13 @@ impl<'a> Prepared<'a> {
             chosen = origin.choose(op)?;
             keys.push(InputKey::Context(origin.digest(&chosen, bench.cancel)?));
         }
+        if let Op::Run(op) = &step.op {
+            for source in op.mounts.iter().filter_map(|mount| mount.source()) {
+                if source.from == CopyFrom::Context {
+                    keys.push(InputKey::Context(mounts::digest(bench, source)?));
+                }
+            }
+        }
         Ok(Self { step, inputs, keys, chosen })
     }
 
@@ -138,13 +159,13 @@ impl<'a> Prepared<'a> {
             Op::Base(_) => return Ok(None),
             Op::Run(op) => {
                 let around = run::Surroundings {
-                    store,
+                    bench,
                     sandbox: sandbox()?,
-                    progress: bench.progress,
                     task,
-                    cancel: bench.cancel,
+                    inputs: self.inputs,
+                    epoch,
                 };
-                run::run(&around, op, &self.inputs[0], epoch, *form)?
+                run::run(&around, op)?
             }
             Op::Workdir(op) => workdir::run(store, op, &onto()?, epoch, *form)?,
             Op::Copy(op) => match op.from {

@@ -5,17 +5,16 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::StepError;
+use super::{Bench, StepError, mounts};
 use crate::atomic::{AtPath as _, private_folder};
+use crate::dockerfile::RunNetwork;
 use crate::epoch::Epoch;
-use crate::layer::{Layer, LayerForm, Name};
+use crate::layer::{Layer, Name};
+
 use crate::plan::RunOp;
-use crate::progress::{Progress, Stream, Task};
+use crate::progress::{Stream, Task};
 use crate::rootfs::{self, Rootfs, Work};
-use crate::sandbox::{
-    Cancel, Exit, Io, Limits, Mount, MountKind, Network, Root, Sandbox, SandboxSpec,
-};
-use crate::store::Store;
+use crate::sandbox::{Exit, Io, Limits, Mount, MountKind, Network, Root, Sandbox, SandboxSpec};
 
 /// The same on every machine: programs write the host's name into files.
 const HOSTNAME: &str = "kiln";
@@ -27,21 +26,17 @@ const MAX_LOWERS: usize = 500;
 
 /// What a step runs with, besides what the Dockerfile says.
 pub(super) struct Surroundings<'a> {
-    pub store: &'a Store,
+    pub bench: &'a Bench<'a>,
     pub sandbox: &'a Sandbox,
-    pub progress: &'a Progress,
     pub task: &'a Task,
-    pub cancel: &'a Cancel,
+    /// What it stands on, and what its mounts read.
+    pub inputs: &'a [Vec<Layer>],
+    pub epoch: Epoch,
 }
 
-pub(super) fn run(
-    around: &Surroundings<'_>,
-    op: &RunOp,
-    layers: &[Layer],
-    epoch: Epoch,
-    form: LayerForm,
-) -> Result<Layer, StepError> {
-    let Surroundings { store, sandbox, .. } = around;
+pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepError> {
+    let Surroundings { bench, sandbox, .. } = around;
+    let (store, layers) = (bench.store, &around.inputs[0]);
     if layers.len() > MAX_LOWERS {
         return Err(StepError::TooManyLayers { count: layers.len(), limit: MAX_LOWERS });
     }
@@ -50,7 +45,7 @@ pub(super) fn run(
     // The upper folder's own mode is the root's as long as the step runs.
     let root_mode = onto.view().get(&Name::root()).map_or(0o755, |node| node.entry.mode);
     drop(onto);
-    let mut lowers = rootfs::unpacked(store, sandbox, layers, around.progress)?;
+    let mut lowers = rootfs::unpacked(store, sandbox, layers, bench.progress)?;
     let work = Work::new(store, sandbox, "run")?;
     if lowers.is_empty() {
         // An overlay needs one.
@@ -72,10 +67,13 @@ pub(super) fn run(
         env.push(("HOME".into(), account.home));
     }
     env.extend(op.hints.proxies.0.iter().cloned());
-    let mut mounts = network_files();
+    let mounted = mounts::mounted(around, op, work.path())?;
+    env.extend(mounted.env);
+    let mut mounts = network_files(op);
+    mounts.extend(mounted.mounts);
     mounts.extend(op.script.as_ref().map(|script| Mount {
         target: script.path.clone().into(),
-        what: MountKind::File { content: script.text.clone().into(), mode: 0o755 },
+        what: MountKind::File { content: script.text.clone().into(), mode: 0o755, owner: (0, 0) },
     }));
     let spec = SandboxSpec {
         root: Root::Overlay { lowers: lowers.clone(), upper, work: overlay },
@@ -85,7 +83,10 @@ pub(super) fn run(
         user: account.ids,
         hostname: HOSTNAME.into(),
         mounts,
-        network: Network::Host,
+        network: match op.network {
+            RunNetwork::Default | RunNetwork::Host => Network::Host,
+            RunNetwork::None => Network::None,
+        },
         limits: Limits::default(),
         stop_signal: libc::SIGTERM,
     };
@@ -93,16 +94,20 @@ pub(super) fn run(
     if exit != Exit::Code(0) {
         return Err(StepError::Exit { exit, command: op.argv.clone() });
     }
-    Ok(rootfs::pack(store, sandbox, &tree, &lowers, epoch, form)?)
+    Ok(rootfs::pack(store, sandbox, &tree, &lowers, around.epoch, bench.form)?)
 }
 
 /// The host's resolver, and a host file that knows the step's own name.
-fn network_files() -> Vec<Mount> {
+fn network_files(op: &RunOp) -> Vec<Mount> {
     let file = |target: &str, content: Vec<u8>| Mount {
         target: target.into(),
-        what: MountKind::File { content, mode: 0o644 },
+        what: MountKind::File { content, mode: 0o644, owner: (0, 0) },
     };
-    let mut files = vec![file("/etc/hosts", HOSTS.into())];
+    let mut hosts = HOSTS.to_owned();
+    for (name, address) in &op.hosts {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
+    let mut files = vec![file("/etc/hosts", hosts.into())];
     if let Ok(content) = std::fs::read("/etc/resolv.conf") {
         files.push(file("/etc/resolv.conf", content));
     }
@@ -121,7 +126,7 @@ fn execute(around: &Surroundings<'_>, spec: &SandboxSpec) -> Result<Exit, StepEr
     std::thread::scope(|scope| {
         scope.spawn(|| lines(stdout, Stream::Stdout, around.task));
         scope.spawn(|| lines(stderr, Stream::Stderr, around.task));
-        Ok(around.sandbox.run(spec, io, around.cancel)?)
+        Ok(around.sandbox.run(spec, io, around.bench.cancel)?)
     })
 }
 

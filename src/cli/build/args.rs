@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use crate::cli::credentials::RegistryArgs;
+use crate::cli::given::GivenFlags;
 use crate::cli::progress::ProgressArgs;
 use crate::cli::value::{Assignment, EnvAssignment, OutputArg};
 use crate::platform::Platform;
@@ -87,6 +88,9 @@ pub struct BuildFlags {
     /// Which users the steps see [default: the best that this machine allows]
     #[arg(long, value_name = "TIER", value_enum)]
     pub sandbox: Option<SandboxTier>,
+
+    #[command(flatten)]
+    pub given: GivenFlags,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

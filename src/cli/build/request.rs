@@ -83,6 +83,9 @@ impl BuildFlags {
             no_cache: self.no_cache,
             pull: self.pull,
             sandbox: self.sandbox.map(SandboxTier::tier),
+            network: self.given.network.network(),
+            hosts: self.given.hosts(),
+            given: self.given.given()?,
         })
     }
 }

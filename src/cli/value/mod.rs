@@ -3,12 +3,14 @@
 
 mod amount;
 mod assignment;
+mod given;
 mod output;
 mod publish;
 mod volume;
 
 pub use amount::{Cpus, PidsLimit, Size, duration};
 pub use assignment::{Assignment, EnvAssignment};
+pub use given::{AgentArg, HostArg, SecretArg, SecretFrom};
 pub use output::OutputArg;
 pub use publish::Publish;
 pub use volume::Volume;

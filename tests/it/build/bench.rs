@@ -138,9 +138,13 @@ impl Bench {
     /// Makes everything the caller's, whom kiln is run as.
     fn give(&self) {
         let Caller::User { uid, gid } = self.caller else { return };
-        let trees = self.path("store/trees");
-        // Trees hold files of other owners, which they keep.
-        let theirs = |path: &Path| path.strip_prefix(&trees).is_ok_and(|p| p.iter().count() > 1);
+        // Trees and caches hold files of other owners, which they keep.
+        let kept = [self.path("store/trees"), self.path("store/caches")];
+        let theirs = |path: &Path| {
+            let below =
+                |kept: &PathBuf| path.strip_prefix(kept).is_ok_and(|p| p.iter().count() > 1);
+            kept.iter().any(below)
+        };
         let walk = walkdir::WalkDir::new(self.home.path()).into_iter();
         let walk = walk.filter_entry(|entry| !theirs(entry.path()));
         for entry in walk {

@@ -16,7 +16,11 @@ fn the_upper_holds_the_change_and_nothing_else() {
         let mut spec = fixture.spec(&["true"]);
         let file = |target: &str, content: &str| Mount {
             target: PathBuf::from(target),
-            what: MountKind::File { content: content.as_bytes().to_vec(), mode: 0o644 },
+            what: MountKind::File {
+                content: content.as_bytes().to_vec(),
+                mode: 0o644,
+                owner: (0, 0),
+            },
         };
         spec.mounts = vec![
             file("/etc/resolv.conf", "nameserver 192.0.2.1\n"),
@@ -48,7 +52,7 @@ fn the_upper_holds_the_change_and_nothing_else() {
 }
 
 fn tmpfs() -> MountKind {
-    MountKind::Tmpfs { size: Some(1 << 20), mode: 0o1777 }
+    MountKind::Tmpfs { size: Some(1 << 20), mode: 0o1777, read_only: false }
 }
 
 #[test]
@@ -99,7 +103,7 @@ fn links_in_the_root_lead_nowhere_else() {
         symlink("/proc/self/cwd", fixture.path("lower/magic")).unwrap();
         let file = |target: &str| Mount {
             target: PathBuf::from(target),
-            what: MountKind::File { content: b"in".to_vec(), mode: 0o600 },
+            what: MountKind::File { content: b"in".to_vec(), mode: 0o600, owner: (0, 0) },
         };
         let mut spec = fixture.script("cat /etc/resolv.conf /out/a /b /out/../c");
         spec.mounts = ["/etc/resolv.conf", "/out/a", "/etc/up/b", "../../c"].map(file).to_vec();

@@ -61,7 +61,7 @@ fn memory_beyond_the_limit_kills() {
     let mut spec = fixture.spec(&["sh", "-c", "exec head -c 300000000 /dev/zero > /dev/shm/x"]);
     spec.mounts = vec![Mount {
         target: PathBuf::from("/dev/shm"),
-        what: MountKind::Tmpfs { size: None, mode: 0o1777 },
+        what: MountKind::Tmpfs { size: None, mode: 0o1777, read_only: false },
     }];
     spec.limits = Limits {
         memory: Some(32 << 20),

@@ -1,0 +1,272 @@
+//! `RUN --mount`: what is put into a step's root, and taken away again with it.
+//!
+//! Files of the context are mounted from a tree of kiln's own, in which they are
+//! root's, as those that `COPY` brings: the folder of whoever builds is never in a
+//! step's reach. What a step writes into files of another root or the context is
+//! thrown away. Caches stay.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::given::Secret;
+use super::agent::Agent;
+use super::run::Surroundings;
+use super::select::Origin;
+use super::{Bench, StepError, copy};
+use crate::atomic::{AtPath as _, FileLock, private_folder};
+use crate::digest::Digest;
+use crate::dockerfile::Sharing;
+use crate::layer::{Compression, Layer, LayerForm};
+use crate::plan::{
+    CacheMount, CopyFrom, CopyHints, CopyOp, CopySource, MountSource, RunMount, RunOp, SecretMount,
+};
+use crate::rootfs::{self, Rootfs};
+use crate::sandbox::{Mount, MountKind, SandboxError};
+
+/// The records' area: layers with files of the context, by what they hold.
+const AREA: &str = "mount-sources";
+/// What the files are called in such a layer.
+const CONTENT: &str = "content";
+
+/// What a step's mounts come to. Whatever serves them ends when it is dropped.
+pub(super) struct Mounted {
+    pub(super) mounts: Vec<Mount>,
+    pub(super) env: Vec<(String, String)>,
+    _agents: Vec<Agent>,
+    _caches: Vec<FileLock>,
+}
+
+/// A digest of the files that a mount takes from the context.
+pub(super) fn digest(bench: &Bench<'_>, source: &MountSource) -> Result<Digest, StepError> {
+    let origin = Origin::Context(bench.context);
+    let op = copy_of(source);
+    let chosen = origin.choose(&op).map_err(|error| missing(source, error))?;
+    origin.digest(&chosen, bench.cancel)
+}
+
+pub(super) fn mounted(
+    around: &Surroundings<'_>,
+    op: &RunOp,
+    work: &Path,
+) -> Result<Mounted, StepError> {
+    let given = around.bench.given;
+    let (mut mounts, mut env) = (Vec::new(), Vec::new());
+    let (mut agents, mut caches) = (Vec::new(), Vec::new());
+    for (at, mount) in op.mounts.iter().enumerate() {
+        let work = work.join(format!("mount-{at}"));
+        private_folder(&work)?;
+        let (target, what) = match mount {
+            RunMount::Bind { source, target, read_only } => {
+                let upper = work.join("upper");
+                private_folder(&upper)?;
+                // The root of what is mounted has its mode.
+                fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))
+                    .at("change the mode of", &upper)?;
+                (target.clone(), stack(around, source, &work, *read_only, false)?)
+            }
+            RunMount::Cache(cache) => {
+                let (what, lock) = cached(around, cache)?;
+                caches.push(lock);
+                (cache.target.clone(), what)
+            }
+            RunMount::Tmpfs { target, size, read_only } => {
+                let what = MountKind::Tmpfs { size: *size, mode: 0o1777, read_only: *read_only };
+                (target.clone(), what)
+            }
+            RunMount::Secret(secret) => {
+                let Some(bytes) = given.secrets.get(&secret.id).map(Secret::bytes) else {
+                    if secret.required {
+                        return Err(StepError::NoSecret { id: secret.id.clone() });
+                    }
+                    continue;
+                };
+                env.extend(variable(secret, bytes)?);
+                let Some(target) = secret.target.clone() else { continue };
+                let (mode, owner) = (secret.mode, secret.owner);
+                (target, MountKind::File { content: bytes.to_vec(), mode, owner })
+            }
+            RunMount::Ssh(ssh) => {
+                let Some(socket) = given.agents.get(&ssh.id) else {
+                    if ssh.required {
+                        return Err(StepError::NoAgent { id: ssh.id.clone() });
+                    }
+                    continue;
+                };
+                let agent = Agent::listen(&work, "agent", socket)
+                    .map_err(|source| StepError::Agent { id: ssh.id.clone(), source })?;
+                if agents.is_empty() {
+                    env.push(("SSH_AUTH_SOCK".to_owned(), ssh.target.clone()));
+                }
+                let source = agent.socket().to_owned();
+                agents.push(agent);
+                (ssh.target.clone(), MountKind::Bind { source, read_only: false })
+            }
+        };
+        mounts.push(Mount { target: target.into(), what });
+    }
+    // A folder comes before what lies in it, however they were written.
+    mounts.sort_by_key(|mount| mount.target.components().count());
+    Ok(Mounted { mounts, env, _agents: agents, _caches: caches })
+}
+
+fn variable(secret: &SecretMount, bytes: &[u8]) -> Result<Option<(String, String)>, StepError> {
+    let Some(name) = &secret.env else { return Ok(None) };
+    let text = std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
+    let text = text.ok_or_else(|| StepError::SecretText { id: secret.id.clone() })?;
+    Ok(Some((name.clone(), text.to_owned())))
+}
+
+/// Files of a source, stacked below `folder/upper`, which takes what is written.
+fn stack(
+    around: &Surroundings<'_>,
+    source: &MountSource,
+    folder: &Path,
+    read_only: bool,
+    keep: bool,
+) -> Result<MountKind, StepError> {
+    let Surroundings { bench, sandbox, .. } = around;
+    let (layers, path) = match source.from {
+        CopyFrom::Context => (vec![selection(around, source)?], CONTENT.to_owned()),
+        CopyFrom::Input(at) => {
+            let layers = around.inputs[at].clone();
+            let rootfs = Rootfs::open(bench.store, &layers)?;
+            let found = rootfs.view().resolve(source.path.as_bytes(), true)?;
+            if !found.is_root() && rootfs.view().get(&found).is_none() {
+                return Err(StepError::MountSource { path: source.path.clone() });
+            }
+            (layers, source.path.clone())
+        }
+    };
+    let mut lowers = rootfs::unpacked(bench.store, sandbox, &layers, bench.progress)?;
+    if lowers.is_empty() {
+        // An overlay needs one.
+        let nothing = folder.join("nothing");
+        private_folder(&nothing)?;
+        lowers.push(nothing);
+    }
+    let work = folder.join("work");
+    private_folder(&work)?;
+    let upper = folder.join("upper");
+    Ok(MountKind::Stack { lowers, upper, work, path: PathBuf::from(path), read_only, keep })
+}
+
+/// A layer with files of the context and nothing else.
+fn selection(around: &Surroundings<'_>, source: &MountSource) -> Result<Layer, StepError> {
+    let Bench { store, context, cancel, .. } = around.bench;
+    let origin = Origin::Context(context);
+    let op = copy_of(source);
+    let chosen = origin.choose(&op).map_err(|error| missing(source, error))?;
+    let digest = origin.digest(&chosen, cancel)?;
+    let key = Digest::of(format!("{digest} {}", around.epoch).as_bytes());
+    // Its blob or its tree is enough; both are made from the same record.
+    let there = |layer: &Layer| store.has_blob(&layer.digest, layer.size);
+    let slot = store.slot(AREA, &key)?;
+    if let Some(layer) = slot.read::<Layer>().filter(there) {
+        return Ok(layer);
+    }
+    let form = LayerForm { compression: Compression::None, ..around.bench.form };
+    let nothing = Rootfs::open(store, &[])?;
+    let layer = copy::run(store, cancel, &op, &origin, &chosen, &nothing, around.epoch, form)?;
+    slot.write(&layer)?;
+    Ok(layer)
+}
+
+/// The copy that brings a source's files to one place.
+fn copy_of(source: &MountSource) -> CopyOp {
+    let mut path = String::new();
+    for c in source.path.chars() {
+        // It is a path and no pattern.
+        if matches!(c, '*' | '?' | '[' | '\\') {
+            path.push('\\');
+        }
+        path.push(c);
+    }
+    CopyOp {
+        from: CopyFrom::Context,
+        sources: vec![CopySource { path, below: None }],
+        contents: Vec::new(),
+        destination: format!("/{CONTENT}"),
+        excludes: Vec::new(),
+        owner: None,
+        mode: None,
+        unpack: false,
+        link: true,
+        hints: CopyHints::default(),
+    }
+}
+
+fn missing(source: &MountSource, error: StepError) -> StepError {
+    match error {
+        StepError::SourceNotFound { .. } => StepError::MountSource { path: source.path.clone() },
+        other => other,
+    }
+}
+
+/// A cache's folder, and the right to use it.
+fn cached(
+    around: &Surroundings<'_>,
+    cache: &CacheMount,
+) -> Result<(MountKind, FileLock), StepError> {
+    let Surroundings { bench, sandbox, .. } = around;
+    let mut name = format!("{:o} {:?} {}", cache.mode, cache.owner, cache.id);
+    if let Some(seed) = &cache.seed {
+        // Another beginning is another cache.
+        let from = match seed.from {
+            CopyFrom::Context => digest(bench, seed)?.to_string(),
+            CopyFrom::Input(at) => {
+                around.inputs[at].iter().map(|layer| layer.diff_id.to_string()).collect()
+            }
+        };
+        name = format!("{from} {} {name}", seed.path);
+    }
+    let (id, lock) = acquire(around, cache, &name)?;
+    let folder = bench.store.cache_folder(sandbox.kind(), &id)?;
+    if !folder.is_dir() {
+        let work = rootfs::Work::new(bench.store, sandbox, "cache")?;
+        let new = work.path().join("new");
+        private_folder(&new)?;
+        let content = if cache.seed.is_some() { "upper" } else { "fs" };
+        rootfs::make_folder(sandbox, &new.join(content), cache.mode, cache.owner)?;
+        // Two that share a new cache may both come here: the first one's stays.
+        let renamed = fs::rename(&new, &folder).at("create", &folder);
+        if !folder.is_dir() {
+            renamed?;
+        }
+    }
+    let what = match &cache.seed {
+        Some(seed) => stack(around, seed, &folder, cache.read_only, true)?,
+        None => MountKind::Bind { source: folder.join("fs"), read_only: cache.read_only },
+    };
+    Ok((what, lock))
+}
+
+/// Waits for a cache, or takes one of its kin that is free.
+fn acquire(
+    around: &Surroundings<'_>,
+    cache: &CacheMount,
+    name: &str,
+) -> Result<(Digest, FileLock), StepError> {
+    let Surroundings { bench, sandbox, .. } = around;
+    // One overlay writes into a folder at a time.
+    let alone = cache.sharing != Sharing::Shared || cache.seed.is_some();
+    let mut kin = 0_usize;
+    loop {
+        let id = match kin {
+            0 => Digest::of(name.as_bytes()),
+            kin => Digest::of(format!("{kin} {name}").as_bytes()),
+        };
+        if let Some(lock) = bench.store.try_cache(sandbox.kind(), &id, alone)? {
+            return Ok((id, lock));
+        }
+        if bench.cancel.is_cancelled() {
+            return Err(SandboxError::Cancelled.into());
+        }
+        if cache.sharing == Sharing::Private {
+            kin += 1;
+        } else {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Folders of `RUN --mount=type=cache`: kept between builds, never in a layer.
+
+use std::path::PathBuf;
+
+use super::{Store, StoreError};
+use crate::atomic::{self, FileLock};
+use crate::digest::Digest;
+
+impl Store {
+    /// Where a cache lies. `kind` names the owner mapping, as for
+    /// [trees](Store::tree). The folder may not exist yet.
+    ///
+    /// # Errors
+    /// If the folder above it cannot be made.
+    pub fn cache_folder(&self, kind: &str, id: &Digest) -> Result<PathBuf, StoreError> {
+        let above = self.root.join("caches").join(kind);
+        atomic::private_folder(&above)?;
+        Ok(above.join(id.hex()))
+    }
+
+    /// The right to use a cache, alone or with others, if it is to be had now.
+    ///
+    /// # Errors
+    /// If the lock's file cannot be made.
+    pub fn try_cache(
+        &self,
+        kind: &str,
+        id: &Digest,
+        alone: bool,
+    ) -> Result<Option<FileLock>, StoreError> {
+        let path = self.root.join("locks").join(format!("cache-{kind}-{}", id.hex()));
+        Ok(if alone { FileLock::try_exclusive(&path)? } else { FileLock::try_shared(&path)? })
+    }
+}
