@@ -1,6 +1,7 @@
 //! The walk over a plan: each step is a hit, or is made and recorded.
 
-use std::sync::OnceLock;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,8 +9,9 @@ use super::context::Context;
 use super::foreign;
 use super::step::{Bench, Prepared};
 use super::{BuildEnv, BuildError, BuildRequest, StepError, schedule};
+use crate::digest::Digest;
 use crate::layer::Layer;
-use crate::plan::{Op, Plan, Step, StepId};
+use crate::plan::{Graph, Op, Step, StepId};
 use crate::platform::Platform;
 use crate::registry;
 use crate::sandbox::Sandbox;
@@ -23,8 +25,8 @@ struct Record {
 }
 
 /// Refuses what this machine cannot run before anything is run.
-pub(super) fn refuse_foreign(ask: &BuildRequest, plan: &Plan) -> Result<(), BuildError> {
-    for step in &plan.steps {
+pub(super) fn refuse_foreign(ask: &BuildRequest, graph: &Graph) -> Result<(), BuildError> {
+    for step in &graph.steps {
         if let Op::Run(run) = &step.op
             && !foreign::runs_here(&run.platform)
         {
@@ -39,41 +41,44 @@ pub(super) fn refuse_foreign(ask: &BuildRequest, plan: &Plan) -> Result<(), Buil
     Ok(())
 }
 
-/// Runs what must be run; gives the layers of the plan's result, lowest first.
+/// Runs what must be run; gives the layers of each result, lowest first.
 pub(super) fn execute(
     ask: &BuildRequest,
     env: &BuildEnv<'_>,
-    plan: &Plan,
+    graph: &Graph,
     context: &Context,
-) -> Result<Vec<Layer>, BuildError> {
+) -> Result<Vec<Vec<Layer>>, BuildError> {
     let walk = Walk {
         ask,
         env,
-        plan,
+        graph,
         context,
-        done: plan.steps.iter().map(|_| OnceLock::new()).collect(),
+        made: Mutex::new(BTreeSet::new()),
+        done: graph.steps.iter().map(|_| OnceLock::new()).collect(),
         sandbox: OnceLock::new(),
         runtime: tokio::runtime::Handle::current(),
     };
     let inputs: Vec<Vec<usize>> =
-        plan.steps.iter().map(|step| step.inputs.iter().map(|id| id.0).collect()).collect();
-    let workers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+        graph.steps.iter().map(|step| step.inputs.iter().map(|id| id.0).collect()).collect();
+    // More than there are cores: many steps wait for a network or a disk.
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).max(4) * 2;
     // The scheduler's threads wait for downloads; this one must not be a worker of
     // the runtime while it waits for them.
     tokio::task::block_in_place(|| {
-        schedule::run(&inputs, workers, |at| walk.node(at), || env.cancel.cancel())
+        let told = |error: &BuildError| error.is_cancelled();
+        schedule::run(&inputs, workers, |at| walk.node(at), || env.cancel.cancel(), told)
     })?;
-    Ok(walk.layers(plan.result).to_vec())
+    Ok(graph.results.iter().map(|&result| walk.layers(result).to_vec()).collect())
 }
 
 /// Fetches the base layers that the root after a step is made of.
 pub(super) async fn fetch_bases(
     env: &BuildEnv<'_>,
-    plan: &Plan,
+    graph: &Graph,
     id: StepId,
 ) -> Result<(), BuildError> {
-    for below in plan.chain(id) {
-        if let Op::Base(base) = &plan.step(below).op
+    for below in graph.chain(id) {
+        if let Op::Base(base) = &graph.step(below).op
             && let Some(image) = &base.image
         {
             let from = image.reference.pin(image.digest).reference();
@@ -88,10 +93,13 @@ pub(super) async fn fetch_bases(
 struct Walk<'a> {
     ask: &'a BuildRequest,
     env: &'a BuildEnv<'a>,
-    plan: &'a Plan,
+    graph: &'a Graph,
     context: &'a Context,
     /// The layers of the root after each step.
     done: Vec<OnceLock<Vec<Layer>>>,
+    /// The keys of what this build has made: it is not made again, whatever is to
+    /// be made anew.
+    made: Mutex<BTreeSet<Digest>>,
     /// Opened by the first step that runs something.
     sandbox: OnceLock<Sandbox>,
     runtime: tokio::runtime::Handle,
@@ -105,7 +113,7 @@ impl Walk<'_> {
     }
 
     fn node(&self, at: usize) -> Result<(), BuildError> {
-        let step = &self.plan.steps[at];
+        let step = &self.graph.steps[at];
         let layers = match &step.op {
             Op::Base(base) => {
                 base.image.as_ref().map(|image| image.layers.clone()).unwrap_or_default()
@@ -142,9 +150,10 @@ impl Walk<'_> {
         let task = progress.task(&step.name);
         let prepared = Prepared::new(step, inputs, &bench).map_err(failed)?;
         let key = prepared.key().0;
+        let anew = self.ask.no_cache || step.anew;
         let whole = |record: &Record| {
             let layer = &record.layer;
-            !self.ask.no_cache
+            (!anew || self.made().contains(&key))
                 && layer.compression == self.ask.form.compression
                 && store.has_blob(&layer.digest, layer.size)
         };
@@ -159,15 +168,20 @@ impl Walk<'_> {
             return Ok(Some(record.layer));
         }
         for &input in step.inputs.iter().skip(usize::from(step.stands_alone())) {
-            let fetch = fetch_bases(self.env, self.plan, input);
+            let fetch = fetch_bases(self.env, self.graph, input);
             self.runtime.block_on(super::stoppable(self.env, fetch))?;
         }
         let layer = prepared.make(&bench, &task, || self.sandbox()).map_err(failed)?;
         if let Some(layer) = &layer {
             slot.write(&Record { layer: layer.clone() })?;
+            self.made().insert(key);
         }
         task.done();
         Ok(layer)
+    }
+
+    fn made(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sandbox(&self) -> Result<&Sandbox, StepError> {

@@ -28,15 +28,15 @@ use crate::atomic::{AtPath as _, PathError};
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::dockerfile::{self, Ignore, RunNetwork};
 use crate::epoch::Epoch;
-use crate::image::{self, AnyImage, Image, ImageError};
+use crate::image::{self, Annotations, AnyImage, Dialect, ImageError, Listed};
 use crate::layer::LayerForm;
-use crate::plan::{self, Bases, Plan, PlanRequest, Planned};
+use crate::plan::{self, BaseRequest, Bases, Graph, Plan, PlanRequest, Planned};
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::reference::Reference;
 use crate::registry::{Registries, RegistryError};
 use crate::rootfs::RootfsError;
-use crate::sandbox::{Cancel, Tier};
+use crate::sandbox::{Cancel, SandboxError, Tier};
 use crate::store::{Store, StoreError};
 
 /// What is to be built.
@@ -58,6 +58,8 @@ pub struct BuildRequest {
     pub form: LayerForm,
     /// Make every step anew.
     pub no_cache: bool,
+    /// Make the steps of these stages anew.
+    pub no_cache_filter: Vec<String>,
     /// Ask the registry for bases even if the store has them.
     pub pull: bool,
     /// Take this sandbox and no other.
@@ -96,6 +98,7 @@ impl BuildRequest {
             epoch: Epoch::default(),
             form: LayerForm::default(),
             no_cache: false,
+            no_cache_filter: Vec::new(),
             pull: false,
             sandbox: None,
             network: RunNetwork::Default,
@@ -160,6 +163,19 @@ pub enum BuildError {
     Io(#[from] PathError),
 }
 
+impl BuildError {
+    /// True if it only says that something else has ended the build.
+    fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Cancelled => true,
+            Self::Step { source, .. } => {
+                matches!(**source, StepError::Sandbox(SandboxError::Cancelled))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Builds an image, and keeps it in the store under its names.
 ///
 /// # Errors
@@ -174,21 +190,24 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
         None => Ignore::default(),
     };
     let context = Context::new(ask.context.clone(), ignore);
-    let platforms =
-        if ask.platforms.is_empty() { vec![Platform::host()] } else { ask.platforms.clone() };
+    let plans = planned(ask, env, &file).await?;
+    let graph = Graph::of(&plans);
+    execute::refuse_foreign(ask, &graph)?;
+    let made = execute::execute(ask, env, &graph, &context)?;
     let mut images = Vec::new();
-    let mut bases = Bases::default();
-    for platform in &platforms {
-        let plan = planned(ask, env, &file, platform, &mut bases).await?;
-        images.push(one_platform(ask, env, &plan, &context).await?);
+    for ((plan, layers), &result) in plans.iter().zip(made).zip(&graph.results) {
+        // The store keeps whole images: what no step had to read is fetched now.
+        stoppable(env, execute::fetch_bases(env, &graph, result)).await?;
+        let image = image::assemble(plan.config.clone(), &layers)?;
+        let (platform, annotations) = (plan.platform.clone(), Annotations::new());
+        images.push(Listed { image, platform, annotations });
     }
     let image = match images.pop() {
-        Some(only) if images.is_empty() => AnyImage::Image(only),
-        Some(last) => {
-            images.push(last);
-            image::assemble_index(images)?
+        Some(only) if images.is_empty() => AnyImage::Image(only.image),
+        last => {
+            images.extend(last);
+            image::assemble_index(images, Dialect::Oci, Annotations::new())?
         }
-        None => unreachable!("there is at least this machine's platform"),
     };
     env.store.keep_documents(&image)?;
     for name in &ask.names {
@@ -214,15 +233,24 @@ async fn stoppable<T>(
     }
 }
 
-/// Plans one platform, and resolves the bases it turns out to need.
+/// Plans every platform, and resolves the bases that they turn out to need, those
+/// of one round at once.
 async fn planned(
     ask: &BuildRequest,
     env: &BuildEnv<'_>,
     file: &dockerfile::Dockerfile,
-    platform: &Platform,
-    bases: &mut Bases,
-) -> Result<Plan, BuildError> {
-    let request = PlanRequest {
+) -> Result<Vec<Plan>, BuildError> {
+    let mut platforms = Vec::new();
+    for platform in &ask.platforms {
+        if !platforms.contains(platform) {
+            platforms.push(platform.clone());
+        }
+    }
+    let chosen = !platforms.is_empty();
+    if !chosen {
+        platforms.push(Platform::host());
+    }
+    let request = |platform: &Platform| PlanRequest {
         platform: platform.clone(),
         build_platform: Platform::host(),
         target: ask.target.clone(),
@@ -231,38 +259,57 @@ async fn planned(
         network: ask.network,
         hosts: ask.hosts.clone(),
         epoch: ask.epoch,
+        chosen,
+        several: platforms.len() > 1,
+        anew: ask.no_cache_filter.clone(),
     };
-    loop {
-        let wrong = |error: plan::PlanError| BuildError::Dockerfile {
-            source_text: ask.dockerfile.clone(),
-            diagnostics: error.diagnostics,
+    for name in &ask.no_cache_filter {
+        let own = |stage: &dockerfile::Stage| {
+            stage.from.name.as_ref().is_some_and(|own| own.value.eq_ignore_ascii_case(name))
         };
-        match plan::plan(file, &request, bases).map_err(wrong)? {
-            Planned::Missing(wanted) => {
-                for want in wanted {
-                    let base = stoppable(env, resolve::base(&want, ask, env)).await?;
-                    bases.insert(want.reference, want.platform, base);
-                }
-            }
-            Planned::Ready(plan) => {
-                warn(ask, env.progress, &plan.warnings);
-                return Ok(plan);
-            }
+        if !file.stages.iter().any(own) {
+            env.progress.warn(format!("--no-cache-filter: no stage is named `{name}`"));
         }
     }
-}
-
-async fn one_platform(
-    ask: &BuildRequest,
-    env: &BuildEnv<'_>,
-    plan: &Plan,
-    context: &Context,
-) -> Result<Image, BuildError> {
-    execute::refuse_foreign(ask, plan)?;
-    let layers = execute::execute(ask, env, plan, context)?;
-    // The store keeps whole images: what no step had to read is fetched now.
-    stoppable(env, execute::fetch_bases(env, plan, plan.result)).await?;
-    Ok(image::assemble(plan.config.clone(), &layers)?)
+    let requests: Vec<PlanRequest> = platforms.iter().map(request).collect();
+    let wrong = |error: plan::PlanError| BuildError::Dockerfile {
+        source_text: ask.dockerfile.clone(),
+        diagnostics: error.diagnostics,
+    };
+    let mut bases = Bases::default();
+    loop {
+        let (mut plans, mut wanted) = (Vec::new(), Vec::<BaseRequest>::new());
+        for request in &requests {
+            match plan::plan(file, request, &bases).map_err(wrong)? {
+                Planned::Missing(more) => {
+                    for want in more {
+                        let same = |known: &BaseRequest| {
+                            known.reference == want.reference && known.platform == want.platform
+                        };
+                        if !wanted.iter().any(same) {
+                            wanted.push(want);
+                        }
+                    }
+                }
+                Planned::Ready(plan) => plans.push(plan),
+            }
+        }
+        if wanted.is_empty() {
+            let mut said: Vec<Diagnostic> = Vec::new();
+            for warning in plans.iter().flat_map(|plan| &plan.warnings) {
+                if !said.contains(warning) {
+                    said.push(warning.clone());
+                }
+            }
+            warn(ask, env.progress, &said);
+            return Ok(plans);
+        }
+        let found = wanted.iter().map(|want| stoppable(env, resolve::base(want, ask, env)));
+        let found = futures_util::future::try_join_all(found).await?;
+        for (want, base) in wanted.into_iter().zip(found) {
+            bases.insert(want.reference, want.platform, base);
+        }
+    }
 }
 
 fn refuse(ask: &BuildRequest, diagnostics: &[Diagnostic]) -> Result<(), BuildError> {

@@ -43,5 +43,7 @@ pub(super) async fn base(
 fn stored(want: &BaseRequest, env: &BuildEnv<'_>) -> Result<Option<Image>, BuildError> {
     let Some(at) = env.store.find(&want.reference)? else { return Ok(None) };
     let found = env.store.image(&at)?;
-    Ok(found.images().iter().find(|image| image.platform().satisfies(&want.platform)).cloned())
+    let near = |image: &&Image| image.platform().distance(&want.platform);
+    let fitting = found.images().iter().filter(|image| near(image).is_some());
+    Ok(fitting.min_by_key(near).cloned())
 }

@@ -1,31 +1,35 @@
 //! Runs a graph: each node once all its inputs are done, several at a time, and
 //! nothing more once one has failed.
 
+use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 struct State<E> {
     /// Inputs that each node still waits for.
     waiting: Vec<usize>,
-    /// Nodes that may run, the next one last.
-    ready: Vec<usize>,
+    /// Nodes that may run; the first in the graph comes first.
+    ready: BTreeSet<usize>,
     left: usize,
-    failed: Option<E>,
+    /// The node that failed, or of several the first in the graph.
+    failed: Option<(usize, E)>,
 }
 
 /// Runs `node` for every index of `inputs`, which names what each one needs.
 /// Indices in `inputs` are smaller than the node's own: there are no cycles.
 ///
 /// # Errors
-/// The first failure; nodes under way are waited for, `on_failure` is called
-/// once so that they can be told to stop.
+/// A failure; nodes under way are waited for, `on_failure` is called once so that
+/// they can be told to stop. Of several failures it is that of the first node in
+/// the graph; one that `only_stopped` knows as told to stop gives way to others.
 pub(super) fn run<E: Send>(
     inputs: &[Vec<usize>],
     workers: usize,
     node: impl Fn(usize) -> Result<(), E> + Sync,
     on_failure: impl Fn() + Sync,
+    only_stopped: impl Fn(&E) -> bool + Sync,
 ) -> Result<(), E> {
     let waiting: Vec<usize> = inputs.iter().map(Vec::len).collect();
-    let ready = (0..inputs.len()).rev().filter(|&at| waiting[at] == 0).collect();
+    let ready = (0..inputs.len()).filter(|&at| waiting[at] == 0).collect();
     let state = Mutex::new(State { waiting, ready, left: inputs.len(), failed: None });
     let changed = Condvar::new();
     std::thread::scope(|scope| {
@@ -37,9 +41,18 @@ pub(super) fn run<E: Send>(
                     match result {
                         Ok(()) => finish(&mut state, inputs, at),
                         Err(error) => {
-                            if state.failed.is_none() {
-                                on_failure();
-                                state.failed = Some(error);
+                            let order = |at: usize, error: &E| (only_stopped(error), at);
+                            match &state.failed {
+                                None => {
+                                    on_failure();
+                                    state.failed = Some((at, error));
+                                }
+                                Some((before, known))
+                                    if order(at, &error) < order(*before, known) =>
+                                {
+                                    state.failed = Some((at, error));
+                                }
+                                Some(_) => (),
                             }
                             state.ready.clear();
                         }
@@ -50,7 +63,7 @@ pub(super) fn run<E: Send>(
         }
     });
     match lock(&state).failed.take() {
-        Some(error) => Err(error),
+        Some((_, error)) => Err(error),
         None => Ok(()),
     }
 }
@@ -66,7 +79,7 @@ fn next<E>(state: &Mutex<State<E>>, changed: &Condvar) -> Option<usize> {
         if state.failed.is_some() || state.left == 0 {
             return None;
         }
-        if let Some(at) = state.ready.pop() {
+        if let Some(at) = state.ready.pop_first() {
             return Some(at);
         }
         state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -80,7 +93,7 @@ fn finish<E>(state: &mut State<E>, inputs: &[Vec<usize>], done: usize) {
         if hits > 0 {
             state.waiting[at] -= hits;
             if state.waiting[at] == 0 && state.failed.is_none() {
-                state.ready.push(at);
+                state.ready.insert(at);
             }
         }
     }
@@ -109,6 +122,7 @@ mod tests {
                 Ok::<(), ()>(())
             },
             || (),
+            |()| false,
         )
         .unwrap();
         let order = order.into_inner().unwrap();
@@ -130,8 +144,24 @@ mod tests {
             || {
                 told.fetch_add(1, Ordering::SeqCst);
             },
+            |_| false,
         );
         assert_eq!((result, ran.into_inner(), told.into_inner()), (Err("broken"), 2, 1));
-        assert_eq!(run(&[], 2, |_| Ok::<(), ()>(()), || ()), Ok(()));
+        assert_eq!(run(&[], 2, |_| Ok::<(), ()>(()), || (), |()| false), Ok(()));
+    }
+
+    #[test]
+    fn of_failures_the_first_node_is_named() {
+        let inputs = [vec![], vec![], vec![]];
+        for (errors, named) in
+            [(["a", "b", "c"], "a"), (["stopped", "b", "c"], "b"), (["stopped"; 3], "stopped")]
+        {
+            let meeting = std::sync::Barrier::new(3);
+            let fail = |at: usize| {
+                meeting.wait();
+                Err(errors[at])
+            };
+            assert_eq!(run(&inputs, 3, fail, || (), |error| *error == "stopped"), Err(named));
+        }
     }
 }

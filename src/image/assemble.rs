@@ -1,12 +1,27 @@
 //! Layers and a config become an image: pure, and the only place that writes
 //! manifests and configs.
 
+use std::collections::BTreeMap;
+
 use super::check::ImageError;
 use super::config::{ImageConfig, RootFs};
 use super::descriptor::{Descriptor, MediaType};
 use super::manifest::{Index, Manifest};
 use super::{AnyImage, Image, Raw};
 use crate::layer::{Compression, Layer};
+use crate::platform::Platform;
+
+/// How documents are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dialect {
+    #[default]
+    Oci,
+    /// The media types of docker's image manifest v2.2.
+    Docker,
+}
+
+/// Names and values that a document carries beside its content.
+pub type Annotations = BTreeMap<String, String>;
 
 /// Makes the image of a config and its layers, lowest first. The config's diff
 /// IDs are set from the layers; its history must speak of as many.
@@ -22,18 +37,30 @@ pub fn assemble(mut config: ImageConfig, layers: &[Layer]) -> Result<Image, Imag
     if !config.history.is_empty() && filled != layers.len() {
         return Err(ImageError::LayerCount { layers: filled, diff_ids: layers.len() });
     }
-    around(Raw::new(bytes_of("image config", &config)?, MediaType::OciConfig), layers)
+    let config = bytes_of("image config", &config)?;
+    around(config, layers, Dialect::Oci, Annotations::new())
 }
 
-fn around(raw: Raw, layers: &[Layer]) -> Result<Image, ImageError> {
+fn around(
+    config: Vec<u8>,
+    layers: &[Layer],
+    dialect: Dialect,
+    annotations: Annotations,
+) -> Result<Image, ImageError> {
+    let (config_type, manifest_type) = match dialect {
+        Dialect::Oci => (MediaType::OciConfig, MediaType::OciManifest),
+        Dialect::Docker => (MediaType::DockerConfig, MediaType::DockerManifest),
+    };
+    let raw = Raw::new(config, config_type);
+    let layers = layers.iter().map(|layer| layer_descriptor(layer, dialect));
     let manifest = Manifest {
         schema_version: 2,
-        media_type: Some(MediaType::OciManifest),
+        media_type: Some(manifest_type.clone()),
         config: raw.descriptor(),
-        layers: layers.iter().map(layer_descriptor).collect(),
-        annotations: std::collections::BTreeMap::new(),
+        layers: layers.collect::<Result<_, _>>()?,
+        annotations,
     };
-    let manifest = Raw::new(bytes_of("manifest", &manifest)?, MediaType::OciManifest);
+    let manifest = Raw::new(bytes_of("manifest", &manifest)?, manifest_type);
     Image::read(manifest, raw.bytes)
 }
 
@@ -41,35 +68,66 @@ fn around(raw: Raw, layers: &[Layer]) -> Result<Image, ImageError> {
 /// is what docker calls the image), and its layers, lowest first.
 ///
 /// # Errors
-/// If the config is malformed or names other layers.
-pub fn assemble_around(config: Vec<u8>, layers: &[Layer]) -> Result<Image, ImageError> {
-    let raw = Raw::new(config, MediaType::OciConfig);
-    let diff_ids = ImageConfig::read(&raw.bytes)?.rootfs.diff_ids;
+/// If the config is malformed or names other layers, or docker has no media type
+/// for a layer.
+pub fn assemble_around(
+    config: Vec<u8>,
+    layers: &[Layer],
+    dialect: Dialect,
+    annotations: Annotations,
+) -> Result<Image, ImageError> {
+    let diff_ids = ImageConfig::read(&config)?.rootfs.diff_ids;
     if !diff_ids.iter().eq(layers.iter().map(|layer| &layer.diff_id)) {
         let why = "its diff IDs are not those of the layers".into();
         return Err(ImageError::Malformed { what: "image config", why });
     }
-    around(raw, layers)
+    around(config, layers, dialect, annotations)
+}
+
+/// An image as an index lists it.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    pub image: Image,
+    /// What it was made for; its config may say it more exactly.
+    pub platform: Platform,
+    /// Of its entry, not of its manifest.
+    pub annotations: Annotations,
+}
+
+impl From<Image> for Listed {
+    fn from(image: Image) -> Self {
+        Self { platform: image.platform(), image, annotations: Annotations::new() }
+    }
 }
 
 /// Makes the index over images of several platforms, in the order given.
 ///
 /// # Errors
 /// If the document cannot be written.
-pub fn assemble_index(images: Vec<Image>) -> Result<AnyImage, ImageError> {
-    let entry = |image: &Image| {
-        let mut descriptor = image.manifest().descriptor();
-        descriptor.platform = Some(image.platform());
+pub fn assemble_index<I: Into<Listed>>(
+    images: Vec<I>,
+    dialect: Dialect,
+    annotations: Annotations,
+) -> Result<AnyImage, ImageError> {
+    let images: Vec<Listed> = images.into_iter().map(Into::into).collect();
+    let entry = |listed: &Listed| {
+        let mut descriptor = listed.image.manifest().descriptor();
+        descriptor.platform = Some(listed.platform.clone());
+        descriptor.annotations.clone_from(&listed.annotations);
         descriptor
+    };
+    let media_type = match dialect {
+        Dialect::Oci => MediaType::OciIndex,
+        Dialect::Docker => MediaType::DockerList,
     };
     let index = Index {
         schema_version: 2,
-        media_type: Some(MediaType::OciIndex),
+        media_type: Some(media_type.clone()),
         manifests: images.iter().map(entry).collect(),
-        annotations: std::collections::BTreeMap::new(),
+        annotations,
     };
-    let raw = Raw::new(bytes_of("index", &index)?, MediaType::OciIndex);
-    Ok(AnyImage::Index { raw, images })
+    let raw = Raw::new(bytes_of("index", &index)?, media_type);
+    Ok(AnyImage::Index { raw, images: images.into_iter().map(|listed| listed.image).collect() })
 }
 
 fn bytes_of(what: &'static str, document: &impl serde::Serialize) -> Result<Vec<u8>, ImageError> {
@@ -77,13 +135,18 @@ fn bytes_of(what: &'static str, document: &impl serde::Serialize) -> Result<Vec<
         .map_err(|error| ImageError::Malformed { what, why: error.to_string() })
 }
 
-fn layer_descriptor(layer: &Layer) -> Descriptor {
-    let kind = match layer.compression {
-        Compression::None => MediaType::OciLayer,
-        Compression::Gzip => MediaType::OciLayerGzip,
-        Compression::Zstd => MediaType::OciLayerZstd,
+fn layer_descriptor(layer: &Layer, dialect: Dialect) -> Result<Descriptor, ImageError> {
+    let kind = match (dialect, layer.compression) {
+        (Dialect::Oci, Compression::None) => MediaType::OciLayer,
+        (Dialect::Oci, Compression::Gzip) => MediaType::OciLayerGzip,
+        (Dialect::Oci, Compression::Zstd) => MediaType::OciLayerZstd,
+        (Dialect::Docker, Compression::None) => MediaType::DockerLayer,
+        (Dialect::Docker, Compression::Gzip) => MediaType::DockerLayerGzip,
+        (Dialect::Docker, Compression::Zstd) => {
+            return Err(ImageError::NoDockerType { digest: layer.digest });
+        }
     };
-    Descriptor::new(kind, layer.digest, layer.size)
+    Ok(Descriptor::new(kind, layer.digest, layer.size))
 }
 
 #[cfg(test)]

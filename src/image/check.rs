@@ -28,6 +28,8 @@ pub enum ImageError {
     LayerCount { layers: usize, diff_ids: usize },
     #[error("layer {digest} has media type `{media_type}`, which kiln cannot open")]
     LayerType { digest: BlobDigest, media_type: MediaType },
+    #[error("layer {digest} is compressed with zstd, which docker's media types do not know")]
+    NoDockerType { digest: BlobDigest },
     #[error("`{media_type}` is no image config: this is an artifact, not an image")]
     NotAnImage { media_type: MediaType },
 }

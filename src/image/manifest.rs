@@ -72,18 +72,11 @@ impl Index {
         Ok(index)
     }
 
-    /// The first entry for a platform, as the spec's order of preference says.
-    /// An entry of the very variant that was asked for comes before a fitting one.
+    /// The entry that runs on a platform and is nearest to it; of equals the first.
     #[must_use]
     pub fn choose(&self, wanted: &Platform) -> Option<&Descriptor> {
-        let of = |entry: &&Descriptor| {
-            entry.platform.as_ref().is_some_and(|have| have.satisfies(wanted))
-        };
-        let exact = |entry: &&Descriptor| {
-            entry.platform.as_ref().is_some_and(|have| have.variant == wanted.variant)
-        };
-        let mut fitting = self.manifests.iter().filter(of);
-        fitting.clone().find(exact).or_else(|| fitting.next())
+        let near = |entry: &&Descriptor| entry.platform.as_ref()?.distance(wanted);
+        self.manifests.iter().filter(|entry| near(entry).is_some()).min_by_key(near)
     }
 
     /// The platforms listed, for messages. Attestations (`unknown/unknown`) are left out.

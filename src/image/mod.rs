@@ -11,7 +11,7 @@ mod config;
 mod descriptor;
 mod manifest;
 
-pub use assemble::{assemble, assemble_around, assemble_index};
+pub use assemble::{Annotations, Dialect, Listed, assemble, assemble_around, assemble_index};
 pub use check::{ImageError, strict_json};
 pub use config::{Config, History, ImageConfig, RootFs};
 pub use descriptor::{Descriptor, MediaType};

@@ -4,12 +4,15 @@
 //! annotations that readers look at: `org.opencontainers.image.ref.name` (podman,
 //! skopeo, umoci) and `io.containerd.image.name` (containerd, docker).
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::archive::ArchiveWriter;
 use super::{Named, OutputError, Work};
 use crate::digest::BlobDigest;
-use crate::image::{AnyImage, Descriptor, Image, Index, Manifest, MediaType, Raw, assemble_index};
+use crate::image::{
+    AnyImage, Descriptor, Dialect, Image, Index, Manifest, MediaType, Raw, assemble_index,
+};
 use crate::reference::Reference;
 use crate::store::{Store, StoreError};
 
@@ -43,7 +46,7 @@ pub(super) fn write(
         schema_version: 2,
         media_type: Some(MediaType::OciIndex),
         manifests,
-        annotations: std::collections::BTreeMap::new(),
+        annotations: BTreeMap::new(),
     };
     let index = serde_json::to_vec(&index).map_err(|error| OutputError::Write(error.into()))?;
     work.expect(blobs.iter().map(|blob| blob.size).sum());
@@ -120,7 +123,7 @@ fn collect(named: &Named, store: &Store, blobs: &mut Vec<Blob>) -> Result<Descri
                     for image in several {
                         add_image(image, named, store, blobs)?;
                     }
-                    let index = assemble_index(several.to_vec())
+                    let index = assemble_index(several.to_vec(), Dialect::Oci, BTreeMap::new())
                         .map_err(|source| StoreError::Image { digest: raw.digest, source })?;
                     blobs.push(Blob::of(index.raw()));
                     Ok(index.raw().descriptor())

@@ -105,6 +105,19 @@ pub(super) fn healthcheck(check: &Healthcheck) -> (Value, String) {
 pub(super) fn finish(config: &mut ImageConfig, ask: &PlanRequest) {
     let labels = ask.labels.iter().map(|(key, value)| (key.clone(), value.clone()));
     config.config.labels.extend(labels);
+    if ask.chosen {
+        let same = config.os == ask.platform.os && config.architecture == ask.platform.architecture;
+        config.os.clone_from(&ask.platform.os);
+        config.architecture.clone_from(&ask.platform.architecture);
+        if !same || ask.platform.variant.is_some() {
+            config.variant.clone_from(&ask.platform.variant);
+        }
+        if !same || ask.platform.os_version.is_some() {
+            config.os_version.clone_from(&ask.platform.os_version);
+        }
+    }
+    let usual = config.platform().normalized();
+    (config.architecture, config.variant) = (usual.architecture, usual.variant);
     config.created = Some(Epoch::rfc3339(ask.epoch));
     config.rootfs.kind = "layers".to_owned();
     config.rootfs.diff_ids.clear();

@@ -32,6 +32,13 @@ pub struct PlanRequest {
     /// Lines of a `RUN`'s `/etc/hosts`: a name and its address.
     pub hosts: Vec<(String, IpAddr)>,
     pub epoch: Epoch,
+    /// Somebody chose the platform: the config says it then, whatever the image
+    /// is for that the target starts from.
+    pub chosen: bool,
+    /// The platform stands in the names of steps, as several are built at once.
+    pub several: bool,
+    /// Names of stages whose steps are to be made anew.
+    pub anew: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -93,7 +100,48 @@ pub struct Plan {
     pub warnings: Vec<Diagnostic>,
 }
 
-impl Plan {
+/// The steps of one or more plans; what they have in common is there once.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    /// A step's inputs stand before it, and its id is its place.
+    pub steps: Vec<Step>,
+    /// For each plan, the step whose root is the image's.
+    pub results: Vec<StepId>,
+}
+
+impl Graph {
+    /// Joins plans, as those of several platforms: a stage that does the same for
+    /// each of them is one.
+    #[must_use]
+    pub fn of(plans: &[Plan]) -> Self {
+        let mut graph = Self::default();
+        for plan in plans {
+            let mut places: Vec<StepId> = Vec::with_capacity(plan.steps.len());
+            for step in &plan.steps {
+                let mut step = step.clone();
+                for input in &mut step.inputs {
+                    *input = places[input.0];
+                }
+                step.id = StepId(graph.steps.len());
+                let same = |other: &&mut Step| {
+                    other.op == step.op && other.inputs == step.inputs && other.epoch == step.epoch
+                };
+                match graph.steps.iter_mut().find(same) {
+                    Some(known) => {
+                        known.anew |= step.anew;
+                        places.push(known.id);
+                    }
+                    None => {
+                        places.push(step.id);
+                        graph.steps.push(step);
+                    }
+                }
+            }
+            graph.results.push(places[plan.result.0]);
+        }
+        graph
+    }
+
     #[must_use]
     pub fn step(&self, id: StepId) -> &Step {
         &self.steps[id.0]
@@ -137,4 +185,6 @@ pub struct Step {
     pub name: String,
     /// The time of what the step makes.
     pub epoch: Epoch,
+    /// Made even if its layer is known; no part of the key.
+    pub anew: bool,
 }

@@ -10,9 +10,8 @@
 //! of BuildKit's frontend: what `FROM`, `ARG` and `ENV` let which word see, how
 //! stages inherit, what the history says. As there, of an `ENV` and an `ARG` of
 //! one name the later holds for steps; the config has the `ENV`. Differences: paths
-//! are always made clean; `RUN` keeps its variables in a step's name; only needed images are asked for; architecture and system in the
-//! config are the base image's, whatever the request says, for that is what the
-//! programs in it are.
+//! are always made clean; `RUN` keeps its variables in a step's name; only needed
+//! images are asked for.
 
 mod bases;
 mod config;
@@ -22,6 +21,7 @@ mod history;
 mod instruction;
 mod key;
 mod mount;
+mod names;
 mod op;
 mod path;
 mod print;
@@ -34,7 +34,7 @@ mod transfer;
 mod triggers;
 
 pub use error::PlanError;
-pub use graph::{Base, BaseRequest, Bases, Plan, PlanRequest, Planned, Step, StepId};
+pub use graph::{Base, BaseRequest, Bases, Graph, Plan, PlanRequest, Planned, Step, StepId};
 pub use key::{CacheKey, FORMAT, InputKey};
 pub use op::{
     BaseImage, BaseOp, CacheMount, Content, CopyFrom, CopyHints, CopyOp, CopySource, MountSource,
@@ -98,7 +98,7 @@ pub fn plan(file: &Dockerfile, ask: &PlanRequest, bases: &Bases) -> Result<Plann
         said.push(
             Diagnostic::warning(
                 file.stages[layout.target].from.span,
-                format!("the image is for {is}, and {asked} was asked for"),
+                format!("the image will say {asked}, and what it starts from is for {is}"),
             )
             .hint("leave --platform out of the FROM of the stage that becomes the image"),
         );

@@ -12,6 +12,7 @@ use super::config;
 use super::graph::{Bases, PlanRequest, Step, StepId};
 use super::history;
 use super::instruction::InStage;
+use super::names;
 use super::op::{BaseImage, BaseOp, Op};
 use super::path;
 use super::scope::{Globals, Vars};
@@ -38,6 +39,8 @@ pub(super) struct Numbering {
     done: usize,
     /// Whether the instruction is one.
     trigger: bool,
+    /// What stands before the stage: empty, or a platform and a space.
+    platform: String,
 }
 
 impl Numbering {
@@ -47,7 +50,8 @@ impl Numbering {
         let space = if stage.is_empty() { "" } else { " " };
         let width = total.to_string().len();
         let trigger = if self.trigger { "ONBUILD " } else { "" };
-        format!("[{stage}{space}{done:width$}/{total}] {trigger}{text}")
+        let platform = &self.platform;
+        format!("[{platform}{stage}{space}{done:width$}/{total}] {trigger}{text}")
     }
 }
 
@@ -61,6 +65,8 @@ pub(super) struct Walk<'a> {
     pub(super) steps: Vec<Step>,
     pub(super) out: Vec<Diagnostic>,
     pub(super) done: BTreeMap<usize, State>,
+    /// The stage's steps are to be made whether they are known or not.
+    anew: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -73,7 +79,7 @@ impl<'a> Walk<'a> {
         triggers: &'a Triggers,
     ) -> Self {
         let (steps, out, done) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { file, ask, globals, bases, layout, triggers, steps, out, done }
+        Self { file, ask, globals, bases, layout, triggers, steps, out, done, anew: false }
     }
 
     /// Plans every needed stage; gives the target's outcome. None if `out` has
@@ -81,6 +87,10 @@ impl<'a> Walk<'a> {
     pub(super) fn run(&mut self) -> Option<State> {
         for (at, stage) in self.file.stages.iter().enumerate() {
             if let Some(start) = &self.layout.starts[at] {
+                let named = |word: &String| {
+                    stage.from.name.as_ref().is_some_and(|n| n.value.eq_ignore_ascii_case(word))
+                };
+                self.anew = self.ask.anew.iter().any(named);
                 let state = self.stage(at, stage, start)?;
                 self.done.insert(at, state);
             }
@@ -96,6 +106,10 @@ impl<'a> Walk<'a> {
         let mut in_stage = InStage { walk: self, at, state: &mut state, numbering, cmd: false };
         for (number, instruction) in stage.instructions.iter().enumerate() {
             in_stage.numbering.trigger = triggers.has(at, number);
+            if in_stage.walk.ask.several {
+                in_stage.numbering.platform =
+                    names::platforms(&in_stage.state.platform, &in_stage.state.vars);
+            }
             in_stage.instruction(number, instruction);
         }
         Some(state)
@@ -122,6 +136,10 @@ impl<'a> Walk<'a> {
             total: from + stage.instructions.iter().filter(makes_step).count(),
             done: 0,
             trigger: false,
+            platform: match start {
+                Origin::Image { platform, .. } if self.ask.several => format!("{platform} "),
+                _ => String::new(),
+            },
         }
     }
 
@@ -148,9 +166,6 @@ impl<'a> Walk<'a> {
                     let found = config.platform();
                     let said = format!("{reference} is for {found}, not for {platform}");
                     self.out.push(Diagnostic::warning(from.image.span, said));
-                } else if config.variant.is_none() {
-                    // Many images leave the usual variant out; an index needs it.
-                    config.variant.clone_from(&platform.variant);
                 }
                 history::reconcile(&mut config, base.layers.len());
                 State {
@@ -218,7 +233,15 @@ impl<'a> Walk<'a> {
         name: String,
     ) -> StepId {
         let id = StepId(self.steps.len());
-        self.steps.push(Step { id, op, inputs, span, name, epoch: self.ask.epoch });
+        self.steps.push(Step {
+            id,
+            op,
+            inputs,
+            span,
+            name,
+            epoch: self.ask.epoch,
+            anew: self.anew,
+        });
         id
     }
 }

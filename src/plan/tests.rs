@@ -42,13 +42,18 @@ fn request(text: &str) -> PlanRequest {
         network: RunNetwork::Default,
         hosts: Vec::new(),
         epoch: Epoch::DEFAULT,
+        chosen: false,
+        several: false,
+        anew: Vec::new(),
     };
     for line in text.lines().filter_map(|line| line.strip_prefix("# plan: ")) {
         let (what, rest) = line.split_once(' ').unwrap();
         let pairs = rest.split(' ').filter_map(|pair| pair.split_once('='));
         let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
         match what {
-            "platform" => ask.platform = rest.parse().unwrap(),
+            "platform" => (ask.platform, ask.chosen) = (rest.parse().unwrap(), true),
+            "several" => ask.several = rest == "yes",
+            "anew" => ask.anew = rest.split(' ').map(str::to_owned).collect(),
             "target" => ask.target = Some(rest.to_owned()),
             "arg" => ask.build_args.extend(pairs),
             "label" => ask.labels.extend(pairs),
@@ -153,8 +158,10 @@ fn consistent(plan: &Plan) {
     }
     // The config can be assembled with the layers that the steps will make.
     let mut layers = Vec::new();
-    for id in plan.chain(plan.result) {
-        match &plan.step(id).op {
+    let graph = Graph::of(std::slice::from_ref(plan));
+    assert_eq!((graph.steps.len(), graph.results[0]), (plan.steps.len(), plan.result));
+    for id in graph.chain(plan.result) {
+        match &graph.step(id).op {
             Op::Base(base) => {
                 layers.extend(base.image.iter().flat_map(|image| image.layers.clone()));
             }
@@ -313,4 +320,31 @@ fn proxies_have_no_debug_text() {
     for text in [format!("{plan:?}"), plan.to_string()] {
         assert!(!text.contains("hush"));
     }
+}
+
+#[test]
+fn platforms_share_what_is_the_same() {
+    let text = "FROM --platform=$BUILDPLATFORM alpine:3.20 AS tools\nRUN prepare\n\
+        FROM tools AS build\nARG TARGETARCH\nRUN make\n\
+        FROM alpine:3.20\nCOPY --from=build /out /out\n";
+    let plan = |platform: &str| {
+        let flags = format!("{text}# plan: platform {platform}\n# plan: several yes\n");
+        planned(&flags, &mut String::new()).unwrap().unwrap()
+    };
+    let graph = Graph::of(&[plan("linux/amd64"), plan("linux/arm64")]);
+    let names: Vec<&str> = graph.steps.iter().map(|step| step.name.as_str()).collect();
+    let names: Vec<&str> =
+        names.iter().map(|name| name.split("docker.io/").next().unwrap()).collect();
+    assert_eq!(
+        names,
+        [
+            "[linux/amd64 tools 1/2] FROM ",
+            "[linux/amd64 tools 2/2] RUN prepare",
+            "[linux/amd64 build 1/1] RUN make",
+            "[linux/amd64 stage-2 2/2] COPY --from=build /out /out",
+            "[linux/amd64->arm64 build 1/1] RUN make",
+            "[linux/arm64 stage-2 1/2] FROM ",
+            "[linux/arm64 stage-2 2/2] COPY --from=build /out /out",
+        ]
+    );
 }

@@ -85,8 +85,9 @@ impl Store {
     pub fn image_for(&self, name: &Reference, platform: &Platform) -> Result<Image, StoreError> {
         let found = self.image_named(name)?;
         let single = matches!(found, AnyImage::Image(_));
-        let fits = |image: &&Image| image.platform().satisfies(platform);
-        let image = found.images().iter().find(fits).cloned();
+        let near = |image: &&Image| image.platform().distance(platform);
+        let fitting = found.images().iter().filter(|image| near(image).is_some());
+        let image = fitting.min_by_key(near).cloned();
         // A single image is what was meant, whatever it runs on; that is the caller's to judge.
         image
             .or_else(|| if single { found.images().first().cloned() } else { None })

@@ -5,6 +5,6 @@ FROM scratch AS ok
 FROM $EMPTY
 FROM ${TYPO}
 FROM Alpine
-FROM --platform=amd64 scratch
+FROM --platform=amd65 scratch
 FROM --platform=$NONE scratch
 FROM ${EMPTY:?empty}

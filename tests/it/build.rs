@@ -9,6 +9,7 @@ mod files;
 mod heredoc;
 mod mounts;
 mod parity;
+mod platforms;
 mod run;
 mod same;
 mod stopped;

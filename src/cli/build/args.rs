@@ -77,6 +77,10 @@ pub struct BuildFlags {
     #[arg(long)]
     pub no_cache: bool,
 
+    /// Run the steps of these stages anew; may be repeated
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
+
     /// Ask the registries for newer base images
     #[arg(long)]
     pub pull: bool,

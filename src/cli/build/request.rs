@@ -81,6 +81,7 @@ impl BuildFlags {
             epoch,
             form: LayerForm::default(),
             no_cache: self.no_cache,
+            no_cache_filter: self.no_cache_filter.clone(),
             pull: self.pull,
             sandbox: self.sandbox.map(SandboxTier::tier),
             network: self.given.network.network(),

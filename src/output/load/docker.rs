@@ -12,7 +12,9 @@ use super::scan::{Entries, Section};
 use super::{Found, document};
 use crate::atomic::PathError;
 use crate::digest::{BlobDigest, DiffId, Hashing};
-use crate::image::{AnyImage, ImageConfig, ImageError, assemble_around, strict_json};
+use crate::image::{
+    Annotations, AnyImage, Dialect, ImageConfig, ImageError, assemble_around, strict_json,
+};
 use crate::layer::{Compression, Decompressor, Layer};
 use crate::reference::Reference;
 use crate::store::{BlobWriter, Store, StoreError};
@@ -46,7 +48,8 @@ pub(super) fn load(
             known.insert(diff_id, layer.clone());
             layers.push(layer);
         }
-        let image = assemble_around(config, &layers).map_err(wrong)?;
+        let image =
+            assemble_around(config, &layers, Dialect::Oci, Annotations::new()).map_err(wrong)?;
         found.push((names(entry)?, AnyImage::Image(image)));
     }
     if found.is_empty() {

@@ -5,7 +5,7 @@ mod commands;
 mod hostile;
 
 use kiln::digest::{BlobDigest, DiffId};
-use kiln::image::{AnyImage, History, ImageConfig, assemble, assemble_index};
+use kiln::image::{Annotations, AnyImage, Dialect, History, ImageConfig, assemble, assemble_index};
 use kiln::layer::{Compression, Layer};
 use kiln::platform::Platform;
 
@@ -73,7 +73,7 @@ pub(crate) fn keep(kiln: &Kiln, name: &str) -> String {
 /// Keeps an image for amd64 and arm64 under a name; gives the index's digest.
 pub(crate) fn keep_index(kiln: &Kiln, name: &str) -> String {
     let images = vec![image(kiln, "linux/amd64"), image(kiln, "linux/arm64")];
-    let index = assemble_index(images).unwrap();
+    let index = assemble_index(images, Dialect::Oci, Annotations::new()).unwrap();
     kiln.store().keep(&name.parse().unwrap(), &index).unwrap();
     index.digest().to_string()
 }

@@ -32,7 +32,8 @@ async fn pushed_images_are_valid_to_crane() {
         image(&here.store, &amd64(), &[b"one", &big]),
         image(&here.store, &arm, &[b"two", b"three"]),
     ];
-    let index = assemble_index(images.clone()).unwrap();
+    let index =
+        assemble_index(images.clone(), kiln::image::Dialect::Oci, Default::default()).unwrap();
     let single = AnyImage::Image(images[0].clone());
     let read = |arguments: &[&str]| crane(&program, here.path(), arguments);
     let text = |arguments: &[&str]| String::from_utf8(read(arguments)).unwrap();

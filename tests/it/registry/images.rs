@@ -82,7 +82,8 @@ async fn indexes_and_platforms() {
     let silent = Progress::silent();
     let arm = Platform::new("linux", "arm64");
     let images = vec![image(&here.store, &amd64(), &[b"amd"]), image(&here.store, &arm, &[b"arm"])];
-    let index = assemble_index(images.clone()).unwrap();
+    let index =
+        assemble_index(images.clone(), kiln::image::Dialect::Oci, Default::default()).unwrap();
     let to = name(format!("{}/multi:1", registry.addr));
     push(&index, &to, &here.store, &at, &silent).await.unwrap();
 
@@ -124,7 +125,8 @@ async fn images_of_other_tools() {
     let silent = Progress::silent();
     let arm = Platform::new("linux", "arm64");
     let images = vec![image(&here.store, &amd64(), &[b"x"]), image(&here.store, &arm, &[b"y"])];
-    let index = assemble_index(images.clone()).unwrap();
+    let index =
+        assemble_index(images.clone(), kiln::image::Dialect::Oci, Default::default()).unwrap();
     let from = name(format!("{}/from:1", registry.addr));
     push(&index, &from, &here.store, &at, &silent).await.unwrap();
     let to = |tag: &str| name(format!("{}/to:{tag}", registry.addr));
