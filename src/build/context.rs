@@ -18,6 +18,7 @@ use crate::atomic::{AtPath as _, PathError};
 use crate::digest::{Digest, Hashing};
 use crate::dockerfile::{Ignore, Rule};
 use crate::layer::{Entry, Kind, Name, RawBytes, View, ViewError};
+use crate::plan::CopyFrom;
 
 /// A folder to copy from.
 #[derive(Debug)]
@@ -27,6 +28,25 @@ pub struct Context {
     walked: OnceLock<Walked>,
     /// What files hash to, as far as it was asked.
     digests: Mutex<HashMap<Name, Digest>>,
+}
+
+/// The contexts of a build.
+#[derive(Debug)]
+pub(super) struct Contexts {
+    pub(super) main: Context,
+    /// As many as the request names; none for what is an image.
+    pub(super) named: Vec<Option<Context>>,
+}
+
+impl Contexts {
+    /// The context that is meant; none for a step's input.
+    pub(super) fn of(&self, from: CopyFrom) -> Option<&Context> {
+        match from {
+            CopyFrom::Context => Some(&self.main),
+            CopyFrom::Named(at) => self.named.get(at)?.as_ref(),
+            CopyFrom::Input(_) => None,
+        }
+    }
 }
 
 #[derive(Debug)]

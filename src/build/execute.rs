@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::context::Context;
+use super::context::Contexts;
 use super::foreign;
 use super::step::{Bench, Prepared};
 use super::{BuildEnv, BuildError, BuildRequest, StepError, schedule};
@@ -46,13 +46,13 @@ pub(super) fn execute(
     ask: &BuildRequest,
     env: &BuildEnv<'_>,
     graph: &Graph,
-    context: &Context,
+    contexts: &Contexts,
 ) -> Result<Vec<Vec<Layer>>, BuildError> {
     let walk = Walk {
         ask,
         env,
         graph,
-        context,
+        contexts,
         made: Mutex::new(BTreeSet::new()),
         done: graph.steps.iter().map(|_| OnceLock::new()).collect(),
         sandbox: OnceLock::new(),
@@ -94,7 +94,7 @@ struct Walk<'a> {
     ask: &'a BuildRequest,
     env: &'a BuildEnv<'a>,
     graph: &'a Graph,
-    context: &'a Context,
+    contexts: &'a Contexts,
     /// The layers of the root after each step.
     done: Vec<OnceLock<Vec<Layer>>>,
     /// The keys of what this build has made: it is not made again, whatever is to
@@ -141,7 +141,7 @@ impl Walk<'_> {
         };
         let bench = Bench {
             store,
-            context: self.context,
+            contexts: self.contexts,
             given: &self.ask.given,
             progress,
             cancel,

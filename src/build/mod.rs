@@ -38,6 +38,7 @@ use crate::registry::{Registries, RegistryError};
 use crate::rootfs::RootfsError;
 use crate::sandbox::{Cancel, SandboxError, Tier};
 use crate::store::{Store, StoreError};
+use context::Contexts;
 
 /// What is to be built.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct BuildRequest {
     pub context: PathBuf,
     /// The text of `.dockerignore`, with its name for messages.
     pub ignore: Option<Source>,
+    /// `--build-context`: what stands for a name ([`PlanRequest::contexts`]).
+    pub contexts: Vec<(String, ContextSource)>,
     /// One gives an image, several an index. None means this machine's.
     pub platforms: Vec<Platform>,
     pub target: Option<String>,
@@ -90,6 +93,7 @@ impl BuildRequest {
             dockerfile: Source::new(dockerfile.display().to_string(), text),
             context: context.to_path_buf(),
             ignore,
+            contexts: Vec::new(),
             platforms: Vec::new(),
             target: None,
             build_args: BTreeMap::new(),
@@ -106,6 +110,23 @@ impl BuildRequest {
             given: Given::default(),
         })
     }
+}
+
+/// What a name of `--build-context` stands for.
+#[derive(Debug, Clone)]
+pub enum ContextSource {
+    /// An image that the store or a registry has.
+    Image(Reference),
+    /// An image that is in the store without a name; one is made up for messages.
+    Loaded {
+        name: Reference,
+        image: Box<AnyImage>,
+    },
+    Scratch,
+    Folder {
+        path: PathBuf,
+        ignore: Option<Source>,
+    },
 }
 
 /// What a build works with.
@@ -149,6 +170,8 @@ pub enum BuildError {
         span: Option<Span>,
         source_text: Source,
     },
+    #[error("the image of the named context is not for {platform}")]
+    ContextPlatform { platform: Box<Platform>, span: Span, source_text: Source },
     #[error("cancelled")]
     Cancelled,
     #[error(transparent)]
@@ -184,16 +207,11 @@ impl BuildError {
 pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, BuildError> {
     let (file, diagnostics) = dockerfile::parse(&ask.dockerfile);
     refuse(ask, &diagnostics)?;
-    let ignore = match &ask.ignore {
-        Some(text) => Ignore::parse(text.text())
-            .map_err(|source| BuildError::Ignore { at: text.clone(), source })?,
-        None => Ignore::default(),
-    };
-    let context = Context::new(ask.context.clone(), ignore);
+    let contexts = contexts(ask)?;
     let plans = planned(ask, env, &file).await?;
     let graph = Graph::of(&plans);
     execute::refuse_foreign(ask, &graph)?;
-    let made = execute::execute(ask, env, &graph, &context)?;
+    let made = execute::execute(ask, env, &graph, &contexts)?;
     let mut images = Vec::new();
     for ((plan, layers), &result) in plans.iter().zip(made).zip(&graph.results) {
         // The store keeps whole images: what no step had to read is fetched now.
@@ -214,6 +232,25 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
         env.store.keep(name, &image)?;
     }
     Ok(image)
+}
+
+fn contexts(ask: &BuildRequest) -> Result<Contexts, BuildError> {
+    let ignored = |text: Option<&Source>| match text {
+        Some(text) => Ignore::parse(text.text())
+            .map_err(|source| BuildError::Ignore { at: text.clone(), source }),
+        None => Ok(Ignore::default()),
+    };
+    let main = Context::new(ask.context.clone(), ignored(ask.ignore.as_ref())?);
+    let mut named = Vec::with_capacity(ask.contexts.len());
+    for (_, source) in &ask.contexts {
+        named.push(match source {
+            ContextSource::Folder { path, ignore } => {
+                Some(Context::new(path.clone(), ignored(ignore.as_ref())?))
+            }
+            ContextSource::Image(_) | ContextSource::Loaded { .. } | ContextSource::Scratch => None,
+        });
+    }
+    Ok(Contexts { main, named })
 }
 
 /// Work with the network, given up when the build is cancelled.
@@ -256,6 +293,11 @@ async fn planned(
         target: ask.target.clone(),
         build_args: ask.build_args.clone(),
         labels: ask.labels.clone(),
+        contexts: ask
+            .contexts
+            .iter()
+            .map(|(name, source)| (name.clone(), resolve::named(source)))
+            .collect(),
         network: ask.network,
         hosts: ask.hosts.clone(),
         epoch: ask.epoch,

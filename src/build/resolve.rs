@@ -1,9 +1,19 @@
 //! Where bases come from: the store, else their registry.
 
-use super::{BuildEnv, BuildError, BuildRequest};
-use crate::image::Image;
-use crate::plan::{Base, BaseRequest};
+use super::{BuildEnv, BuildError, BuildRequest, ContextSource};
+use crate::image::{AnyImage, Image};
+use crate::plan::{Base, BaseRequest, NamedContext};
 use crate::registry;
+
+/// What the plan has to know of a named context.
+pub(super) fn named(source: &ContextSource) -> NamedContext {
+    match source {
+        ContextSource::Image(reference) => NamedContext::Image(reference.clone()),
+        ContextSource::Loaded { name, .. } => NamedContext::Image(name.clone()),
+        ContextSource::Scratch => NamedContext::Scratch,
+        ContextSource::Folder { .. } => NamedContext::Files,
+    }
+}
 
 /// Finds out a base's manifest and config; its layers stay where they are until
 /// somebody reads them.
@@ -12,6 +22,20 @@ pub(super) async fn base(
     ask: &BuildRequest,
     env: &BuildEnv<'_>,
 ) -> Result<Base, BuildError> {
+    let loaded = ask.contexts.iter().find_map(|(_, source)| match source {
+        ContextSource::Loaded { name, image } if want.reference == *name => Some(image),
+        _ => None,
+    });
+    if let Some(loaded) = loaded {
+        return match for_platform(loaded, want) {
+            Some(image) => Ok(base_of(want, &image)),
+            None => Err(BuildError::ContextPlatform {
+                platform: Box::new(want.platform.clone()),
+                span: want.span,
+                source_text: ask.dockerfile.clone(),
+            }),
+        };
+    }
     let from_store =
         if ask.pull && want.reference.digest().is_none() { None } else { stored(want, env)? };
     let image = match from_store {
@@ -32,18 +56,25 @@ pub(super) async fn base(
             resolved.image
         }
     };
-    Ok(Base {
+    Ok(base_of(want, &image))
+}
+
+fn base_of(want: &BaseRequest, image: &Image) -> Base {
+    Base {
         reference: want.reference.clone(),
         digest: image.digest(),
         config: image.config().clone(),
         layers: image.layers().to_vec(),
-    })
+    }
+}
+
+fn for_platform(image: &AnyImage, want: &BaseRequest) -> Option<Image> {
+    let near = |image: &&Image| image.platform().distance(&want.platform);
+    let fitting = image.images().iter().filter(|image| near(image).is_some());
+    fitting.min_by_key(near).cloned()
 }
 
 fn stored(want: &BaseRequest, env: &BuildEnv<'_>) -> Result<Option<Image>, BuildError> {
     let Some(at) = env.store.find(&want.reference)? else { return Ok(None) };
-    let found = env.store.image(&at)?;
-    let near = |image: &&Image| image.platform().distance(&want.platform);
-    let fitting = found.images().iter().filter(|image| near(image).is_some());
-    Ok(fitting.min_by_key(near).cloned())
+    Ok(for_platform(&env.store.image(&at)?, want))
 }

@@ -23,6 +23,9 @@ pub(super) fn of_build(error: BuildError) -> CliError {
             );
             (source_text.clone(), span, error.to_string(), Some(hint))
         }
+        BuildError::ContextPlatform { span, ref source_text, .. } => {
+            (source_text.clone(), Some(span), error.to_string(), None)
+        }
         BuildError::Step { name, span, source_text, source } => {
             return step(&name, span, source_text, &source);
         }

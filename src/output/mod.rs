@@ -17,7 +17,7 @@ mod tar;
 mod tree;
 mod work;
 
-pub use load::{Loaded, Spooled, load, spool};
+pub use load::{Found, Loaded, Spooled, load, read_images, spool};
 pub use local::{LeftOut, write_local};
 pub use tar::write_tar;
 pub use work::Work;

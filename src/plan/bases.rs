@@ -7,7 +7,7 @@ use crate::dockerfile::{Dockerfile, Instruction, Mount, Spanned, Stage};
 use crate::platform::Platform;
 use crate::reference::Reference;
 
-use super::graph::{BaseRequest, Bases, PlanRequest};
+use super::graph::{BaseRequest, Bases, NamedContext, PlanRequest};
 use super::scope::Globals;
 
 /// Where a root comes from.
@@ -20,6 +20,21 @@ pub(super) enum Origin {
         reference: Reference,
         platform: Platform,
     },
+    /// A named context of files, by its place in the request.
+    Files(usize),
+}
+
+impl Origin {
+    /// What a named context stands for.
+    fn of((at, context): (usize, &NamedContext), platform: Platform) -> Self {
+        match context {
+            NamedContext::Scratch => Self::Scratch,
+            NamedContext::Files => Self::Files(at),
+            NamedContext::Image(reference) => {
+                Self::Image { reference: reference.clone(), platform }
+            }
+        }
+    }
 }
 
 /// The stages and what they rest on.
@@ -162,6 +177,10 @@ fn start(
     if image == "scratch" {
         return Some(Origin::Scratch);
     }
+    let wanted = platform.clone().unwrap_or_else(|| ask.platform.clone());
+    if let Some(context) = ask.context(&image, &wanted) {
+        return Some(Origin::of(context, wanted));
+    }
     if named(&file.stages[at + 1..], &image).is_some() {
         let said = format!("`{image}` is taken as an image: the stage of that name comes later");
         out.push(
@@ -226,6 +245,9 @@ fn copied(
             None
         }
         None if text == "scratch" => Some(Origin::Scratch),
+        None if let Some(context) = ask.context(text, &ask.platform) => {
+            Some(Origin::of(context, ask.platform.clone()))
+        }
         None => {
             let reference = reference(text, from.span, out)?;
             Some(Origin::Image { reference, platform: ask.platform.clone() })

@@ -27,6 +27,10 @@ pub struct PlanRequest {
     pub build_args: BTreeMap<String, String>,
     /// Written over the labels of the file.
     pub labels: BTreeMap<String, String>,
+    /// What stands for a stage, an image, or a name of `--from`. A name is an
+    /// image's short one without `:latest`; `::PLATFORM` behind it limits it to one
+    /// platform.
+    pub contexts: Vec<(String, NamedContext)>,
     /// The network of a `RUN` that names none.
     pub network: RunNetwork,
     /// Lines of a `RUN`'s `/etc/hosts`: a name and its address.
@@ -39,6 +43,30 @@ pub struct PlanRequest {
     pub several: bool,
     /// Names of stages whose steps are to be made anew.
     pub anew: Vec<String>,
+}
+
+/// What a name of `--build-context` stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    Image(Reference),
+    Scratch,
+    /// Files that the build reads by themselves.
+    Files,
+}
+
+impl PlanRequest {
+    /// What a name of the file stands for, if anything.
+    #[must_use]
+    pub fn context(&self, name: &str, platform: &Platform) -> Option<(usize, &NamedContext)> {
+        let name = match name.parse::<Reference>() {
+            Ok(reference) => reference.familiar(),
+            Err(_) => name.to_owned(),
+        };
+        let name = name.strip_suffix(":latest").unwrap_or(&name);
+        let find = |wanted: &str| self.contexts.iter().position(|(known, _)| known == wanted);
+        let at = find(&format!("{name}::{platform}")).or_else(|| find(name))?;
+        Some((at, &self.contexts[at].1))
+    }
 }
 
 #[derive(Debug, Clone)]

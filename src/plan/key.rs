@@ -104,7 +104,7 @@ impl Step {
             Op::Copy(copy) => {
                 to.text("copy");
                 match copy.from {
-                    CopyFrom::Context => to.text("context"),
+                    CopyFrom::Context | CopyFrom::Named(_) => to.text("context"),
                     CopyFrom::Input(index) => {
                         to.text("input");
                         to.number(index as u64);
@@ -158,7 +158,7 @@ struct Encoder(Vec<u8>);
 impl Encoder {
     fn source(&mut self, source: &MountSource) {
         match source.from {
-            CopyFrom::Context => self.text("context"),
+            CopyFrom::Context | CopyFrom::Named(_) => self.text("context"),
             CopyFrom::Input(index) => {
                 self.text("input");
                 self.number(index as u64);

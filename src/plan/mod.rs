@@ -34,7 +34,9 @@ mod transfer;
 mod triggers;
 
 pub use error::PlanError;
-pub use graph::{Base, BaseRequest, Bases, Graph, Plan, PlanRequest, Planned, Step, StepId};
+pub use graph::{
+    Base, BaseRequest, Bases, Graph, NamedContext, Plan, PlanRequest, Planned, Step, StepId,
+};
 pub use key::{CacheKey, FORMAT, InputKey};
 pub use op::{
     BaseImage, BaseOp, CacheMount, Content, CopyFrom, CopyHints, CopyOp, CopySource, MountSource,
@@ -62,6 +64,7 @@ pub fn plan(file: &Dockerfile, ask: &PlanRequest, bases: &Bases) -> Result<Plann
     let globals = Globals::new(file, ask, &mut said);
     // Triggers of what a stage starts from may need further stages and images.
     let mut whole = Cow::Borrowed(file);
+    stage::replaced(&mut whole, ask);
     let mut triggers = Triggers::default();
     let layout = loop {
         let before = said.len();

@@ -106,6 +106,7 @@ impl InStage<'_, '_, '_> {
             None if mount.from.is_none() => CopyFrom::Context,
             // Said to be wrong when the layout was made.
             None => return None,
+            Some(Origin::Files(context)) => CopyFrom::Named(*context),
             Some(Origin::Stage(other)) => {
                 let root = self.walk.done.get(other)?.root;
                 more.push(root);

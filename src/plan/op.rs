@@ -220,7 +220,10 @@ pub struct Content {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyFrom {
+    /// The build context.
     Context,
+    /// A named context of files, by its place in [`PlanRequest::contexts`](super::PlanRequest).
+    Named(usize),
     /// An index into the step's inputs.
     Input(usize),
 }

@@ -65,6 +65,7 @@ impl fmt::Display for Step {
                 let what = if copy.unpack { "unpack" } else { "copy" };
                 match copy.from {
                     CopyFrom::Context => write!(f, "  {what} from context")?,
+                    CopyFrom::Named(at) => write!(f, "  {what} from named context {at}")?,
                     CopyFrom::Input(index) => write!(f, "  {what} from input {index}")?,
                 }
                 let paths: Vec<&str> =
@@ -104,6 +105,7 @@ impl fmt::Display for Step {
 fn mount_text(f: &mut fmt::Formatter<'_>, mount: &RunMount) -> fmt::Result {
     let from = |source: &MountSource| match source.from {
         CopyFrom::Context => format!("{:?} of context", source.path),
+        CopyFrom::Named(at) => format!("{:?} of named context {at}", source.path),
         CopyFrom::Input(index) => format!("{:?} of input {index}", source.path),
     };
     let ro = |read_only: bool| if read_only { ", read-only" } else { "" };

@@ -1,5 +1,6 @@
 //! Walks the needed stages, and begins each on its image or stage.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Span};
@@ -13,7 +14,7 @@ use super::graph::{Bases, PlanRequest, Step, StepId};
 use super::history;
 use super::instruction::InStage;
 use super::names;
-use super::op::{BaseImage, BaseOp, Op};
+use super::op::{BaseImage, BaseOp, CopyFrom, CopyHints, CopyOp, CopySource, Op};
 use super::path;
 use super::scope::{Globals, Vars};
 use super::triggers::Triggers;
@@ -147,9 +148,13 @@ impl<'a> Walk<'a> {
         let from = &stage.from;
         let mut state = match start {
             Origin::Stage(below) => self.done.get(below)?.clone(),
-            Origin::Scratch => {
+            Origin::Scratch | Origin::Files(_) => {
                 let mut config = ImageConfig::scratch(&self.ask.platform);
                 config.config.working_dir = "/".to_owned();
+                if let Origin::Files(_) = start {
+                    let told = format!("FROM {} # context", from.image.value);
+                    config.history.push(history::entry(told, true, self.ask.epoch));
+                }
                 State {
                     vars: Vars::default(),
                     args: Vec::new(),
@@ -202,6 +207,7 @@ impl<'a> Walk<'a> {
     ) -> Option<StepId> {
         let (image, text) = match origin {
             Origin::Stage(_) => return None,
+            Origin::Files(context) => return self.files(*context, span),
             Origin::Scratch => (None, "FROM scratch".to_owned()),
             Origin::Image { reference, platform } => {
                 let base = self.bases.get(reference, platform)?;
@@ -225,6 +231,28 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The step that makes a root of a named context's files.
+    fn files(&mut self, context: usize, span: Span) -> Option<StepId> {
+        let root = self.base(&Origin::Scratch, span, &mut |text| text.to_owned())?;
+        let op = Op::Copy(CopyOp {
+            from: CopyFrom::Named(context),
+            sources: vec![CopySource { path: ".".to_owned(), below: None }],
+            contents: Vec::new(),
+            destination: "/".to_owned(),
+            excludes: Vec::new(),
+            owner: None,
+            mode: None,
+            unpack: false,
+            link: true,
+            hints: CopyHints::default(),
+        });
+        if let Some(known) = self.steps.iter().find(|step| step.op == op) {
+            return Some(known.id);
+        }
+        let name = format!("[context {}] load files", self.ask.contexts[context].0);
+        Some(self.push(op, vec![root], Some(span), name))
+    }
+
     pub(super) fn push(
         &mut self,
         op: Op,
@@ -243,5 +271,18 @@ impl<'a> Walk<'a> {
             anew: self.anew,
         });
         id
+    }
+}
+
+/// A named context takes the place of a stage of its name: nothing of that is done.
+pub(super) fn replaced(file: &mut Cow<'_, Dockerfile>, ask: &PlanRequest) {
+    for at in 0..file.stages.len() {
+        let Some(name) = &file.stages[at].from.name else { continue };
+        if ask.context(&name.value, &ask.platform).is_some() {
+            let name = name.clone();
+            let stage = &mut file.to_mut().stages[at];
+            stage.from.image = name;
+            stage.instructions.clear();
+        }
     }
 }

@@ -24,19 +24,20 @@ struct Transfer<'a> {
 
 impl InStage<'_, '_, '_> {
     pub(super) fn copy(&mut self, number: usize, copy: &Copy) {
-        let input = match (&copy.from, self.walk.layout.copies.get(&(self.at, number))) {
-            (None, _) => None,
+        let (from, input) = match (&copy.from, self.walk.layout.copies.get(&(self.at, number))) {
+            (None, _) => (CopyFrom::Context, None),
             (Some(_), Some(Origin::Stage(other))) => {
                 // Stages are walked in order, and copy from earlier ones.
                 let Some(other) = self.walk.done.get(other) else { return };
-                Some(other.root)
+                (CopyFrom::Input(1), Some(other.root))
             }
+            (Some(_), Some(Origin::Files(context))) => (CopyFrom::Named(*context), None),
             (Some(from), Some(origin)) => {
                 let Some(id) = self.walk.base(origin, from.span, &mut |text| text.to_owned())
                 else {
                     return;
                 };
-                Some(id)
+                (CopyFrom::Input(1), Some(id))
             }
             // Said to be wrong when the layout was made.
             (Some(_), None) => return,
@@ -51,7 +52,7 @@ impl InStage<'_, '_, '_> {
             excludes: &copy.excludes,
             unpack: false,
         };
-        self.transfer(&transfer, input, copy.span, &copy.text);
+        self.transfer(&transfer, from, input, copy.span, &copy.text);
     }
 
     pub(super) fn add(&mut self, add: &Add) {
@@ -71,20 +72,23 @@ impl InStage<'_, '_, '_> {
             excludes: &add.excludes,
             unpack: add.unpack.unwrap_or(true),
         };
-        self.transfer(&transfer, None, add.span, &add.text);
+        self.transfer(&transfer, CopyFrom::Context, None, add.span, &add.text);
     }
 
-    fn transfer(&mut self, what: &Transfer<'_>, input: Option<StepId>, span: Span, text: &str) {
-        let Some((op, told)) = self.transfer_op(what, input) else { return };
+    fn transfer(
+        &mut self,
+        what: &Transfer<'_>,
+        from: CopyFrom,
+        input: Option<StepId>,
+        span: Span,
+        text: &str,
+    ) {
+        let Some((op, told)) = self.transfer_op(what, from) else { return };
         let name = self.name(text);
         self.step(Op::Copy(op), input, span, name, told);
     }
 
-    fn transfer_op(
-        &mut self,
-        what: &Transfer<'_>,
-        input: Option<StepId>,
-    ) -> Option<(CopyOp, String)> {
+    fn transfer_op(&mut self, what: &Transfer<'_>, from: CopyFrom) -> Option<(CopyOp, String)> {
         // All of them are looked at, so that all that is wrong is told.
         let chown = what.chown.map(|word| self.fill(word));
         let chmod = what.chmod.map(|word| self.fill(word));
@@ -118,7 +122,7 @@ impl InStage<'_, '_, '_> {
             self.local(what.keyword, source, word)?;
         }
         let op = CopyOp {
-            from: if input.is_some() { CopyFrom::Input(1) } else { CopyFrom::Context },
+            from,
             sources: sources.iter().map(|source| located(source, what.parents)).collect(),
             contents,
             destination: path::destination(&self.cwd(), &destination),

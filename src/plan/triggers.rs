@@ -43,7 +43,7 @@ impl Triggers {
                 continue;
             };
             let texts = match start {
-                Origin::Scratch => Vec::new(),
+                Origin::Scratch | Origin::Files(_) => Vec::new(),
                 Origin::Stage(below) => {
                     let own = self.0.get(below).copied().unwrap_or_default();
                     let instructions = file.stages[*below].instructions.iter().skip(own);

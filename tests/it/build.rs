@@ -2,6 +2,7 @@
 
 mod bench;
 mod cache;
+mod contexts;
 mod copy;
 mod copy_flags;
 mod failing;

@@ -9,7 +9,7 @@ mod workdir;
 
 use std::io;
 
-use super::context::{Context, ContextError};
+use super::context::{ContextError, Contexts};
 use super::given::Given;
 use crate::dockerfile::Rule;
 use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError};
@@ -86,7 +86,7 @@ fn exit_text(exit: Exit) -> String {
 /// What steps are made with.
 pub(super) struct Bench<'a> {
     pub store: &'a Store,
-    pub context: &'a Context,
+    pub contexts: &'a Contexts,
     pub given: &'a Given,
     pub progress: &'a Progress,
     pub cancel: &'a Cancel,
@@ -117,16 +117,16 @@ impl<'a> Prepared<'a> {
         }
         let mut chosen = Vec::new();
         if let Op::Copy(op) = &step.op
-            && op.from == CopyFrom::Context
+            && let Some(context) = bench.contexts.of(op.from)
         {
-            let origin = select::Origin::Context(bench.context);
+            let origin = select::Origin::Context(context);
             chosen = origin.choose(op)?;
             keys.push(InputKey::Context(origin.digest(&chosen, bench.cancel)?));
         }
         if let Op::Run(op) = &step.op {
             for source in op.mounts.iter().filter_map(|mount| mount.source()) {
-                if source.from == CopyFrom::Context {
-                    keys.push(InputKey::Context(mounts::digest(bench, source)?));
+                if let Some(context) = bench.contexts.of(source.from) {
+                    keys.push(InputKey::Context(mounts::digest(bench, context, source)?));
                 }
             }
         }
@@ -169,9 +169,10 @@ impl<'a> Prepared<'a> {
             }
             Op::Workdir(op) => workdir::run(store, op, &onto()?, epoch, *form)?,
             Op::Copy(op) => match op.from {
-                CopyFrom::Context => {
+                CopyFrom::Context | CopyFrom::Named(_) => {
                     self.warn(op, &self.chosen, bench.progress);
-                    let origin = select::Origin::Context(bench.context);
+                    let Some(context) = bench.contexts.of(op.from) else { return Ok(None) };
+                    let origin = select::Origin::Context(context);
                     copy::run(store, cancel, op, &origin, &self.chosen, &onto()?, epoch, *form)?
                 }
                 CopyFrom::Input(at) => {

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::context::Context;
 use super::super::given::Secret;
 use super::agent::Agent;
 use super::run::Surroundings;
@@ -39,8 +40,12 @@ pub(super) struct Mounted {
 }
 
 /// A digest of the files that a mount takes from the context.
-pub(super) fn digest(bench: &Bench<'_>, source: &MountSource) -> Result<Digest, StepError> {
-    let origin = Origin::Context(bench.context);
+pub(super) fn digest(
+    bench: &Bench<'_>,
+    context: &Context,
+    source: &MountSource,
+) -> Result<Digest, StepError> {
+    let origin = Origin::Context(context);
     let op = copy_of(source);
     let chosen = origin.choose(&op).map_err(|error| missing(source, error))?;
     origin.digest(&chosen, bench.cancel)
@@ -127,9 +132,10 @@ fn stack(
     keep: bool,
 ) -> Result<MountKind, StepError> {
     let Surroundings { bench, sandbox, .. } = around;
-    let (layers, path) = match source.from {
-        CopyFrom::Context => (vec![selection(around, source)?], CONTENT.to_owned()),
-        CopyFrom::Input(at) => {
+    let (layers, path) = match (bench.contexts.of(source.from), source.from) {
+        (Some(context), _) => (vec![selection(around, context, source)?], CONTENT.to_owned()),
+        (None, from) => {
+            let at = input(from);
             let layers = around.inputs[at].clone();
             let rootfs = Rootfs::open(bench.store, &layers)?;
             let found = rootfs.view().resolve(source.path.as_bytes(), true)?;
@@ -153,8 +159,12 @@ fn stack(
 }
 
 /// A layer with files of the context and nothing else.
-fn selection(around: &Surroundings<'_>, source: &MountSource) -> Result<Layer, StepError> {
-    let Bench { store, context, cancel, .. } = around.bench;
+fn selection(
+    around: &Surroundings<'_>,
+    context: &Context,
+    source: &MountSource,
+) -> Result<Layer, StepError> {
+    let Bench { store, cancel, .. } = around.bench;
     let origin = Origin::Context(context);
     let op = copy_of(source);
     let chosen = origin.choose(&op).map_err(|error| missing(source, error))?;
@@ -171,6 +181,14 @@ fn selection(around: &Surroundings<'_>, source: &MountSource) -> Result<Layer, S
     let layer = copy::run(store, cancel, &op, &origin, &chosen, &nothing, around.epoch, form)?;
     slot.write(&layer)?;
     Ok(layer)
+}
+
+/// Which of the step's inputs is meant; a context is none.
+fn input(from: CopyFrom) -> usize {
+    match from {
+        CopyFrom::Input(at) => at,
+        CopyFrom::Context | CopyFrom::Named(_) => 0,
+    }
 }
 
 /// The copy that brings a source's files to one place.
@@ -213,10 +231,11 @@ fn cached(
     let mut name = format!("{:o} {:?} {}", cache.mode, cache.owner, cache.id);
     if let Some(seed) = &cache.seed {
         // Another beginning is another cache.
-        let from = match seed.from {
-            CopyFrom::Context => digest(bench, seed)?.to_string(),
-            CopyFrom::Input(at) => {
-                around.inputs[at].iter().map(|layer| layer.diff_id.to_string()).collect()
+        let from = match bench.contexts.of(seed.from) {
+            Some(context) => digest(bench, context, seed)?.to_string(),
+            None => {
+                let layers = around.inputs[input(seed.from)].iter();
+                layers.map(|layer| layer.diff_id.to_string()).collect()
             }
         };
         name = format!("{from} {} {name}", seed.path);

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use crate::cli::credentials::RegistryArgs;
 use crate::cli::given::GivenFlags;
 use crate::cli::progress::ProgressArgs;
-use crate::cli::value::{Assignment, EnvAssignment, OutputArg};
+use crate::cli::value::{Assignment, ContextArg, EnvAssignment, OutputArg};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::sandbox::Tier;
@@ -92,6 +92,11 @@ pub struct BuildFlags {
     /// Which users the steps see [default: the best that this machine allows]
     #[arg(long, value_name = "TIER", value_enum)]
     pub sandbox: Option<SandboxTier>,
+
+    /// Folder or image for a name of FROM and --from: NAME=FOLDER,
+    /// NAME=docker-image://REFERENCE or NAME=oci-layout://FOLDER; may be repeated
+    #[arg(long = "build-context", value_name = "NAME=SOURCE")]
+    pub contexts: Vec<ContextArg>,
 
     #[command(flatten)]
     pub given: GivenFlags,

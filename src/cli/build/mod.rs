@@ -1,6 +1,7 @@
 //! `kiln build`.
 
 mod args;
+mod contexts;
 mod outputs;
 mod request;
 mod texts;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::args::{BuildFlags, SandboxTier};
-use super::texts;
+use super::{contexts, texts};
 use crate::atomic::AtPath as _;
 use crate::build::{self, BuildEnv, BuildRequest};
 use crate::cli::failure;
@@ -29,7 +29,7 @@ impl BuildFlags {
         progress: &Progress,
         invocation: &Invocation,
     ) -> Result<AnyImage, CliError> {
-        let request = self.request(context, names)?;
+        let request = self.request(context, names, progress, invocation)?;
         let cancel = Cancel::new();
         let runtime = invocation.runtime()?;
         let interrupt = invocation.interrupt()?.clone();
@@ -42,7 +42,13 @@ impl BuildFlags {
         runtime.block_on(build::build(&request, &env)).map_err(failure::of_build)
     }
 
-    fn request(&self, context: &Path, names: &[Reference]) -> Result<BuildRequest, CliError> {
+    fn request(
+        &self,
+        context: &Path,
+        names: &[Reference],
+        progress: &Progress,
+        invocation: &Invocation,
+    ) -> Result<BuildRequest, CliError> {
         if !context.is_dir() {
             return Err(CliError::plain(format!(
                 "build context `{}` is not a folder",
@@ -69,6 +75,7 @@ impl BuildFlags {
             dockerfile,
             context,
             ignore,
+            contexts: contexts::sources(&self.contexts, progress, invocation)?,
             platforms: self.platforms.clone(),
             target: self.target.clone(),
             build_args,

@@ -44,7 +44,7 @@ pub(super) fn read(
 }
 
 /// The first of these files that exists.
-fn ignore_file(paths: &[PathBuf]) -> Result<Option<Source>, CliError> {
+pub(super) fn ignore_file(paths: &[PathBuf]) -> Result<Option<Source>, CliError> {
     for path in paths {
         match std::fs::read(path) {
             Ok(bytes) => {

@@ -3,6 +3,7 @@
 
 mod amount;
 mod assignment;
+mod context;
 mod given;
 mod output;
 mod publish;
@@ -10,6 +11,7 @@ mod volume;
 
 pub use amount::{Cpus, PidsLimit, Size, duration};
 pub use assignment::{Assignment, EnvAssignment};
+pub use context::{ContextArg, ContextFrom};
 pub use given::{AgentArg, HostArg, SecretArg, SecretFrom};
 pub use output::OutputArg;
 pub use publish::Publish;

@@ -73,15 +73,23 @@ impl Spooled {
 /// If it is no archive of images, is damaged, or the store cannot be written;
 /// no name was given then.
 pub fn load(file: &File, store: &Store, work: &Work<'_>) -> Result<Vec<Loaded>, OutputError> {
+    named(read_images(file, store, work)?, store)
+}
+
+/// As [`load`], and no name is given: the images with those that they should get.
+///
+/// # Errors
+/// As [`load`].
+pub fn read_images(file: &File, store: &Store, work: &Work<'_>) -> Result<Found, OutputError> {
     let head = head(file)?;
     match Decompressor::detect(&head) {
-        Ok(Compression::None) => load_tar(file, store, work),
+        Ok(Compression::None) => read_tar(file, store, work),
         Ok(compression) => {
             let size = file.metadata().map_err(OutputError::Read)?.len();
             let whole = Section::new(file, 0, size);
             let tar = Decompressor::new(whole, compression).map_err(OutputError::Read)?;
             let plain = spool(tar, store, work)?;
-            load_tar(&plain.file, store, work)
+            read_tar(&plain.file, store, work)
         }
         Err(name) => Err(OutputError::NotAnArchive(format!(
             "it is compressed with {name}, which kiln does not open"
@@ -105,20 +113,23 @@ fn head(file: &File) -> Result<Vec<u8>, OutputError> {
     Ok(head)
 }
 
-fn load_tar(file: &File, store: &Store, work: &Work<'_>) -> Result<Vec<Loaded>, OutputError> {
+fn read_tar(file: &File, store: &Store, work: &Work<'_>) -> Result<Found, OutputError> {
     let entries = scan::scan(file, work)?;
     work.expect(entries.total());
     // docker writes both forms into one archive since version 25; the layout is
     // the one that keeps digests.
-    let images = if entries.has("oci-layout") && entries.has("index.json") {
-        oci::load(&entries, store, work)?
+    if entries.has("oci-layout") && entries.has("index.json") {
+        oci::load(&entries, store, work)
     } else if entries.has("manifest.json") {
-        docker::load(&entries, store, work)?
+        docker::load(&entries, store, work)
     } else {
-        return Err(OutputError::NotAnArchive(
+        Err(OutputError::NotAnArchive(
             "it has neither `oci-layout` and `index.json` nor `manifest.json`".into(),
-        ));
-    };
+        ))
+    }
+}
+
+fn named(images: Found, store: &Store) -> Result<Vec<Loaded>, OutputError> {
     let mut loaded: Vec<Loaded> = Vec::new();
     for (mut names, image) in images {
         if names.is_empty() {
@@ -136,7 +147,7 @@ fn load_tar(file: &File, store: &Store, work: &Work<'_>) -> Result<Vec<Loaded>, 
 }
 
 /// Images with the names they shall get.
-type Found = Vec<(Vec<Reference>, AnyImage)>;
+pub type Found = Vec<(Vec<Reference>, AnyImage)>;
 
 /// Reads a document whole.
 fn document(entries: &Entries<'_>, name: &str) -> Result<Vec<u8>, OutputError> {
