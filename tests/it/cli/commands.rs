@@ -20,7 +20,7 @@ fn usage_errors_exit_2() {
         ("tag a b@sha256:12", "sha256"),
         ("tag a team/Upper", "lower-case"),
         ("save --format zip a", "--format"),
-        ("save --platform linux a", "--platform"),
+        ("save --platform a/b/c/d/e a", "--platform"),
         ("load --progress loud", "--progress"),
     ] {
         kiln.fails(2, line).says(says);
