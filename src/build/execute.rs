@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::context::Contexts;
+use super::fetch::Fetcher;
 use super::foreign;
 use super::step::{Bench, Prepared};
 use super::{BuildEnv, BuildError, BuildRequest, StepError, schedule};
@@ -57,6 +58,7 @@ pub(super) fn execute(
         done: graph.steps.iter().map(|_| OnceLock::new()).collect(),
         sandbox: OnceLock::new(),
         runtime: tokio::runtime::Handle::current(),
+        fetcher: Fetcher::new(tokio::runtime::Handle::current()),
     };
     let inputs: Vec<Vec<usize>> =
         graph.steps.iter().map(|step| step.inputs.iter().map(|id| id.0).collect()).collect();
@@ -103,6 +105,7 @@ struct Walk<'a> {
     /// Opened by the first step that runs something.
     sandbox: OnceLock<Sandbox>,
     runtime: tokio::runtime::Handle,
+    fetcher: Fetcher,
 }
 
 impl Walk<'_> {
@@ -143,6 +146,7 @@ impl Walk<'_> {
             store,
             contexts: self.contexts,
             given: &self.ask.given,
+            fetcher: &self.fetcher,
             progress,
             cancel,
             form: self.ask.form,

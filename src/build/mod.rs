@@ -8,6 +8,7 @@
 
 mod context;
 mod execute;
+mod fetch;
 mod foreign;
 mod given;
 mod resolve;
@@ -15,6 +16,7 @@ mod schedule;
 mod step;
 
 pub use context::{Context, ContextError};
+pub use fetch::FetchError;
 pub use foreign::interpreter;
 pub use given::{Given, Secret};
 pub use step::StepError;

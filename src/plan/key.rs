@@ -5,7 +5,7 @@
 //! | [`FORMAT`] | another kiln may run, pack or hash steps otherwise |
 //! | the kind of operation and its fields | they say what is done |
 //! | each input's diff IDs | what a root holds, however it came about |
-//! | a digest of the chosen files (context) | names, modes and content, computed by the build |
+//! | a digest of the chosen files (context), and of each file that was fetched | names, modes and content, computed by the build |
 //! | the epoch | the times in the layer |
 //! | for `RUN`: a heredoc that is run as a program | its text is not in the arguments |
 //! | for `RUN`: its network and names of hosts, and each mount's kind, place and settings | what the process can see |
@@ -18,6 +18,7 @@
 //! | what a cache holds and how it is shared, a secret's value, what an agent knows | a step that depends on them has no result that could be named |
 //! | the root below a `COPY --link` | the layer is made as if there were none: see [`Step::stands_alone`] |
 //! | the step's name, number and stage | names |
+//! | where a file was fetched from | what was found there counts |
 //! | how an input came about, its name and its compression | only what it holds counts |
 //! | metadata: `LABEL`, `CMD`, `EXPOSE`, … | they make no step |
 //! | user, working folder, environment, for steps other than `RUN` | they read none of it but what their fields have |
@@ -53,7 +54,8 @@ impl fmt::Display for CacheKey {
 pub enum InputKey {
     /// A root, by its layers, the lowest first.
     Rootfs(Vec<DiffId>),
-    /// The files that were chosen from a source, with all that is copied of them.
+    /// The files that were chosen from a source, with all that is copied of them;
+    /// or a file that was fetched.
     Context(Digest),
 }
 
@@ -114,6 +116,10 @@ impl Step {
                 for source in &copy.sources {
                     to.text(&source.path);
                     to.maybe(source.below.as_deref());
+                }
+                to.number(copy.remotes.len() as u64);
+                for remote in &copy.remotes {
+                    to.text(&remote.name);
                 }
                 to.number(copy.contents.len() as u64);
                 for content in &copy.contents {

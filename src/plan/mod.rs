@@ -40,7 +40,7 @@ pub use graph::{
 pub use key::{CacheKey, FORMAT, InputKey};
 pub use op::{
     BaseImage, BaseOp, CacheMount, Content, CopyFrom, CopyHints, CopyOp, CopySource, MountSource,
-    Op, Proxies, RunHints, RunMount, RunOp, Script, SecretMount, SshMount, WorkdirOp,
+    Op, Proxies, RemoteSource, RunHints, RunMount, RunOp, Script, SecretMount, SshMount, WorkdirOp,
 };
 
 use std::borrow::Cow;

@@ -175,6 +175,8 @@ impl fmt::Debug for Proxies {
 pub struct CopyOp {
     pub from: CopyFrom,
     pub sources: Vec<CopySource>,
+    /// Files that are fetched, and copied after the sources; mode 0600, root's.
+    pub remotes: Vec<RemoteSource>,
     /// Files that are written after the sources are copied; mode 0644, root's.
     pub contents: Vec<Content>,
     /// Absolute and clean. A slash at the end, which says that it is a folder,
@@ -209,6 +211,15 @@ pub struct CopySource {
     /// `--parents`: a pattern of what is taken of that folder, with the folders
     /// between them.
     pub below: Option<String>,
+}
+
+/// A file of an HTTP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteSource {
+    pub url: String,
+    /// The last part of the URL's path.
+    pub name: String,
+    pub checksum: Option<BlobDigest>,
 }
 
 /// A file whose text the Dockerfile has.

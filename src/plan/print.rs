@@ -74,6 +74,10 @@ impl fmt::Display for Step {
                 for below in copy.sources.iter().filter_map(|source| source.below.as_ref()) {
                     writeln!(f, "  with parents {below:?}")?;
                 }
+                for remote in &copy.remotes {
+                    let checksum = remote.checksum.map(|sum| format!(" {sum}")).unwrap_or_default();
+                    writeln!(f, "  fetch {:?} as {:?}{checksum}", remote.url, remote.name)?;
+                }
                 for Content { name, text } in &copy.contents {
                     writeln!(f, "  content {name:?} {text:?}")?;
                 }

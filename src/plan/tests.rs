@@ -315,7 +315,7 @@ fn keys_stay() {
     let all: Vec<String> = keys(FILE).iter().map(|(_, key)| key.0.short()).collect();
     assert_eq!(
         (FORMAT, all.join(" ").as_str()),
-        (2, "089a993f8c36 6419219cd70e bbe944ff8811 6b264c690231")
+        (2, "089a993f8c36 ca535b649e78 82a38e40eb4e 6b264c690231")
     );
 }
 

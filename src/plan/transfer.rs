@@ -1,13 +1,14 @@
 //! `COPY` and `ADD` in a stage: which files, and how they come to be there.
 
 use crate::diagnostic::{Diagnostic, Span};
+use crate::digest::BlobDigest;
 use crate::dockerfile::history as texts;
 use crate::dockerfile::{self, Add, Chmod, Copy, Ignore, Remote, Spanned, expand_unquoted, remote};
 
 use super::bases::Origin;
 use super::graph::StepId;
 use super::instruction::InStage;
-use super::op::{Content, CopyFrom, CopyHints, CopyOp, CopySource, Op};
+use super::op::{Content, CopyFrom, CopyHints, CopyOp, CopySource, Op, RemoteSource};
 use super::path;
 
 /// What `COPY` and `ADD` have in common.
@@ -20,6 +21,7 @@ struct Transfer<'a> {
     parents: bool,
     excludes: &'a [Spanned<String>],
     unpack: bool,
+    checksum: Option<&'a Spanned<String>>,
 }
 
 impl InStage<'_, '_, '_> {
@@ -51,6 +53,7 @@ impl InStage<'_, '_, '_> {
             parents: copy.parents,
             excludes: &copy.excludes,
             unpack: false,
+            checksum: None,
         };
         self.transfer(&transfer, from, input, copy.span, &copy.text);
     }
@@ -58,9 +61,6 @@ impl InStage<'_, '_, '_> {
     pub(super) fn add(&mut self, add: &Add) {
         if add.keep_git_dir.is_some() {
             self.not_yet(add.span, "ADD --keep-git-dir");
-        }
-        if let Some(checksum) = &add.checksum {
-            self.not_yet(checksum.span, "ADD --checksum");
         }
         let transfer = Transfer {
             keyword: "ADD",
@@ -71,6 +71,7 @@ impl InStage<'_, '_, '_> {
             parents: false,
             excludes: &add.excludes,
             unpack: add.unpack.unwrap_or(true),
+            checksum: add.checksum.as_ref(),
         };
         self.transfer(&transfer, CopyFrom::Context, None, add.span, &add.text);
     }
@@ -84,7 +85,7 @@ impl InStage<'_, '_, '_> {
         text: &str,
     ) {
         let Some((op, told)) = self.transfer_op(what, from) else { return };
-        let name = self.name(text);
+        let name = redacted(&self.name(text));
         self.step(Op::Copy(op), input, span, name, told);
     }
 
@@ -108,7 +109,7 @@ impl InStage<'_, '_, '_> {
         if let (Some(owner), Some(word), true) = (&owner, what.chown, link) {
             self.numeric(owner, word)?;
         }
-        let mut names = sources.clone();
+        let mut names: Vec<String> = sources.iter().map(|source| redacted(source)).collect();
         names.extend(contents.iter().map(|content| format!("<<{}", content.name)));
         let (own, mode) = (owner.as_deref(), chmod.as_deref());
         let told = texts::copy(what.keyword, what.parents, own, mode, &names, &destination);
@@ -118,12 +119,23 @@ impl InStage<'_, '_, '_> {
         };
         let excludes: Vec<String> = what.excludes.iter().map(|word| word.value.clone()).collect();
         self.patterns(what.excludes)?;
+        let checksum = self.checksum(what, &sources)?;
+        let (mut local, mut spans, mut remotes) = (Vec::new(), Vec::new(), Vec::new());
         for (source, word) in sources.iter().zip(&what.files.sources) {
-            self.local(what.keyword, source, word)?;
+            match remote(source) {
+                None => {
+                    local.push(located(source, what.parents));
+                    spans.push(word.span);
+                }
+                Some(kind) => {
+                    remotes.push(self.remote(what.keyword, kind, source, checksum, word)?)
+                }
+            }
         }
         let op = CopyOp {
             from,
-            sources: sources.iter().map(|source| located(source, what.parents)).collect(),
+            sources: local,
+            remotes,
             contents,
             destination: path::destination(&self.cwd(), &destination),
             excludes,
@@ -132,7 +144,7 @@ impl InStage<'_, '_, '_> {
             unpack: what.unpack,
             link,
             hints: CopyHints {
-                sources: what.files.sources.iter().map(|word| word.span).collect(),
+                sources: spans,
                 destination: what.files.destination.span,
                 owner: what.chown.map(|word| word.span),
             },
@@ -198,16 +210,26 @@ impl InStage<'_, '_, '_> {
         .ok()
     }
 
-    /// Refuses a source that is not in the context.
-    fn local(&mut self, keyword: &str, source: &str, word: &Spanned<String>) -> Option<()> {
-        let kind = match remote(source) {
-            None => return Some(()),
-            Some(Remote::Url) => "a URL",
-            Some(Remote::Git) => "a git repository",
+    /// A source that is not in the context.
+    fn remote(
+        &mut self,
+        keyword: &str,
+        kind: Remote,
+        source: &str,
+        checksum: Option<BlobDigest>,
+        word: &Spanned<String>,
+    ) -> Option<RemoteSource> {
+        let what = match kind {
+            Remote::Url => "a URL",
+            Remote::Git => "a git repository",
         };
-        let said = match keyword {
-            "ADD" => format!("ADD of {kind} is not built yet"),
-            keyword => format!("{keyword} cannot take {kind}"),
+        let said = match (keyword, kind) {
+            ("ADD", Remote::Url) => {
+                let name = file_name(source);
+                return Some(RemoteSource { url: source.to_owned(), name, checksum });
+            }
+            ("ADD", Remote::Git) => format!("ADD of {what} is not built yet"),
+            (keyword, _) => format!("{keyword} cannot take {what}"),
         };
         self.walk.out.push(
             Diagnostic::error(word.span, said)
@@ -215,6 +237,80 @@ impl InStage<'_, '_, '_> {
                 .hint("fetch it in a RUN step, or put it into the context"),
         );
         None
+    }
+
+    /// `--checksum` of the one source that it can be of. The outer None says that
+    /// something is wrong.
+    fn checksum(&mut self, what: &Transfer<'_>, sources: &[String]) -> Option<Option<BlobDigest>> {
+        let Some(word) = what.checksum else { return Some(None) };
+        let text = self.fill(word)?;
+        if text.is_empty() {
+            return Some(None);
+        }
+        let said = match sources {
+            [one] if remote(one).is_some() => match text.parse() {
+                Ok(digest) => return Some(Some(digest)),
+                Err(error) => Diagnostic::error(word.span, format!("`{text}`: {error}"))
+                    .hint("write --checksum=sha256: and 64 hexadecimal digits"),
+            },
+            [_] => Diagnostic::error(word.span, "--checksum is for sources with a URL"),
+            _ => Diagnostic::error(word.span, "--checksum is for one source alone")
+                .hint("write an ADD for each"),
+        };
+        self.walk.out.push(said);
+        None
+    }
+}
+
+/// A text without the user and password that URLs in it may have: they are for the
+/// server alone.
+fn redacted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let end = after.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(after.len());
+        rest = match after[..end].rfind('@') {
+            Some(at) => {
+                out.push_str("xxxxx");
+                &after[at..]
+            }
+            None => after,
+        };
+    }
+    out + rest
+}
+
+/// What a fetched file is called where the destination is a folder.
+fn file_name(url: &str) -> String {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
+    let path = path.split_once('/').map_or("", |(_, path)| path);
+    let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    match last {
+        "" | "." | ".." => "__unnamed__".to_owned(),
+        name => percent(name),
+    }
+}
+
+/// A path's part with `%20` and the like read.
+fn percent(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, more @ ..] = rest {
+        let code = match more {
+            [a, b, ..] if *first == b'%' => {
+                std::str::from_utf8(&[*a, *b]).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            }
+            _ => None,
+        };
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &more[2..] } else { more };
+    }
+    match String::from_utf8(bytes) {
+        Ok(name) if !name.contains(['/', '\0']) => name,
+        _ => text.to_owned(),
     }
 }
 
@@ -226,4 +322,37 @@ fn located(source: &str, parents: bool) -> CopySource {
     }
     let (folder, pattern) = source.split_once("/./").unwrap_or(("/", source));
     CopySource { path: path::below_root(folder), below: Some(path::below_root(pattern)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_told() {
+        for (text, want) in [
+            ("ADD https://u:p@h/a@b http://h/x /d", "ADD https://xxxxx@h/a@b http://h/x /d"),
+            ("http://u:p@q@h", "http://xxxxx@h"),
+            ("a:b@c", "a:b@c"),
+            ("x://", "x://"),
+        ] {
+            assert_eq!(redacted(text), want);
+        }
+    }
+
+    #[test]
+    fn names_of_fetched_files() {
+        for (url, name) in [
+            ("https://example.com/a/b.tar.gz", "b.tar.gz"),
+            ("https://example.com/a/b%20c?x=/y#z", "b c"),
+            ("https://example.com/a/", "a"),
+            ("https://example.com", "__unnamed__"),
+            ("https://example.com/", "__unnamed__"),
+            ("http://h/..", "__unnamed__"),
+            ("http://h/a%2Fb", "a%2Fb"),
+            ("http://h/%zz", "%zz"),
+        ] {
+            assert_eq!(file_name(url), name, "{url}");
+        }
+    }
 }

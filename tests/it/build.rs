@@ -11,6 +11,7 @@ mod heredoc;
 mod mounts;
 mod parity;
 mod platforms;
+mod remote;
 mod run;
 mod same;
 mod stopped;

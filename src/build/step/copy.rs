@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use super::super::fetch::Fetched;
 use super::select::{Chosen, Origin, layer_contents, packed_as_hashed};
 use super::{StepError, write_layer};
+use crate::digest::BlobDigest;
 use crate::dockerfile::Chmod;
 use crate::epoch::Epoch;
 use crate::layer::{
@@ -32,6 +34,8 @@ enum Content {
     Layers(Located),
     /// The number of the chosen archive, and the entry's place in it.
     Archive(usize, usize),
+    /// A file that was fetched.
+    Blob(BlobDigest),
     /// The number of a text of the Dockerfile.
     Text(usize),
 }
@@ -53,6 +57,7 @@ pub(super) fn run(
     op: &CopyOp,
     origin: &Origin<'_>,
     chosen: &[Chosen],
+    fetched: &[Fetched],
     onto: &Rootfs,
     epoch: Epoch,
     form: LayerForm,
@@ -68,7 +73,7 @@ pub(super) fn run(
         epoch: epoch.seconds(),
         outs: BTreeMap::new(),
     };
-    plan.all(op, origin, chosen)?;
+    plan.all(op, origin, chosen, fetched)?;
     let outs = plan.outs;
     let written =
         write_layer(store, form, |writer| emit(store, cancel, op, origin, chosen, &outs, writer));
@@ -84,6 +89,7 @@ impl Plan<'_> {
         op: &CopyOp,
         origin: &Origin<'_>,
         chosen: &[Chosen],
+        fetched: &[Fetched],
     ) -> Result<(), StepError> {
         let to = self.below.resolve(op.destination.as_bytes(), true)?;
         let slash = op.destination.ends_with('/');
@@ -114,6 +120,15 @@ impl Plan<'_> {
                 let rest = node.entry.name.below(&one.at).unwrap_or_default();
                 self.put(to.join_name(&rest), node, origin, None)?;
             }
+        }
+        for (remote, file) in op.remotes.iter().zip(fetched) {
+            self.folders(made.as_ref())?;
+            let inside = slash || self.is_dir(&to);
+            let name = if inside { to.join(remote.name.as_bytes()) } else { to.clone() };
+            let kind = Kind::File { size: file.size };
+            let entry = Entry { kind, mode: 0o600, ..Entry::dir(name, self.epoch) };
+            let content = if file.size > 0 { Content::Blob(file.digest) } else { Content::None };
+            self.place(entry, content, false)?;
         }
         for (number, content) in op.contents.iter().enumerate() {
             self.folders(made.as_ref())?;
@@ -324,6 +339,11 @@ fn emit(
     for out in rest() {
         let first = match &out.content {
             Content::None | Content::Below => continue,
+            Content::Blob(digest) => {
+                let mut blob = store.open_blob(digest)?;
+                full(writer, &out.entry, &mut blob).map_err(StepError::Write)?;
+                continue;
+            }
             Content::Text(number) => {
                 let mut text = op.contents[*number].text.as_bytes();
                 full(writer, &out.entry, &mut text).map_err(StepError::Write)?;

@@ -10,6 +10,7 @@ mod workdir;
 use std::io;
 
 use super::context::{ContextError, Contexts};
+use super::fetch::{FetchError, Fetched, Fetcher};
 use super::given::Given;
 use crate::dockerfile::Rule;
 use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError};
@@ -50,6 +51,8 @@ pub enum StepError {
         /// The rule of the ignore file that leaves it out.
         rule: Option<Rule>,
     },
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     #[error("mount: {path} not found")]
     MountSource { path: String },
     #[error("secret `{id}` is required, and none was given")]
@@ -88,6 +91,7 @@ pub(super) struct Bench<'a> {
     pub store: &'a Store,
     pub contexts: &'a Contexts,
     pub given: &'a Given,
+    pub fetcher: &'a Fetcher,
     pub progress: &'a Progress,
     pub cancel: &'a Cancel,
     pub form: LayerForm,
@@ -99,6 +103,7 @@ pub(super) struct Prepared<'a> {
     inputs: &'a [Vec<Layer>],
     keys: Vec<InputKey>,
     chosen: Vec<select::Chosen>,
+    fetched: Vec<Fetched>,
 }
 
 impl<'a> Prepared<'a> {
@@ -123,6 +128,15 @@ impl<'a> Prepared<'a> {
             chosen = origin.choose(op)?;
             keys.push(InputKey::Context(origin.digest(&chosen, bench.cancel)?));
         }
+        let mut fetched = Vec::new();
+        if let Op::Copy(op) = &step.op {
+            for remote in &op.remotes {
+                let Bench { store, fetcher, progress, cancel, .. } = bench;
+                let file = fetcher.fetch(remote, store, progress, cancel)?;
+                keys.push(InputKey::Context(file.digest.0));
+                fetched.push(file);
+            }
+        }
         if let Op::Run(op) = &step.op {
             for source in op.mounts.iter().filter_map(|mount| mount.source()) {
                 if let Some(context) = bench.contexts.of(source.from) {
@@ -130,7 +144,7 @@ impl<'a> Prepared<'a> {
                 }
             }
         }
-        Ok(Self { step, inputs, keys, chosen })
+        Ok(Self { step, inputs, keys, chosen, fetched })
     }
 
     pub(super) fn key(&self) -> crate::plan::CacheKey {
@@ -173,14 +187,24 @@ impl<'a> Prepared<'a> {
                     self.warn(op, &self.chosen, bench.progress);
                     let Some(context) = bench.contexts.of(op.from) else { return Ok(None) };
                     let origin = select::Origin::Context(context);
-                    copy::run(store, cancel, op, &origin, &self.chosen, &onto()?, epoch, *form)?
+                    copy::run(
+                        store,
+                        cancel,
+                        op,
+                        &origin,
+                        &self.chosen,
+                        &self.fetched,
+                        &onto()?,
+                        epoch,
+                        *form,
+                    )?
                 }
                 CopyFrom::Input(at) => {
                     let source = Rootfs::open(store, &self.inputs[at])?;
                     let origin = select::Origin::Layers(&source);
                     let chosen = origin.choose(op)?;
                     self.warn(op, &chosen, bench.progress);
-                    copy::run(store, cancel, op, &origin, &chosen, &onto()?, epoch, *form)?
+                    copy::run(store, cancel, op, &origin, &chosen, &[], &onto()?, epoch, *form)?
                 }
             },
         }))

@@ -178,7 +178,7 @@ fn selection(
     }
     let form = LayerForm { compression: Compression::None, ..around.bench.form };
     let nothing = Rootfs::open(store, &[])?;
-    let layer = copy::run(store, cancel, &op, &origin, &chosen, &nothing, around.epoch, form)?;
+    let layer = copy::run(store, cancel, &op, &origin, &chosen, &[], &nothing, around.epoch, form)?;
     slot.write(&layer)?;
     Ok(layer)
 }
@@ -204,6 +204,7 @@ fn copy_of(source: &MountSource) -> CopyOp {
     CopyOp {
         from: CopyFrom::Context,
         sources: vec![CopySource { path, below: None }],
+        remotes: Vec::new(),
         contents: Vec::new(),
         destination: format!("/{CONTENT}"),
         excludes: Vec::new(),
