@@ -75,26 +75,24 @@ fn parts(places: &Places<'_>, whole: &OwnedFd, paths: &[PathBuf]) -> io::Result<
 
 /// The files whose content is given, in order, from one file system in memory.
 fn files(places: &Places<'_>, mounts: &[Mount]) -> Result<Vec<OwnedFd>, Failure> {
-    let files: Vec<(&Mount, &[u8], u32, (u32, u32))> = mounts
-        .iter()
-        .filter_map(|mount| match &mount.what {
-            MountKind::File { content, mode, owner } => {
-                Some((mount, content.as_slice(), *mode, *owner))
-            }
+    let files = || {
+        mounts.iter().filter_map(|mount| match &mount.what {
+            MountKind::File { content, mode, owner } => Some((mount, content, *mode, *owner)),
             _ => None,
         })
-        .collect();
-    if files.is_empty() {
+    };
+    let count = files().count();
+    if count == 0 {
         return Ok(Vec::new());
     }
     // Room to append a line, not to fill the memory.
-    let bytes: usize = files.iter().map(|(_, content, ..)| content.len()).sum();
-    let size = (bytes + files.len() * 65536 + (1 << 20)).to_string();
+    let bytes: usize = files().map(|(_, content, ..)| content.len()).sum();
+    let size = (bytes + count * 65536 + (1 << 20)).to_string();
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let tmpfs = fresh("tmpfs", &[("mode", "0700"), ("size", &size)], flags)
         .doing(|| "mount a tmpfs for files".to_owned())?;
     let mut names = Vec::new();
-    for (number, (mount, content, mode, owner)) in files.into_iter().enumerate() {
+    for (number, (mount, content, mode, owner)) in files().enumerate() {
         let name = number.to_string();
         write(&tmpfs, &name, content, mode, owner)
             .doing(|| format!("make {}", mount.target.display()))?;

@@ -176,7 +176,7 @@ fn selection(
     if let Some(layer) = slot.read::<Layer>().filter(there) {
         return Ok(layer);
     }
-    let form = LayerForm { compression: Compression::None, ..around.bench.form };
+    let form = LayerForm { compression: Compression::None };
     let nothing = Rootfs::open(store, &[])?;
     let layer = copy::run(store, cancel, &op, &origin, &chosen, &[], &nothing, around.epoch, form)?;
     slot.write(&layer)?;
