@@ -71,6 +71,8 @@ pub struct BuildRequest {
     pub sandbox: Option<Tier>,
     /// The network of a `RUN` that names none.
     pub network: RunNetwork,
+    /// Allow `RUN --security=insecure`.
+    pub insecure: bool,
     /// Names that a `RUN` finds in its `/etc/hosts`.
     pub hosts: Vec<(String, IpAddr)>,
     pub given: Given,
@@ -108,6 +110,7 @@ impl BuildRequest {
             pull: false,
             sandbox: None,
             network: RunNetwork::Default,
+            insecure: false,
             hosts: Vec::new(),
             given: Given::default(),
         })
@@ -301,6 +304,7 @@ async fn planned(
             .map(|(name, source)| (name.clone(), resolve::named(source)))
             .collect(),
         network: ask.network,
+        insecure: ask.insecure,
         hosts: ask.hosts.clone(),
         epoch: ask.epoch,
         chosen,

@@ -33,6 +33,20 @@ pub struct GivenFlags {
     /// Network of every RUN that names none
     #[arg(long, value_name = "MODE", value_enum, default_value = "default")]
     pub network: NetworkArg,
+
+    /// What the Dockerfile may ask for beyond the sandbox; may be repeated
+    #[arg(long, value_name = "ENTITLEMENT", value_enum, value_delimiter = ',')]
+    pub allow: Vec<Entitlement>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Entitlement {
+    /// RUN --network=host; it needs no allowance, as this is the default network
+    #[value(name = "network.host")]
+    NetworkHost,
+    /// RUN --security=insecure: all capabilities of the sandbox's tier, no filter
+    #[value(name = "security.insecure")]
+    SecurityInsecure,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -33,6 +33,8 @@ pub struct PlanRequest {
     pub contexts: Vec<(String, NamedContext)>,
     /// The network of a `RUN` that names none.
     pub network: RunNetwork,
+    /// `RUN --security=insecure` is allowed.
+    pub insecure: bool,
     /// Lines of a `RUN`'s `/etc/hosts`: a name and its address.
     pub hosts: Vec<(String, IpAddr)>,
     pub epoch: Epoch,

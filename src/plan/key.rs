@@ -8,7 +8,7 @@
 //! | a digest of the chosen files (context), and of each file that was fetched | names, modes and content, computed by the build |
 //! | the epoch | the times in the layer |
 //! | for `RUN`: a heredoc that is run as a program | its text is not in the arguments |
-//! | for `RUN`: its network and names of hosts, and each mount's kind, place and settings | what the process can see |
+//! | for `RUN`: its network, `--security` and names of hosts, and each mount's kind, place and settings | what the process can see |
 //! | for `RUN`: a digest of the files that a mount takes from the context; the root it takes others from | as for a copy |
 //! | for `RUN`: the platform | the same files, run on another processor |
 //!
@@ -36,7 +36,7 @@ use super::graph::Step;
 use super::op::{CopyFrom, MountSource, Op, RunMount};
 
 /// Raised when what a step with given fields makes, or how it is hashed, changes.
-pub const FORMAT: u64 = 2;
+pub const FORMAT: u64 = 3;
 
 /// What a step's result depends on, in one digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -95,6 +95,7 @@ impl Step {
                     RunNetwork::None => "none",
                     RunNetwork::Host => "host",
                 });
+                to.text(if run.insecure { "insecure" } else { "sandbox" });
                 to.number(run.hosts.len() as u64);
                 for (name, address) in &run.hosts {
                     to.text(name);

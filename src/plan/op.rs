@@ -52,6 +52,8 @@ pub struct RunOp {
     /// `--mount`, in order.
     pub mounts: Vec<RunMount>,
     pub network: RunNetwork,
+    /// `--security=insecure`.
+    pub insecure: bool,
     /// Names that `/etc/hosts` has besides the usual ones.
     pub hosts: Vec<(String, IpAddr)>,
     /// The whole environment but the hints, each name once: the image's `ENV`,

@@ -49,6 +49,9 @@ impl fmt::Display for Step {
                 if run.network != RunNetwork::Default {
                     writeln!(f, "  network {:?}", run.network)?;
                 }
+                if run.insecure {
+                    writeln!(f, "  insecure")?;
+                }
                 for (name, value) in &run.env {
                     writeln!(f, "  env {name}={value:?}")?;
                 }

@@ -87,6 +87,7 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
             RunNetwork::Default | RunNetwork::Host => Network::Host,
             RunNetwork::None => Network::None,
         },
+        privileged: op.insecure,
         limits: Limits::default(),
         stop_signal: libc::SIGTERM,
     };

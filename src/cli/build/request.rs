@@ -8,6 +8,7 @@ use super::{contexts, texts};
 use crate::atomic::AtPath as _;
 use crate::build::{self, BuildEnv, BuildRequest};
 use crate::cli::failure;
+use crate::cli::given::Entitlement;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::env;
@@ -92,6 +93,7 @@ impl BuildFlags {
             pull: self.pull,
             sandbox: self.sandbox.map(SandboxTier::tier),
             network: self.given.network.network(),
+            insecure: self.given.allow.contains(&Entitlement::SecurityInsecure),
             hosts: self.given.hosts(),
             given: self.given.given()?,
         })
