@@ -11,6 +11,7 @@ mod index;
 
 mod pax;
 mod read;
+mod sparse;
 mod view;
 
 #[cfg(test)]
