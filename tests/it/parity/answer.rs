@@ -13,12 +13,15 @@ use super::tree::Tree;
 /// The history of the tests' own base images begins each entry with this.
 const BASE: &str = "kiln tests: ";
 
+/// The answer of a builder that refuses.
+pub(super) const REFUSED: &str = "refused";
+
 /// `{"refused": …}` or `{"images": […]}`.
 pub(super) struct Answer(Value);
 
 impl Answer {
     pub(super) fn refused(message: &str) -> Self {
-        Self(json!({ "refused": message.trim() }))
+        Self(json!({ REFUSED: message.trim() }))
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, String> {
@@ -36,8 +39,8 @@ impl Answer {
     /// What can differ, each with its place.
     pub(super) fn lines(&self) -> BTreeMap<String, Value> {
         let mut lines = BTreeMap::new();
-        if let Some(message) = self.0.get("refused") {
-            lines.insert("refused".into(), message.clone());
+        if let Some(message) = self.0.get(REFUSED) {
+            lines.insert(REFUSED.into(), message.clone());
         }
         let images = self.0["images"].as_array().map(Vec::as_slice).unwrap_or_default();
         for (number, image) in images.iter().enumerate() {

@@ -133,18 +133,19 @@ impl Builder for BuildKit {
     }
 }
 
-/// A message without the random names in it: `ref ID::ID`.
+/// A message without what differs from run to run: `ref ID::ID`, and the daemon's
+/// temporary folders.
 fn without_ids(message: &str) -> String {
-    let mut text = String::new();
-    let mut rest = message.strip_prefix("error: ").unwrap_or(message);
-    rest = rest.strip_prefix("failed to solve: ").unwrap_or(rest);
-    while let Some(at) = rest.find(" ref ") {
-        let (before, after) = rest.split_at(at + " ref ".len());
-        let end = after.find(": ").unwrap_or(after.len());
-        text.push_str(before);
-        text.push('…');
-        rest = &after[end..];
+    let text = message.strip_prefix("error: ").unwrap_or(message);
+    let text = text.strip_prefix("failed to solve: ").unwrap_or(text);
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let follows_ref = words.last().is_some_and(|last| last == "ref");
+        words.push(match word.split_once("/cachemounts/buildkit") {
+            Some((_, rest)) => rest.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned(),
+            None if follows_ref && word.contains("::") => "…:".to_owned(),
+            None => word.to_owned(),
+        });
     }
-    text.push_str(rest);
-    text
+    words.join(" ")
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::kiln::Kiln;
 use crate::support::{root_only, skip};
-use answer::Answer;
+use answer::{Answer, REFUSED};
 use builder::{BuildKit, Builder, Kilns};
 use case::Case;
 
@@ -65,14 +65,20 @@ fn compare(case: &Case, ours: &Answer) -> Option<String> {
     let Some(theirs) = case.expected() else {
         return Some("  it has no expected.json: run tests/parity/record\n".into());
     };
-    let (ours, theirs) = (ours.lines(), theirs.lines());
+    let (mut ours, mut theirs) = (ours.lines(), theirs.lines());
+    // Where one refuses, the other's image is of no interest.
+    if ours.contains_key(REFUSED) != theirs.contains_key(REFUSED) {
+        for side in [&mut ours, &mut theirs] {
+            side.retain(|place, _| place == REFUSED);
+        }
+    }
     let mut text = String::new();
     let mut differs = case.differs();
     let places: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
     for place in places {
         let (a, b) = (ours.get(place), theirs.get(place));
         // A refusal is told in each one's own words.
-        let same = if place == "refused" { a.is_some() == b.is_some() } else { a == b };
+        let same = if place == REFUSED { a.is_some() == b.is_some() } else { a == b };
         if same {
             continue;
         }
