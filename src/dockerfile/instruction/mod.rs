@@ -94,6 +94,10 @@ impl<'a> Statement<'a> {
     pub(super) fn text(&self) -> String {
         self.line.text[self.whole.clone()].to_owned()
     }
+    /// With the white space at the line's end.
+    fn text_to_the_end(&self) -> String {
+        self.line.text[self.whole.start..].to_owned()
+    }
     /// The keyword as written.
     pub(super) fn word(&self) -> Spanned<String> {
         self.line.spanned(&self.word)

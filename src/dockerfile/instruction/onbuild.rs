@@ -44,7 +44,7 @@ impl Onbuild {
             message: format!("builds from this image will fail: {}", said.message),
             ..said
         }));
-        let mut trigger = inner.text();
+        let mut trigger = inner.text_to_the_end();
         trigger.extend(heredocs.iter().map(Heredoc::raw));
         Some(Self { span: st.span(), text: st.text(), trigger })
     }
