@@ -46,6 +46,8 @@ fn request(text: &str) -> PlanRequest {
         chosen: false,
         several: false,
         anew: Vec::new(),
+        ignore: None,
+        all_stages: false,
     };
     for line in text.lines().filter_map(|line| line.strip_prefix("# plan: ")) {
         let (what, rest) = line.split_once(' ').unwrap();
@@ -80,7 +82,7 @@ fn planned(text: &str, told: &mut String) -> Result<Option<Plan>, PlanError> {
             Planned::Ready(plan) => return Ok(Some(plan)),
             Planned::Missing(wants) => wants,
         };
-        let before = bases.0.len();
+        let before = bases.len();
         for want in wants {
             let line = source.line(want.span.start);
             writeln!(told, "line {line} wants {} for {}", want.reference, want.platform).unwrap();
@@ -89,7 +91,7 @@ fn planned(text: &str, told: &mut String) -> Result<Option<Plan>, PlanError> {
                 bases.insert(want.reference, want.platform, base);
             }
         }
-        if bases.0.len() == before {
+        if bases.len() == before {
             return Ok(None);
         }
     }
