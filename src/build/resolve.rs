@@ -27,15 +27,14 @@ pub(super) async fn base(
     }
     let name = want.reference.familiar();
     let task = env.progress.task(format!("resolve {name} for {}", want.platform));
-    let resolved =
-        registry::resolve(&want.reference, &want.platform, env.registries, env.progress)
-            .await
-            .map_err(|source| BuildError::Base {
-                name: want.reference.familiar(),
-                span: want.span,
-                source_text: ask.dockerfile.clone(),
-                source: Box::new(source),
-            })?;
+    let resolved = registry::resolve(&want.reference, &want.platform, env.registries, env.progress)
+        .await
+        .map_err(|source| BuildError::Base {
+            name: want.reference.familiar(),
+            span: want.span,
+            source_text: ask.dockerfile.clone(),
+            source: Box::new(source),
+        })?;
     task.done();
     Ok(base_of(want, &resolved.image))
 }

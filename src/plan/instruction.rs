@@ -198,8 +198,7 @@ impl InStage<'_, '_, '_> {
             if let Some(value) = &value {
                 self.state.vars.set(name, value);
             }
-            let inherited =
-                item.default.is_none() && !self.walk.ask.build_args.contains_key(name);
+            let inherited = item.default.is_none() && !self.walk.ask.build_args.contains_key(name);
             let (uses, file) = (&mut self.walk.uses, self.walk.file);
             uses.arg(self.at, file, arg, name, value.as_deref(), inherited);
             self.state.args.push((name.clone(), value));

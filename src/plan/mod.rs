@@ -39,12 +39,12 @@ pub use error::PlanError;
 pub use graph::{
     Base, BaseRequest, Bases, Graph, NamedContext, Plan, PlanRequest, Planned, Step, StepId,
 };
-pub use outline::{Outline, OutlineArg, OutlineUse};
 pub use key::{CacheKey, FORMAT, InputKey};
 pub use op::{
     BaseImage, BaseOp, CacheMount, Content, CopyFrom, CopyHints, CopyOp, CopySource, MountSource,
     Op, Proxies, RemoteSource, RunHints, RunMount, RunOp, Script, SecretMount, SshMount, WorkdirOp,
 };
+pub use outline::{Outline, OutlineArg, OutlineUse};
 
 use std::borrow::Cow;
 

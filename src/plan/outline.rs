@@ -147,9 +147,7 @@ pub(super) fn of(file: &Dockerfile, globals: &Globals, layout: &Layout, uses: &U
     let name = from.name.as_ref().map(|name| name.value.clone());
     let described = name.as_deref().zip(file.note(from.span));
     let mut outline = Outline {
-        description: described
-            .and_then(|(name, note)| note.description(name))
-            .map(str::to_owned),
+        description: described.and_then(|(name, note)| note.description(name)).map(str::to_owned),
         name,
         ..Outline::default()
     };

@@ -180,9 +180,11 @@ impl InStage<'_, '_, '_> {
     /// `SecretsUsedInArgOrEnv`.
     pub(super) fn secret(&mut self, keyword: &str, name: &str, span: Span) {
         if lint::is_secret(name) {
-            let said = format!("{keyword} `{name}` looks like a secret, which the image would hold");
-            let said = Diagnostic::warning(span, said)
-                .hint("give it to the step that needs it: RUN --mount=type=secret,id=NAME,env=NAME");
+            let said =
+                format!("{keyword} `{name}` looks like a secret, which the image would hold");
+            let said = Diagnostic::warning(span, said).hint(
+                "give it to the step that needs it: RUN --mount=type=secret,id=NAME,env=NAME",
+            );
             self.breaks(&lint::SECRETS_USED_IN_ARG_OR_ENV, said);
         }
     }
@@ -190,8 +192,8 @@ impl InStage<'_, '_, '_> {
     /// `WorkdirRelativePath`: only the first `WORKDIR` can break it.
     pub(super) fn relative_workdir(&mut self, path: &str, span: Span) {
         let drive = |path: &str| path.as_bytes().get(1) == Some(&b':') || path.starts_with('\\');
-        let absolute = path.starts_with('/')
-            || (self.state.platform.os == "windows" && drive(path));
+        let absolute =
+            path.starts_with('/') || (self.state.platform.os == "windows" && drive(path));
         if !std::mem::replace(&mut self.state.workdir_set, true) && !absolute {
             let said = format!("where `{path}` lies depends on the base image");
             let said = Diagnostic::warning(span, said).hint("begin with an absolute WORKDIR");
@@ -210,7 +212,8 @@ impl InStage<'_, '_, '_> {
             let protocol = port.split_once('/').map_or("", |(_, protocol)| protocol);
             if protocol != protocol.to_lowercase() {
                 let said = format!("the protocol of `{word}` has capitals");
-                let said = Diagnostic::warning(span, said).hint(format!("write {}", ports.protocol));
+                let said =
+                    Diagnostic::warning(span, said).hint(format!("write {}", ports.protocol));
                 self.breaks(&lint::EXPOSE_PROTO_CASING, said);
             }
             if !host.trim_matches(':').is_empty() {

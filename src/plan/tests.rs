@@ -16,6 +16,8 @@ use crate::layer::{Compression, Layer};
 use crate::platform::Platform;
 use crate::reference::Reference;
 
+mod lint;
+
 fn layer(diff_id: DiffId) -> Layer {
     let digest = BlobDigest::of(diff_id.to_string().as_bytes());
     Layer { diff_id, digest, size: 1, compression: Compression::Gzip }
@@ -106,7 +108,11 @@ fn text_of(said: &[Diagnostic], text: &str) -> String {
     let mut all = String::new();
     for said in said {
         let place = &text[said.span.range()];
-        let kind = if said.is_error() { "error" } else { "warning" };
+        let kind = match said.rule {
+            _ if said.is_error() => "error".to_owned(),
+            Some(rule) => format!("warning[{}]", rule.name),
+            None => "warning".to_owned(),
+        };
         let line = source.line(said.span.start);
         writeln!(all, "{kind}, line {line} `{place}`: {}", said.message).unwrap();
         if !said.label.is_empty() {

@@ -23,6 +23,24 @@ use crate::diagnostic::{Diagnostic, Rule, Span};
 
 use super::ast::Dockerfile;
 
+/// Where BuildKit's authors describe a rule; none if they do not.
+#[must_use]
+pub fn url(rule: &Rule) -> Option<String> {
+    if rule == &INVALID_BASE_IMAGE_PLATFORM {
+        return None;
+    }
+    let letters: Vec<char> = rule.name.chars().collect();
+    let mut name = String::new();
+    for (at, letter) in letters.iter().enumerate() {
+        let small = |at: usize| letters.get(at).is_some_and(char::is_ascii_lowercase);
+        if at > 0 && letter.is_ascii_uppercase() && (small(at - 1) || small(at + 1)) {
+            name.push('-');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    Some(format!("https://docs.docker.com/go/dockerfile/rule/{name}/"))
+}
+
 /// Follows the rules that the text alone decides. Of a file that could not be read
 /// whole only the rules for single instructions are.
 #[must_use]

@@ -43,16 +43,17 @@ impl Settings {
         file: &Dockerfile,
         build_args: &BTreeMap<String, String>,
     ) -> Result<Self, Diagnostic> {
-        const HINT: &str = "write skip=RULE,RULE;error=true;experimental=RULE, each part if it is needed";
+        const HINT: &str =
+            "write skip=RULE,RULE;error=true;experimental=RULE, each part if it is needed";
         if let Some(given) = build_args.get(CHECK_ARGUMENT) {
             return given.parse().map_err(|error: SettingsError| {
                 Diagnostic::error(Span::default(), format!("{CHECK_ARGUMENT}: {error}")).hint(HINT)
             });
         }
         let Some(check) = &file.check else { return Ok(Self::default()) };
-        first_word(&check.value)
-            .parse()
-            .map_err(|error: SettingsError| Diagnostic::error(check.span, error.to_string()).hint(HINT))
+        first_word(&check.value).parse().map_err(|error: SettingsError| {
+            Diagnostic::error(check.span, error.to_string()).hint(HINT)
+        })
     }
 
     #[must_use]
