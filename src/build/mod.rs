@@ -337,6 +337,7 @@ async fn planned(
                     said.push(warning.clone());
                 }
             }
+            said.sort_by_key(|said| said.span.start);
             warn(ask, env.progress, &said);
             let settings = Settings::of(file, &ask.build_args);
             let fails = settings.is_ok_and(|settings| settings.fails());

@@ -15,7 +15,7 @@ use super::graph::StepId;
 use super::history;
 use super::op::{Op, WorkdirOp};
 use super::path;
-use super::rules::Once;
+use super::rules::{Once, Sure};
 use super::scope::{fill, fill_words};
 use super::stage::{Numbering, State, Walk};
 
@@ -130,7 +130,7 @@ impl InStage<'_, '_, '_> {
             // Declared and not set: whoever wrote it knows that it may be empty.
             if self.state.args.iter().any(|(declared, _)| *declared == name)
                 || !self.lint.follows(&lint::UNDEFINED_VAR)
-                || self.doubts()
+                || self.sure() != Sure::Known
             {
                 continue;
             }

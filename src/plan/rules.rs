@@ -21,6 +21,14 @@ pub(super) struct Once {
     healthcheck: Option<Span>,
 }
 
+/// Whether it is known what the image below a stage says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sure {
+    Known,
+    NotYet,
+    Never,
+}
+
 /// `InvalidDefaultArgInFrom`: what `FROM` means if nobody sets an argument.
 pub(super) fn defaults(
     file: &Dockerfile,
@@ -46,11 +54,12 @@ pub(super) fn defaults(
             "" => "without build arguments this names no image".to_owned(),
             image => format!("without build arguments this is `{image}`, which names no image"),
         };
-        out.push(
-            Diagnostic::warning(word.span, said)
-                .hint("give each ARG that is used here a default with which it does")
-                .rule(&lint::INVALID_DEFAULT_ARG_IN_FROM),
-        );
+        let said = Diagnostic::warning(word.span, said).rule(&lint::INVALID_DEFAULT_ARG_IN_FROM);
+        out.push(if word.value.contains('$') {
+            said.hint("give each ARG that is used here a default with which it does")
+        } else {
+            said
+        });
     }
 }
 
@@ -74,7 +83,7 @@ pub(super) fn platform(
         && settings.follows(&lint::REDUNDANT_TARGET_PLATFORM)
     {
         out.push(
-            Diagnostic::warning(word.span, "this is the platform without the flag, too")
+            Diagnostic::warning(word.span, "the stage has this platform without the flag, too")
                 .hint("leave --platform out")
                 .rule(&lint::REDUNDANT_TARGET_PLATFORM),
         );
@@ -121,14 +130,17 @@ impl InStage<'_, '_, '_> {
         }
     }
 
-    /// True if the stage stands on an image of which nothing is known: then nobody
-    /// can say what it defines. The image is asked for, if that is of use.
-    pub(super) fn doubts(&mut self) -> bool {
-        let Some(image) = &self.state.guess else { return false };
-        if self.walk.bases.is_open(image) && !self.walk.doubts.contains(image) {
+    /// How sure it is what the image below the stage says. One of which nothing is
+    /// known is asked for, unless that was of no use.
+    pub(super) fn sure(&mut self) -> Sure {
+        let Some(image) = &self.state.guess else { return Sure::Known };
+        if !self.walk.bases.is_open(image) {
+            return Sure::Never;
+        }
+        if !self.walk.doubts.contains(image) {
             self.walk.doubts.push(image.clone());
         }
-        true
+        Sure::NotYet
     }
 
     /// `MultipleInstructionsDisallowed`: told at the instruction that has no effect.
@@ -151,8 +163,13 @@ impl InStage<'_, '_, '_> {
         self.used_once(instruction);
         let CommandLine::Shell(text) = command else { return };
         let chosen = self.state.config.config.shell.as_ref().is_some_and(|it| !it.is_empty());
-        if chosen || !self.lint.follows(&lint::JSON_ARGS_RECOMMENDED) || self.doubts() {
+        if chosen || !self.lint.follows(&lint::JSON_ARGS_RECOMMENDED) {
             return;
+        }
+        match self.sure() {
+            // Hardly any image names a shell.
+            Sure::Known | Sure::Never => {}
+            Sure::NotYet => return,
         }
         let keyword = instruction.keyword();
         let said = format!("a shell stands between signals and the program of this {keyword}");

@@ -173,7 +173,10 @@ fn unknown_images_are_asked_for_when_needed() {
         };
         again.iter().for_each(|want| bases.give_up(want));
         let Planned::Ready(plan) = plan(&file, &ask, &bases).unwrap() else { panic!() };
-        assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+        // It is not known what they define, and unlikely that they name a shell.
+        let others =
+            plan.warnings.iter().filter(|it| it.rule != Some(&lint::JSON_ARGS_RECOMMENDED));
+        assert_eq!(others.count(), 0, "{:?}", plan.warnings);
         again.len()
     };
     assert_eq!(wants("FROM a\nCOPY x /x\nCOPY --from=b /y /y\nCMD [\"x\"]\n"), 0);
