@@ -6,6 +6,7 @@
 //! store keeps under its names. The same input gives the same image: what a step
 //! sees of this machine is the context's content and nothing else.
 
+mod check;
 mod context;
 mod execute;
 mod fetch;
@@ -15,19 +16,21 @@ mod resolve;
 mod schedule;
 mod step;
 
+pub use check::{Checked, Question, check};
 pub use context::{Context, ContextError};
 pub use fetch::FetchError;
 pub use foreign::interpreter;
 pub use given::{Given, Secret};
 pub use step::StepError;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::atomic::{AtPath as _, PathError};
 use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::dockerfile::lint::Settings;
 use crate::dockerfile::{self, Ignore, RunNetwork};
 use crate::epoch::Epoch;
 use crate::image::{self, Annotations, AnyImage, Dialect, ImageError, Listed};
@@ -143,6 +146,11 @@ pub struct BuildEnv<'a> {
     pub cancel: &'a Cancel,
 }
 
+/// Rules that a Dockerfile breaks that says `# check=error=true`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("lint rules are broken, and `error=true` holds: {}", .0.iter().copied().collect::<Vec<_>>().join(", "))]
+pub struct BrokenRules(BTreeSet<&'static str>);
+
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -177,6 +185,8 @@ pub enum BuildError {
     },
     #[error("the image of the named context is not for {platform}")]
     ContextPlatform { platform: Box<Platform>, span: Span, source_text: Source },
+    #[error(transparent)]
+    Rules(#[from] BrokenRules),
     #[error("cancelled")]
     Cancelled,
     #[error(transparent)]
@@ -213,7 +223,7 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
     let (file, diagnostics) = dockerfile::parse(&ask.dockerfile);
     refuse(ask, &diagnostics)?;
     let contexts = contexts(ask)?;
-    let plans = planned(ask, env, &file).await?;
+    let plans = planned(ask, env, &file, diagnostics).await?;
     let graph = Graph::of(&plans);
     execute::refuse_foreign(ask, &graph)?;
     let made = execute::execute(ask, env, &graph, &contexts)?;
@@ -239,12 +249,15 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
     Ok(image)
 }
 
-fn contexts(ask: &BuildRequest) -> Result<Contexts, BuildError> {
-    let ignored = |text: Option<&Source>| match text {
+fn ignored(text: Option<&Source>) -> Result<Ignore, BuildError> {
+    match text {
         Some(text) => Ignore::parse(text.text())
             .map_err(|source| BuildError::Ignore { at: text.clone(), source }),
         None => Ok(Ignore::default()),
-    };
+    }
+}
+
+fn contexts(ask: &BuildRequest) -> Result<Contexts, BuildError> {
     let main = Context::new(ask.context.clone(), ignored(ask.ignore.as_ref())?);
     let mut named = Vec::with_capacity(ask.contexts.len());
     for (_, source) in &ask.contexts {
@@ -281,35 +294,13 @@ async fn planned(
     ask: &BuildRequest,
     env: &BuildEnv<'_>,
     file: &dockerfile::Dockerfile,
+    said: Vec<Diagnostic>,
 ) -> Result<Vec<Plan>, BuildError> {
-    let mut platforms = Vec::new();
-    for platform in &ask.platforms {
-        if !platforms.contains(platform) {
-            platforms.push(platform.clone());
-        }
-    }
-    let chosen = !platforms.is_empty();
-    if !chosen {
-        platforms.push(Platform::host());
-    }
+    let platforms = platforms(ask);
+    let ignore = ask.ignore.as_ref().map(|text| ignored(Some(text))).transpose()?;
     let request = |platform: &Platform| PlanRequest {
-        platform: platform.clone(),
-        build_platform: Platform::host(),
-        target: ask.target.clone(),
-        build_args: ask.build_args.clone(),
-        labels: ask.labels.clone(),
-        contexts: ask
-            .contexts
-            .iter()
-            .map(|(name, source)| (name.clone(), resolve::named(source)))
-            .collect(),
-        network: ask.network,
-        insecure: ask.insecure,
-        hosts: ask.hosts.clone(),
-        epoch: ask.epoch,
-        chosen,
-        several: platforms.len() > 1,
-        anew: ask.no_cache_filter.clone(),
+        ignore: ignore.clone(),
+        ..plan_request(ask, platform, platforms.len() > 1)
     };
     for name in &ask.no_cache_filter {
         let own = |stage: &dockerfile::Stage| {
@@ -343,14 +334,20 @@ async fn planned(
             }
         }
         if wanted.is_empty() {
-            let mut said: Vec<Diagnostic> = Vec::new();
+            let mut said = said;
             for warning in plans.iter().flat_map(|plan| &plan.warnings) {
                 if !said.contains(warning) {
                     said.push(warning.clone());
                 }
             }
+            said.sort_by_key(|said| said.span.start);
             warn(ask, env.progress, &said);
-            return Ok(plans);
+            let settings = Settings::of(file, &ask.build_args);
+            let fails = settings.is_ok_and(|settings| settings.fails());
+            return match broken(&said).filter(|_| fails) {
+                Some(rules) => Err(rules.into()),
+                None => Ok(plans),
+            };
         }
         let found = wanted.iter().map(|want| stoppable(env, resolve::base(want, ask, env)));
         let found = futures_util::future::try_join_all(found).await?;
@@ -358,6 +355,51 @@ async fn planned(
             bases.insert(want.reference, want.platform, base);
         }
     }
+}
+
+/// The platforms to build for, each once.
+fn platforms(ask: &BuildRequest) -> Vec<Platform> {
+    let mut platforms = Vec::new();
+    for platform in &ask.platforms {
+        if !platforms.contains(platform) {
+            platforms.push(platform.clone());
+        }
+    }
+    if platforms.is_empty() {
+        platforms.push(Platform::host());
+    }
+    platforms
+}
+
+fn plan_request(ask: &BuildRequest, platform: &Platform, several: bool) -> PlanRequest {
+    PlanRequest {
+        platform: platform.clone(),
+        build_platform: Platform::host(),
+        target: ask.target.clone(),
+        build_args: ask.build_args.clone(),
+        labels: ask.labels.clone(),
+        contexts: ask
+            .contexts
+            .iter()
+            .map(|(name, source)| (name.clone(), resolve::named(source)))
+            .collect(),
+        network: ask.network,
+        insecure: ask.insecure,
+        hosts: ask.hosts.clone(),
+        epoch: ask.epoch,
+        chosen: !ask.platforms.is_empty(),
+        several,
+        anew: ask.no_cache_filter.clone(),
+        ignore: None,
+        all_stages: false,
+    }
+}
+
+/// The rules that warnings are about; none if there are none.
+fn broken(warnings: &[Diagnostic]) -> Option<BrokenRules> {
+    let names: BTreeSet<&'static str> =
+        warnings.iter().filter_map(|said| Some(said.rule?.name)).collect();
+    (!names.is_empty()).then_some(BrokenRules(names))
 }
 
 fn refuse(ask: &BuildRequest, diagnostics: &[Diagnostic]) -> Result<(), BuildError> {
@@ -377,6 +419,7 @@ fn warn(ask: &BuildRequest, progress: &Progress, warnings: &[Diagnostic]) {
             format!("{}:{line}: ", ask.dockerfile.name())
         };
         let hint = warning.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        progress.warn(format!("{place}{}{hint}", warning.message));
+        let rule = warning.rule.map(|rule| format!("{}: ", rule.name)).unwrap_or_default();
+        progress.warn(format!("{place}{rule}{}{hint}", warning.message));
     }
 }

@@ -16,7 +16,7 @@ use crate::env;
 /// A secret that is larger is none.
 const MAX_SECRET: u64 = 500 << 10;
 
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct GivenFlags {
     /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]; may be repeated
     #[arg(long = "secret", value_name = "SPEC")]
@@ -49,9 +49,10 @@ pub enum Entitlement {
     SecurityInsecure,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum NetworkArg {
     /// The host's
+    #[default]
     Default,
     /// Loopback alone
     None,

@@ -86,6 +86,16 @@ impl Invocation {
         }
     }
 
+    /// True if what goes to stdout may have colours.
+    #[must_use]
+    pub fn colours_on_stdout(&self) -> bool {
+        match self.globals.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => self.colours() && io::stdout().is_terminal(),
+        }
+    }
+
     /// The store, opened at the first call.
     ///
     /// # Errors

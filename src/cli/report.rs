@@ -234,6 +234,7 @@ pub(super) fn diagnostic_object(source: &Source, one: &Diagnostic) -> serde_json
         "line": source.line(one.span.start),
         "label": one.label,
         "hint": one.hint,
+        "rule": one.rule.map(|rule| rule.name),
     })
 }
 
@@ -300,7 +301,10 @@ pub(super) fn draw(source: &Source, one: &Diagnostic, colours: bool) -> String {
         Severity::Warning => Level::WARNING,
         Severity::Error => Level::ERROR,
     };
-    let title = level.primary_title(one.message.as_str());
+    let mut title = level.primary_title(one.message.as_str());
+    if let Some(rule) = one.rule {
+        title = title.id(rule.name);
+    }
     let group = if source.text().is_empty() {
         Group::with_title(title)
     } else {

@@ -18,11 +18,12 @@ mod ignore;
 mod instruction;
 mod json;
 mod lexer;
+pub mod lint;
 mod parse;
 mod suggest;
 mod words;
 
-pub use ast::{CommandLine, Dockerfile, Instruction, Pair, Spanned, Stage};
+pub use ast::{CommandLine, Dockerfile, Instruction, Note, Pair, Spanned, Stage};
 pub use chmod::{Chmod, ChmodError};
 pub use expand::{
     ExpandError, Expanded, ExpandedWords, Variable, expand, expand_unquoted, expand_words,

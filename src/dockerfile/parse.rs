@@ -1,10 +1,10 @@
 //! From lines to stages.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Source, Span};
 
-use super::ast::{Dockerfile, Instruction, Stage};
+use super::ast::{Dockerfile, Instruction, Note, Stage};
 use super::heredoc::{self, Heredoc};
 use super::instruction::{
     Add, Arg, Cmd, Copy, Entrypoint, Env, Expose, From, Healthcheck, Label, Maintainer, Onbuild,
@@ -42,6 +42,7 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
     let mut lexer = Lexer::new(src.text());
     let mut meta_args = Vec::new();
     let mut stages: Vec<Stage> = Vec::new();
+    let mut notes = BTreeMap::new();
     // A FROM that cannot be read still begins a stage, so that what follows is
     // not refused for it; then stages cannot be counted any more.
     let mut any_from = false;
@@ -49,15 +50,16 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
     let mut early = false;
     while let Some(line) = lexer.line(&mut out) {
         let st = Statement::new(&line, lexer.directives.escape);
-        if let Some(blank) = line.blank {
-            out.push(
-                Diagnostic::warning(blank, "an empty line within a continued instruction")
-                    .hint("remove it, or end the line above without the escape character"),
-            );
-        }
         let Some(heredocs) = heredocs(&st, &line, src.text(), &mut lexer, &mut out) else {
             continue;
         };
+        let start = st.span().start;
+        let note = Note {
+            comments: line.comments.clone(),
+            lines: line.number..=lexer.lines,
+            continues_over_blank: line.over_blank,
+        };
+        notes.insert(start, note);
         match st.keyword.as_str() {
             "FROM" => {
                 any_from = true;
@@ -100,7 +102,6 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
                 .hint("begin with FROM IMAGE, or FROM scratch"),
         );
     }
-    check_names(&stages, &mut out);
     if !stage_lost {
         check_copies(&stages, &mut out);
     }
@@ -112,6 +113,7 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
         check: directives.check,
         meta_args,
         stages,
+        notes,
     };
     (file, out)
 }
@@ -215,21 +217,6 @@ fn unknown(st: &Statement<'_>) -> Diagnostic {
     match meant(&word.value) {
         Some(near) => said.hint(format!("did you mean {near}?")),
         None => said.hint("a line that continues the one above needs a `\\` at the end of that"),
-    }
-}
-
-fn check_names(stages: &[Stage], out: &mut Vec<Diagnostic>) {
-    let mut first: HashMap<&str, usize> = HashMap::new();
-    for (at, stage) in stages.iter().enumerate() {
-        let Some(name) = &stage.from.name else { continue };
-        let first = *first.entry(&name.value).or_insert(at);
-        if first != at {
-            out.push(
-                Diagnostic::error(name.span, format!("two stages are called `{}`", name.value))
-                    .label(format!("stage {first} is called so already"))
-                    .hint("give this stage another name"),
-            );
-        }
     }
 }
 

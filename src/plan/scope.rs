@@ -1,12 +1,14 @@
 //! Variables: which are set where, and words with them filled in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::{Diagnostic, Span};
+use crate::dockerfile::lint::{self, Settings};
 use crate::dockerfile::{Arg, Dockerfile, ExpandError, Spanned, Variable, expand, expand_words};
 use crate::platform::Platform;
 
 use super::graph::PlanRequest;
+use super::outline::Head;
 
 /// Variables in the order in which they were last set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,11 +41,18 @@ pub(super) struct Globals {
     pub(super) vars: Vars,
     /// Declared by an `ARG`, set or not.
     declared: BTreeSet<String>,
+    pub(super) heads: BTreeMap<String, Head>,
 }
 
 impl Globals {
-    /// The platform's arguments, then those that the file declares.
-    pub(super) fn new(file: &Dockerfile, ask: &PlanRequest, out: &mut Vec<Diagnostic>) -> Self {
+    /// The platform's arguments, then those that the file declares with what is given
+    /// for them.
+    pub(super) fn new(
+        file: &Dockerfile,
+        ask: &PlanRequest,
+        given: &BTreeMap<String, String>,
+        out: &mut Vec<Diagnostic>,
+    ) -> Self {
         let mut globals = Self::default();
         let last = file.stages.last().and_then(|stage| stage.from.name.as_ref());
         let target = ask.target.as_deref().or(last.map(|name| name.value.as_str()));
@@ -51,9 +60,10 @@ impl Globals {
             let value = ask.build_args.get(&name).cloned().unwrap_or(value);
             globals.vars.set(&name, value);
         }
-        for item in file.meta_args.iter().flat_map(|arg| &arg.items) {
+        let items = file.meta_args.iter().flat_map(|arg| arg.items.iter().map(move |it| (arg, it)));
+        for (arg, item) in items {
             globals.declared.insert(item.name.value.clone());
-            let value = match (ask.build_args.get(&item.name.value), &item.default) {
+            let value = match (given.get(&item.name.value), &item.default) {
                 (Some(given), _) => Some(given.clone()),
                 (None, Some(default)) => {
                     match fill(default, file.escape, &globals.vars, &mut |_, _| ()) {
@@ -66,6 +76,10 @@ impl Globals {
                 }
                 (None, None) => None,
             };
+            let (name, own) = (&item.name.value, item.default.as_ref());
+            let default = own.filter(|_| !given.contains_key(name));
+            let head = Head::new(file, arg, name, value.as_deref(), default, &globals);
+            globals.heads.insert(name.clone(), head);
             if let Some(value) = value {
                 globals.vars.set(&item.name.value, value);
             }
@@ -78,14 +92,17 @@ impl Globals {
         &self,
         word: &Spanned<String>,
         escape: char,
+        lint: &Settings,
         out: &mut Vec<Diagnostic>,
     ) -> Option<String> {
         let mut undeclared = Vec::new();
+        let follows = lint.follows(&lint::UNDEFINED_ARG_IN_FROM);
         let filled = fill(word, escape, &self.vars, &mut |name, span| {
-            if !self.declared.contains(name) {
+            if !self.declared.contains(name) && follows {
                 undeclared.push(
                     Diagnostic::warning(span, format!("FROM uses `{name}`, which is not declared"))
-                        .hint(format!("put ARG {name} before the first FROM")),
+                        .hint(format!("put ARG {name} before the first FROM"))
+                        .rule(&lint::UNDEFINED_ARG_IN_FROM),
                 );
             }
         });
@@ -172,7 +189,7 @@ pub(super) fn unused(file: &Dockerfile, ask: &PlanRequest) -> Option<Diagnostic>
     )
 }
 
-/// Told of each variable that a word counts on and nobody set.
+/// Told once of each variable of a word that nobody set.
 pub(super) type Undefined<'a> = &'a mut dyn FnMut(&str, Span);
 
 /// A word with its variables filled in and its quotes and escapes gone.
@@ -197,7 +214,7 @@ pub(super) fn fill_words(
 ) -> Result<Vec<String>, Diagnostic> {
     let filled = expand_words(&word.value, escape, &|name| vars.get(name).map(str::to_owned))
         .map_err(|error| refuse(word, &error))?;
-    let lacking = filled.variables.iter().filter(|v| !v.defined && !v.provided_for);
+    let lacking = filled.variables.iter().filter(|v| !v.defined);
     tell(word, lacking, undefined);
     Ok(filled.words)
 }
@@ -207,7 +224,8 @@ fn tell<'a>(
     lacking: impl Iterator<Item = &'a Variable>,
     undefined: Undefined<'_>,
 ) {
-    for variable in lacking {
+    let mut told = BTreeSet::new();
+    for variable in lacking.filter(|variable| told.insert(variable.name.as_str())) {
         undefined(&variable.name, word.part(variable.range.clone()));
     }
 }

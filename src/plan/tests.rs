@@ -16,6 +16,8 @@ use crate::layer::{Compression, Layer};
 use crate::platform::Platform;
 use crate::reference::Reference;
 
+mod lint;
+
 fn layer(diff_id: DiffId) -> Layer {
     let digest = BlobDigest::of(diff_id.to_string().as_bytes());
     Layer { diff_id, digest, size: 1, compression: Compression::Gzip }
@@ -47,6 +49,8 @@ fn request(text: &str) -> PlanRequest {
         chosen: false,
         several: false,
         anew: Vec::new(),
+        ignore: None,
+        all_stages: false,
     };
     for line in text.lines().filter_map(|line| line.strip_prefix("# plan: ")) {
         let (what, rest) = line.split_once(' ').unwrap();
@@ -81,7 +85,7 @@ fn planned(text: &str, told: &mut String) -> Result<Option<Plan>, PlanError> {
             Planned::Ready(plan) => return Ok(Some(plan)),
             Planned::Missing(wants) => wants,
         };
-        let before = bases.0.len();
+        let before = bases.len();
         for want in wants {
             let line = source.line(want.span.start);
             writeln!(told, "line {line} wants {} for {}", want.reference, want.platform).unwrap();
@@ -90,7 +94,7 @@ fn planned(text: &str, told: &mut String) -> Result<Option<Plan>, PlanError> {
                 bases.insert(want.reference, want.platform, base);
             }
         }
-        if bases.0.len() == before {
+        if bases.len() == before {
             return Ok(None);
         }
     }
@@ -105,7 +109,11 @@ fn text_of(said: &[Diagnostic], text: &str) -> String {
     let mut all = String::new();
     for said in said {
         let place = &text[said.span.range()];
-        let kind = if said.is_error() { "error" } else { "warning" };
+        let kind = match said.rule {
+            _ if said.is_error() => "error".to_owned(),
+            Some(rule) => format!("warning[{}]", rule.name),
+            None => "warning".to_owned(),
+        };
         let line = source.line(said.span.start);
         writeln!(all, "{kind}, line {line} `{place}`: {}", said.message).unwrap();
         if !said.label.is_empty() {

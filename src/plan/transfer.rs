@@ -120,6 +120,9 @@ impl InStage<'_, '_, '_> {
         let excludes: Vec<String> = what.excludes.iter().map(|word| word.value.clone()).collect();
         self.patterns(what.excludes)?;
         let checksum = self.checksum(what, &sources)?;
+        if from == CopyFrom::Context {
+            self.ignored_sources(what.keyword, &sources, &what.files.sources);
+        }
         let (mut local, mut spans, mut remotes) = (Vec::new(), Vec::new(), Vec::new());
         for (source, word) in sources.iter().zip(&what.files.sources) {
             match remote(source) {

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use crate::cli::credentials::RegistryArgs;
 use crate::cli::given::GivenFlags;
 use crate::cli::progress::ProgressArgs;
-use crate::cli::value::{Assignment, ContextArg, EnvAssignment, OutputArg};
+use crate::cli::value::{Assignment, CallArg, ContextArg, EnvAssignment, Method, OutputArg};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::sandbox::Tier;
@@ -25,6 +25,15 @@ pub struct Args {
 
     #[command(flatten)]
     pub how: BuildFlags,
+
+    /// Answer a question about the Dockerfile instead of building it: check, outline
+    /// or targets; `,format=json` behind it is for machines
+    #[arg(long, alias = "print", value_name = "METHOD", conflicts_with_all = ["check", "outputs", "push"])]
+    pub call: Option<CallArg>,
+
+    /// Check the Dockerfile instead of building it: --call=check
+    #[arg(long, conflicts_with_all = ["outputs", "push"])]
+    pub check: bool,
 
     /// Write the result to a file or folder as well:
     /// type=oci|docker|tar|local,dest=PATH; may be repeated
@@ -54,8 +63,15 @@ pub struct Args {
     pub progress: ProgressArgs,
 }
 
+impl Args {
+    pub(super) fn call(&self) -> CallArg {
+        let method = if self.check { Method::Check } else { Method::Build };
+        self.call.unwrap_or(CallArg::plain(method))
+    }
+}
+
 /// How to build: what `build` and `up` share.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct BuildFlags {
     /// The Dockerfile, or `-` for stdin [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]

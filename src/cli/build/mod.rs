@@ -1,16 +1,19 @@
 //! `kiln build`.
 
 mod args;
+mod call;
 mod contexts;
 mod outputs;
 mod request;
 mod texts;
 
 pub use args::{Args, BuildFlags, SandboxTier};
+pub(super) use call::answer;
 
 use super::invocation::Invocation;
 use super::progress::Mode;
 use super::report::CliError;
+use super::value::Method;
 use crate::atomic::AtPath as _;
 use crate::registry;
 
@@ -26,6 +29,10 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
             .hint("an image gets its digest by being built; name it NAME[:TAG]"));
     }
     let registries = args.registry.registries(args.tags.first())?;
+    let call = args.call();
+    if call.method != Method::Build {
+        return answer(call, &args.how, &args.context, &registries, &progress, invocation);
+    }
     let image = args.how.build(&args.context, &args.tags, &registries, &progress, invocation)?;
     for output in &args.outputs {
         outputs::write(output, &image, &args.tags, &progress, invocation)?;

@@ -43,7 +43,7 @@ impl BuildFlags {
         runtime.block_on(build::build(&request, &env)).map_err(failure::of_build)
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         context: &Path,
         names: &[Reference],

@@ -3,6 +3,7 @@
 
 mod amount;
 mod assignment;
+mod call;
 mod context;
 mod given;
 mod output;
@@ -11,6 +12,7 @@ mod volume;
 
 pub use amount::{Cpus, PidsLimit, Size, duration};
 pub use assignment::{Assignment, EnvAssignment};
+pub use call::{CallArg, Method};
 pub use context::{ContextArg, ContextFrom};
 pub use given::{AgentArg, HostArg, SecretArg, SecretFrom};
 pub use output::OutputArg;

@@ -160,9 +160,11 @@ impl<'a> Statement<'a> {
             return Some(CommandLine::Exec(arguments));
         }
         let rest = self.rest();
-        // `[ "$A" = b ]` is a shell's test: it has a blank behind the bracket.
+        // `[ "$A" = b ]` is a shell's test: it has a blank behind the bracket. There is
+        // a rule for all of CMD and ENTRYPOINT that is no JSON.
         let inner = rest.strip_prefix('[').unwrap_or_default();
-        if inner.starts_with(['"', '\'', '“']) && rest.ends_with(']') {
+        let ruled = matches!(self.keyword.as_str(), "CMD" | "ENTRYPOINT");
+        if !ruled && inner.starts_with(['"', '\'', '“']) && rest.ends_with(']') {
             let said =
                 format!("{} is no JSON array, so a shell runs it as it stands", self.keyword);
             out.push(
