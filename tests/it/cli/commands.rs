@@ -269,7 +269,10 @@ fn a_signal_ends_the_work_and_clears_up() {
     }
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    // Its end would be an end of the work as well.
+    let stdin = child.stdin.take();
     let output = child.wait_with_output().unwrap();
+    drop(stdin);
     assert_eq!(output.status.code(), Some(130));
     assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted by SIGINT"));
     assert_eq!(entries(), 0);
