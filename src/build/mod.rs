@@ -235,8 +235,11 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
         let (platform, annotations) = (plan.platform.clone(), Annotations::new());
         images.push(Listed { image, platform, annotations });
     }
+    // As BuildKit's argument of that name: one kind of result, however many platforms.
+    let index = ask.build_args.get("BUILDKIT_MULTI_PLATFORM");
+    let index = index.is_some_and(|value| matches!(value.as_str(), "1" | "true"));
     let image = match images.pop() {
-        Some(only) if images.is_empty() => AnyImage::Image(only.image),
+        Some(only) if images.is_empty() && !index => AnyImage::Image(only.image),
         last => {
             images.extend(last);
             image::assemble_index(images, Dialect::Oci, Annotations::new())?
@@ -387,6 +390,7 @@ fn plan_request(ask: &BuildRequest, platform: &Platform, several: bool) -> PlanR
         insecure: ask.insecure,
         hosts: ask.hosts.clone(),
         epoch: ask.epoch,
+        context_time: None,
         chosen: !ask.platforms.is_empty(),
         several,
         anew: ask.no_cache_filter.clone(),

@@ -38,7 +38,10 @@ pub struct PlanRequest {
     pub insecure: bool,
     /// Lines of a `RUN`'s `/etc/hosts`: a name and its address.
     pub hosts: Vec<(String, IpAddr)>,
+    /// Of what is made, unless `SOURCE_DATE_EPOCH` says another one.
     pub epoch: Epoch,
+    /// The commit's, where the build context is one of a git repository.
+    pub context_time: Option<Epoch>,
     /// Somebody chose the platform: the config says it then, whatever the image
     /// is for that the target starts from.
     pub chosen: bool,
@@ -62,6 +65,13 @@ pub enum NamedContext {
 }
 
 impl PlanRequest {
+    /// What BuildKit's argument `BUILDKIT_NAME` is set to, if it is.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        let value = self.build_args.get(&format!("BUILDKIT_{name}"))?;
+        Some(value.as_str()).filter(|value| !value.is_empty())
+    }
+
     /// What a name of the file stands for, if anything.
     #[must_use]
     pub fn context(&self, name: &str, platform: &Platform) -> Option<(usize, &NamedContext)> {

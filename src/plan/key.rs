@@ -8,7 +8,7 @@
 //! | a digest of the chosen files (context), and of each file that was fetched | names, modes and content, computed by the build |
 //! | the epoch | the times in the layer |
 //! | for `RUN`: a heredoc that is run as a program | its text is not in the arguments |
-//! | for `RUN`: its network, `--security` and names of hosts, and each mount's kind, place and settings | what the process can see |
+//! | for `RUN`: its network, `--security`, host name and names of hosts, and each mount's kind, place and settings | what the process can see |
 //! | for `RUN`: a digest of the files that a mount takes from the context; the root it takes others from | as for a copy |
 //! | for `RUN`: the platform | the same files, run on another processor |
 //!
@@ -101,6 +101,7 @@ impl Step {
                     to.text(name);
                     to.text(&address.to_string());
                 }
+                to.maybe(run.hostname.as_deref());
                 to.number(run.mounts.len() as u64);
                 run.mounts.iter().for_each(|mount| to.mount(mount));
             }

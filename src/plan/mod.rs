@@ -32,6 +32,7 @@ mod scope;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod time;
 mod transfer;
 mod triggers;
 
@@ -68,7 +69,10 @@ pub fn plan(file: &Dockerfile, ask: &PlanRequest, bases: &Bases) -> Result<Plann
         .map_err(|said| PlanError { diagnostics: vec![said] })?;
     let mut said = lint::syntax(file, true, &lint);
     rules::defaults(file, ask, &lint, &mut said);
-    let globals = Globals::new(file, ask, &ask.build_args, &mut said);
+    let mut globals = Globals::new(file, ask, &ask.build_args, &mut said);
+    let timed = time::timed(file, ask, &mut globals)
+        .map_err(|wrong| PlanError { diagnostics: vec![wrong] })?;
+    let ask: &PlanRequest = &timed;
     // Triggers of what a stage starts from may need further stages and images.
     let mut whole = Cow::Borrowed(file);
     stage::replaced(&mut whole, ask);

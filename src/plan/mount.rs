@@ -50,8 +50,12 @@ impl InStage<'_, '_, '_> {
                         Some(_) => Some(self.mount_source(number, at, &mount, more)?),
                         None => None,
                     };
+                    let id = mount.id.clone().unwrap_or_else(|| path::join("/", &mount.target));
                     RunMount::Cache(CacheMount {
-                        id: mount.id.clone().unwrap_or_else(|| path::join("/", &mount.target)),
+                        id: match self.walk.ask.setting("CACHE_MOUNT_NS") {
+                            Some(space) => format!("{space}/{id}"),
+                            None => id,
+                        },
                         target,
                         sharing: mount.sharing,
                         seed,

@@ -56,6 +56,8 @@ pub struct RunOp {
     pub insecure: bool,
     /// Names that `/etc/hosts` has besides the usual ones.
     pub hosts: Vec<(String, IpAddr)>,
+    /// The machine's name as the step sees it, if whoever builds chose one.
+    pub hostname: Option<String>,
     /// The whole environment but the hints, each name once: the image's `ENV`,
     /// then the arguments that are set. `HOME` is whoever runs it to find.
     pub env: Vec<(String, String)>,

@@ -52,6 +52,7 @@ impl InStage<'_, '_, '_> {
             },
             insecure,
             hosts: self.walk.ask.hosts.clone(),
+            hostname: self.walk.ask.setting("SANDBOX_HOSTNAME").map(str::to_owned),
             env: vars.to_vec(),
             user: self.state.config.config.user.clone(),
             cwd: self.cwd(),

@@ -9,6 +9,7 @@ use crate::platform::Platform;
 
 use super::graph::PlanRequest;
 use super::outline::Head;
+use super::time;
 
 /// Variables in the order in which they were last set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,6 +111,16 @@ impl Globals {
         filled.map_err(|said| out.push(said)).ok()
     }
 
+    /// Sets what is set, to something else or to nothing.
+    pub(super) fn reset(&mut self, name: &str, value: Option<&str>) {
+        if self.vars.get(name).is_some() {
+            match value {
+                Some(value) => self.vars.set(name, value),
+                None => self.vars.0.retain(|(known, _)| known != name),
+            }
+        }
+    }
+
     /// Whether an `ARG` before the first `FROM` declares it.
     pub(super) fn declares(&self, name: &str) -> bool {
         self.declared.contains(name)
@@ -154,7 +165,7 @@ pub(super) fn proxies(ask: &PlanRequest) -> Vec<(String, String)> {
 fn expected(name: &str) -> bool {
     const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
     PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
-        || name == "SOURCE_DATE_EPOCH"
+        || name == time::ARGUMENT
         || name.starts_with("BUILDKIT_")
 }
 

@@ -63,14 +63,9 @@ impl BuildFlags {
             // A name that has no value in the environment is as good as not given.
             build_args.extend(arg.resolve().map(|value| (arg.name.clone(), value)));
         }
-        let epoch = match build_args
-            .get(env::SOURCE_DATE_EPOCH)
-            .cloned()
-            .or_else(|| env::text(env::SOURCE_DATE_EPOCH))
-        {
-            Some(text) => text.parse()?,
-            None => Epoch::default(),
-        };
+        if let Some(epoch) = env::text(env::SOURCE_DATE_EPOCH) {
+            build_args.entry(env::SOURCE_DATE_EPOCH.to_owned()).or_insert(epoch);
+        }
         let (dockerfile, ignore) = texts::read(self.file.as_deref(), &context)?;
         Ok(BuildRequest {
             dockerfile,
@@ -86,7 +81,7 @@ impl BuildFlags {
                 .map(|label| (label.name.clone(), label.value.clone()))
                 .collect(),
             names: names.to_vec(),
-            epoch,
+            epoch: Epoch::default(),
             form: LayerForm::default(),
             no_cache: self.no_cache,
             no_cache_filter: self.no_cache_filter.clone(),

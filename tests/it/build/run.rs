@@ -1,6 +1,6 @@
 //! `RUN`: what a step changes is what its layer says.
 
-use super::bench::{Bench, busybox, callers, dir, entry, file, tree};
+use super::bench::{Bench, Caller, busybox, callers, dir, entry, file, tree};
 use kiln::layer::{Kind, RawBytes};
 
 /// Builds the same for every caller, and compares the topmost layer.
@@ -262,4 +262,23 @@ RUN --security=insecure cap() { grep $1: /proc/self/status | cut -f 2; }; [ "$(c
         let names: Vec<String> = tree(&bench.store(), bench.image().layers()).into_keys().collect();
         assert!(names.contains(&"m".to_owned()) && !names.contains(&"m/x".to_owned()));
     }
+}
+
+/// BuildKit's own arguments: the host name, a space of its own for caches, the time
+/// that an `ARG` of the file says, an index whatever the number of platforms.
+#[test]
+fn build_settings_by_argument() {
+    const TEXT: &str = "ARG SOURCE_DATE_EPOCH=1600000000\nFROM busybox\nARG SOURCE_DATE_EPOCH\n\
+        RUN --mount=type=cache,target=/c [ \"$(hostname)\" = box ] && grep -w box /etc/hosts && \
+        [ \"$SOURCE_DATE_EPOCH\" = 1600000000 ] && touch /c/x && ls /c > /seen\n";
+    let bench = Bench::with_busybox(Caller::Own);
+    let named = "--build-arg BUILDKIT_SANDBOX_HOSTNAME=box";
+    bench.build(TEXT, named).success();
+    assert_eq!(bench.image().config().created.as_deref(), Some("2020-09-13T12:26:40Z"));
+    bench.build(&TEXT.replace("touch /c/x &&", "[ -e /c/x ] &&"), named).success();
+    let space = format!("{named} --build-arg BUILDKIT_CACHE_MOUNT_NS=other");
+    bench.build(&TEXT.replace("touch /c/x &&", "[ ! -e /c/x ] &&"), &space).success();
+    bench.build(TEXT, &format!("{named} --build-arg BUILDKIT_MULTI_PLATFORM=1")).success();
+    let image = bench.store().image_named(&"out".parse().unwrap()).unwrap();
+    assert!(matches!(image, kiln::image::AnyImage::Index { .. }));
 }
