@@ -38,4 +38,6 @@ pub use instruction::{
 pub use parse::{parse, parse_trigger};
 
 #[cfg(test)]
+mod readme;
+#[cfg(test)]
 mod tests;

@@ -32,7 +32,8 @@ pub(super) fn timed<'a>(
         Some(value) => value.to_owned(),
     };
     let items = file.meta_args.iter().flat_map(|arg| &arg.items);
-    let place = match items.filter(|item| item.name.value == ARGUMENT).last() {
+    let mut items = items.filter(|item| item.name.value == ARGUMENT);
+    let place = match items.next_back() {
         Some(item) if given.is_none() => {
             item.default.as_ref().map_or(item.name.span, |value| value.span)
         }

@@ -55,6 +55,28 @@ pub use user::User;
 pub use volume::Volume;
 pub use workdir::Workdir;
 
+/// The flags that an instruction knows.
+#[cfg(test)]
+pub(super) fn flags_of(keyword: &str) -> &'static [Known] {
+    match keyword {
+        "ADD" => add::FLAGS,
+        "COPY" => copy::FLAGS,
+        "FROM" => from::FLAGS,
+        "HEALTHCHECK" => healthcheck::FLAGS,
+        "RUN" => run::FLAGS,
+        _ => &[],
+    }
+}
+
+/// The types and keys of `--mount`.
+#[cfg(test)]
+pub(super) fn mount_words() -> (Vec<&'static str>, Vec<&'static str>) {
+    let keys = mount::KEYS
+        .iter()
+        .flat_map(|(key, aliases)| std::iter::once(*key).chain(aliases.iter().copied()));
+    (mount::TYPES.iter().map(|(name, _)| *name).collect(), keys.collect())
+}
+
 /// A line cut into keyword, flags and the rest.
 #[derive(Clone)]
 pub(super) struct Statement<'a> {
