@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use super::args::Args;
+use crate::atomic::AtPath as _;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::cli::value::{FilesForm, ImageAttrs, OutputArg};
@@ -377,7 +378,12 @@ fn fill(
     write: impl FnOnce(&mut dyn Write) -> Result<(), OutputError>,
 ) -> Result<(), CliError> {
     match dest {
-        Dest::Path(path) => Ok(output::to_file(path, write)?),
+        Dest::Path(path) => {
+            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                std::fs::create_dir_all(folder).at("create folder", folder)?;
+            }
+            Ok(output::to_file(path, write)?)
+        }
         Dest::Stdout => {
             // Not std's buffer, which breaks at newlines.
             let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
