@@ -209,6 +209,8 @@ impl Outputs {
                     image: style.apply(image)?,
                     annotations: style.of_root(image),
                 };
+                // Archives are written from the store.
+                invocation.store()?.keep_documents(&named.image)?;
                 if std::mem::take(&mut first) {
                     written.image = named.image.clone();
                     written.annotations = named.annotations.clone();
@@ -219,7 +221,6 @@ impl Outputs {
             match (output, styled) {
                 (OutputArg::Image { push, by_digest, canonical, keep, .. }, Some(named)) => {
                     let store = invocation.store()?;
-                    store.keep_documents(&named.image)?;
                     let digest = named.image.digest();
                     for name in &named.names {
                         if *keep && !by_digest {

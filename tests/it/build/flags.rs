@@ -22,7 +22,7 @@ fn build_target_by_name_and_number() {
         .build(text, "--target bsae")
         .failure(1)
         .says("there is no target stage `bsae`")
-        .says("did you mean `Base`? the stages are 0 (Base), 1, 2 (last)");
+        .says("did you mean `base`? the stages are 0 (base), 1, 2 (last)");
     bench.build(text, "--target 3").failure(1).says("there is no target stage `3`");
 }
 
@@ -196,7 +196,7 @@ fn build_tells_programs_what_buildkit_tells() {
         let of = |vertex: &&&Value| {
             vertex["name"].as_str().unwrap().contains(name) && vertex["completed"].is_string()
         };
-        vertexes.iter().find(of).unwrap_or_else(|| panic!("{name}: {vertexes:?}")) .to_owned()
+        vertexes.iter().find(of).unwrap_or_else(|| panic!("{name}: {vertexes:?}")).to_owned()
     };
     let said = ended("RUN echo out");
     assert_eq!(said.get("error"), None);
