@@ -22,7 +22,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use super::invocation::Invocation;
 use super::progress::json;
 use super::{hint, text};
-use crate::diagnostic::{Diagnostic, Severity, Source};
+use crate::diagnostic::{Diagnostic, Severity, Source, Span};
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -281,7 +281,8 @@ pub(super) fn draw(source: &Source, one: &Diagnostic, colours: bool) -> String {
         Severity::Error => Level::ERROR,
     };
     let title = level.primary_title(one.message.as_str());
-    let group = if source.text().is_empty() {
+    // A span of nothing at the start means what was asked, and no line.
+    let group = if source.text().is_empty() || one.span == Span::default() {
         Group::with_title(title)
     } else {
         let mut annotation = AnnotationKind::Primary.span(clamp(source.text(), one));
@@ -316,7 +317,6 @@ pub(super) fn say(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnostic::Span;
 
     #[test]
     fn drawn() {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
+use clap::{ArgAction, ValueEnum};
 
 use super::refused::RefusedFlags;
 use crate::cli::credentials::RegistryArgs;
@@ -35,12 +35,16 @@ pub struct Args {
     pub outputs: Vec<OutputArg>,
 
     /// Push the image under each of its names; short for -o type=registry
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = ArgAction::Set, value_name = "BOOL",
+        hide_default_value = true, hide_possible_values = true)]
     pub push: bool,
 
     /// Keep the image in the store under its names, as is done anyway; short for
     /// -o type=docker
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = ArgAction::Set, value_name = "BOOL",
+        hide_default_value = true, hide_possible_values = true)]
     pub load: bool,
 
     #[command(flatten)]
@@ -85,7 +89,9 @@ pub struct BuildFlags {
     pub platforms: Vec<Platform>,
 
     /// Run every step anew
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = ArgAction::Set, value_name = "BOOL",
+        hide_default_value = true, hide_possible_values = true)]
     pub no_cache: bool,
 
     /// Run the steps of these stages anew; may be repeated
@@ -93,7 +99,9 @@ pub struct BuildFlags {
     pub no_cache_filter: Vec<String>,
 
     /// Ask the registries for newer base images
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = ArgAction::Set, value_name = "BOOL",
+        hide_default_value = true, hide_possible_values = true)]
     pub pull: bool,
 
     /// Label for the image; may be repeated

@@ -23,6 +23,8 @@ fn build_target_by_name_and_number() {
         .failure(1)
         .says("there is no target stage `bsae`")
         .says("did you mean `base`? the stages are 0 (base), 1, 2 (last)");
+    let refused = bench.build(text, "--target ghost").failure(1);
+    assert!(!refused.stderr.contains("-->"), "no line is to blame: {}", refused.stderr);
     bench.build(text, "--target 3").failure(1).says("there is no target stage `3`");
 }
 
@@ -44,6 +46,18 @@ fn build_arguments_and_labels() {
     );
     bench.build(text, "--build-arg =x").failure(2).says("--build-arg");
     bench.build(text, "--label =x").failure(2).says("--label");
+}
+
+/// Switches say true and false, as docker's do.
+#[test]
+fn build_switches_with_values() {
+    let bench = Bench::with_busybox(Caller::Own);
+    let text = "FROM busybox\nRUN true\n";
+    bench.build(text, "").success();
+    let cached = bench.build(text, "--no-cache=false --pull=false --push=false --load=true");
+    assert!(cached.success().stderr.contains("CACHED"));
+    assert!(!bench.build(text, "--no-cache=true").success().stderr.contains("CACHED"));
+    bench.build(text, "--push=perhaps").failure(2).says("--push");
 }
 
 #[test]
