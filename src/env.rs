@@ -28,6 +28,8 @@ variables! {
     REGISTRIES_CONF = "CONTAINERS_REGISTRIES_CONF";
     /// How progress is shown where no `--progress` says it: auto, tty, plain, rawjson, quiet.
     PROGRESS = "KILN_PROGRESS";
+    /// As `KILN_PROGRESS`, where that is not set: what docker's builders read.
+    BUILDKIT_PROGRESS = "BUILDKIT_PROGRESS";
     /// No colour, whatever its value (no-color.org).
     NO_COLOR = "NO_COLOR";
     /// `dumb` means no cursor movement: plain progress.

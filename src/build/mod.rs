@@ -33,7 +33,7 @@ use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::dockerfile::lint::Settings;
 use crate::dockerfile::{self, Ignore, RunNetwork};
 use crate::epoch::Epoch;
-use crate::image::{self, Annotations, AnyImage, Dialect, ImageError, Listed};
+use crate::image::{self, Annotations, AnyImage, Dialect, ImageError, Listed, Style, StyleError};
 use crate::layer::LayerForm;
 use crate::plan::{self, BaseRequest, Bases, Graph, Plan, PlanRequest, Planned};
 use crate::platform::Platform;
@@ -60,6 +60,8 @@ pub struct BuildRequest {
     pub target: Option<String>,
     pub build_args: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+    /// Annotations and media types of the image.
+    pub style: Style,
     /// Names that the store keeps the image under.
     pub names: Vec<Reference>,
     pub epoch: Epoch,
@@ -105,6 +107,7 @@ impl BuildRequest {
             target: None,
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
+            style: Style::default(),
             names: vec![name.clone()],
             epoch: Epoch::default(),
             form: LayerForm::default(),
@@ -196,6 +199,8 @@ pub enum BuildError {
     #[error(transparent)]
     Registry(#[from] Box<RegistryError>),
     #[error(transparent)]
+    Style(#[from] StyleError),
+    #[error(transparent)]
     Image(#[from] ImageError),
     #[error(transparent)]
     Io(#[from] PathError),
@@ -223,6 +228,7 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
     let (file, diagnostics) = dockerfile::parse(&ask.dockerfile);
     refuse(ask, &diagnostics)?;
     let contexts = contexts(ask)?;
+    ask.style.check(&platforms(ask))?;
     let plans = planned(ask, env, &file, diagnostics).await?;
     let graph = Graph::of(&plans);
     execute::refuse_foreign(ask, &graph)?;
@@ -245,6 +251,7 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
             image::assemble_index(images, Dialect::Oci, Annotations::new())?
         }
     };
+    let image = ask.style.apply(&image)?;
     env.store.keep_documents(&image)?;
     for name in &ask.names {
         env.store.keep(name, &image)?;
@@ -289,6 +296,20 @@ async fn stoppable<T>(
         done = work => done,
         () = cancelled => Err(BuildError::Cancelled),
     }
+}
+
+/// What is built for, each platform once.
+fn platforms(ask: &BuildRequest) -> Vec<Platform> {
+    let mut platforms = Vec::new();
+    for platform in &ask.platforms {
+        if !platforms.contains(platform) {
+            platforms.push(platform.clone());
+        }
+    }
+    if platforms.is_empty() {
+        platforms.push(Platform::host());
+    }
+    platforms
 }
 
 /// Plans every platform, and resolves the bases that they turn out to need, those
@@ -358,20 +379,6 @@ async fn planned(
             bases.insert(want.reference, want.platform, base);
         }
     }
-}
-
-/// The platforms to build for, each once.
-fn platforms(ask: &BuildRequest) -> Vec<Platform> {
-    let mut platforms = Vec::new();
-    for platform in &ask.platforms {
-        if !platforms.contains(platform) {
-            platforms.push(platform.clone());
-        }
-    }
-    if platforms.is_empty() {
-        platforms.push(Platform::host());
-    }
-    platforms
 }
 
 fn plan_request(ask: &BuildRequest, platform: &Platform, several: bool) -> PlanRequest {

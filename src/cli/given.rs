@@ -18,7 +18,8 @@ const MAX_SECRET: u64 = 500 << 10;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct GivenFlags {
-    /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]; may be repeated
+    /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME], without either the
+    /// variable or file of that name; may be repeated
     #[arg(long = "secret", value_name = "SPEC")]
     pub secrets: Vec<SecretArg>,
 
@@ -26,7 +27,8 @@ pub struct GivenFlags {
     #[arg(long = "ssh", value_name = "SPEC")]
     pub agents: Vec<AgentArg>,
 
-    /// Name that every RUN finds in /etc/hosts; may be repeated
+    /// Name that every RUN finds in /etc/hosts; the address `host-gateway` is this machine;
+    /// may be repeated
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     pub hosts: Vec<HostArg>,
 
@@ -93,7 +95,9 @@ impl GivenFlags {
                 return Err(CliError::usage(said)
                     .hint("kiln reads no keys itself: add the key to an agent with `ssh-add`, and name its socket"));
             }
-            agents.insert(id.clone(), socket);
+            if agents.insert(id.clone(), socket).is_some() {
+                return Err(CliError::usage(format!("ssh agent `{id}` is given twice")));
+            }
         }
         Ok(Given { secrets, agents })
     }

@@ -1,10 +1,8 @@
 //! What somebody may have meant.
 
 /// The candidate that is nearest to `word`, if it is near enough to be a slip.
-pub(super) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(32).map(|c| c.to_ascii_lowercase()).collect();
     // Two slips in a word of three letters would be another word.
     let most = if word.len() < 4 { 1 } else { 2 };

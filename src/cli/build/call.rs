@@ -14,6 +14,7 @@ use crate::cli::report::{self, CliError};
 use crate::cli::value::{CallArg, Method};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::dockerfile;
+use crate::layer::LayerForm;
 use crate::progress::Progress;
 use crate::registry::Registries;
 use crate::sandbox::Cancel;
@@ -30,7 +31,7 @@ pub(in crate::cli) fn answer(
     progress: &Progress,
     invocation: &Invocation,
 ) -> Result<(), CliError> {
-    let ask = how.request(context, &[], progress, invocation)?;
+    let ask = how.request(context, &[], LayerForm::default(), progress, invocation)?;
     let source = &ask.dockerfile;
     let question = match call.method {
         // There is nothing to answer: the caller builds.

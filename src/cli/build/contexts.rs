@@ -10,6 +10,7 @@ use crate::build::ContextSource;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::cli::value::{ContextArg, ContextFrom};
+use crate::image::AnyImage;
 use crate::output::{self, Found, Work};
 use crate::progress::Progress;
 use crate::reference::Reference;
@@ -106,10 +107,19 @@ fn loaded(
     tag: Option<&str>,
     digest: Option<&str>,
 ) -> Result<ContextSource, CliError> {
-    let tag = tag.and_then(|tag| tag.parse::<Reference>().ok());
-    let mut fit = images.iter().filter(|(names, image)| {
-        tag.as_ref().is_none_or(|tag| names.iter().any(|name| is_called(name, tag)))
-            && digest.is_none_or(|digest| image.digest().to_string() == digest)
+    let named = |one: &(Vec<Reference>, AnyImage), fits: &dyn Fn(&Reference) -> bool| {
+        one.0.iter().any(fits)
+    };
+    // The whole name comes before the tag alone.
+    let whole = tag.and_then(|tag| tag.parse::<Reference>().ok());
+    let whole = whole.filter(|name| images.iter().any(|one| named(one, &|own| own == name)));
+    let mut fit = images.iter().filter(|one| {
+        let called = match (tag, &whole) {
+            (None, _) => true,
+            (Some(_), Some(name)) => named(one, &|own| own == name),
+            (Some(tag), None) => named(one, &|own| own.tag() == Some(tag)),
+        };
+        called && digest.is_none_or(|digest| one.1.digest().to_string() == digest)
     });
     let only = match (fit.next(), fit.next()) {
         (Some((_, image)), None) => Ok(image),
@@ -130,10 +140,4 @@ fn loaded(
     })?;
     let name: Reference = format!("build-context.invalid/{at}").parse()?;
     Ok(ContextSource::Loaded { name, image: Box::new(image.clone()) })
-}
-
-/// `v1` is the tag, or all of the name.
-fn is_called(name: &Reference, tag: &Reference) -> bool {
-    let word = tag.familiar();
-    name == tag || name.tag().is_some_and(|tag| tag == word)
 }

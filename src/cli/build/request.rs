@@ -13,7 +13,7 @@ use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::env;
 use crate::epoch::Epoch;
-use crate::image::AnyImage;
+use crate::image::{AnyImage, Style};
 use crate::layer::LayerForm;
 use crate::progress::Progress;
 use crate::reference::Reference;
@@ -21,16 +21,18 @@ use crate::registry::Registries;
 use crate::sandbox::Cancel;
 
 impl BuildFlags {
-    /// Builds what the flags say of a context, and keeps it under the names.
+    /// Builds what the flags say of a context, and keeps it under the names. Layers
+    /// that are made get the form.
     pub(in crate::cli) fn build(
         &self,
         context: &Path,
         names: &[Reference],
+        form: LayerForm,
         registries: &Registries,
         progress: &Progress,
         invocation: &Invocation,
     ) -> Result<AnyImage, CliError> {
-        let request = self.request(context, names, progress, invocation)?;
+        let request = self.request(context, names, form, progress, invocation)?;
         let cancel = Cancel::new();
         let runtime = invocation.runtime()?;
         let interrupt = invocation.interrupt()?.clone();
@@ -47,6 +49,7 @@ impl BuildFlags {
         &self,
         context: &Path,
         names: &[Reference],
+        form: LayerForm,
         progress: &Progress,
         invocation: &Invocation,
     ) -> Result<BuildRequest, CliError> {
@@ -80,9 +83,10 @@ impl BuildFlags {
                 .iter()
                 .map(|label| (label.name.clone(), label.value.clone()))
                 .collect(),
+            style: Style { notes: self.notes(), ..Style::default() },
             names: names.to_vec(),
             epoch: Epoch::default(),
-            form: LayerForm::default(),
+            form,
             no_cache: self.no_cache,
             no_cache_filter: self.no_cache_filter.clone(),
             pull: self.pull,
