@@ -10,7 +10,7 @@ use crate::atomic::AtPath as _;
 use crate::digest::{Digest, Hashing};
 use crate::dockerfile::Ignore;
 use crate::dockerfile::glob::{self, Glob};
-use crate::layer::{Compression, Decompressor, Kind, LayerIndex, Name, Node, Reader, View};
+use crate::layer::{Decompressor, Kind, LayerIndex, Name, Node, Packing, Reader, View};
 use crate::plan::{CopyOp, CopySource};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Cancel, SandboxError};
@@ -25,7 +25,7 @@ pub(super) enum Origin<'a> {
 /// A local archive of the context that `ADD` unpacks.
 pub(super) struct Archive {
     pub name: Name,
-    pub compression: Compression,
+    pub packing: Packing,
     pub view: View,
 }
 
@@ -271,22 +271,16 @@ fn archive(context: &Context, node: &Node) -> Result<Option<Archive>, StepError>
         }
     }
     file.rewind().map_err(read)?;
-    let compression = Decompressor::detect(&first).map_err(|kind| StepError::Archive {
-        name: name.clone(),
-        why: format!(
-            "archives compressed by {kind} are not unpacked yet; use gzip or zstd, or COPY it and \
-             unpack it in a RUN"
-        ),
-    })?;
-    let is_tar = tar_begins(Decompressor::new(&file, compression).map_err(read)?);
+    let packing = Decompressor::detect(&first[..filled]);
+    let is_tar = tar_begins(Decompressor::new(&file, packing).map_err(read)?);
     if !is_tar {
         return Ok(None);
     }
     file.rewind().map_err(read)?;
-    let tar = Decompressor::new(io::BufReader::new(file), compression).map_err(read)?;
+    let tar = Decompressor::new(io::BufReader::new(file), packing).map_err(read)?;
     let index = LayerIndex::read(tar)
         .map_err(|error| StepError::Archive { name: name.clone(), why: error.to_string() })?;
-    Ok(Some(Archive { name: name.clone(), compression, view: View::plain(index.entries)? }))
+    Ok(Some(Archive { name: name.clone(), packing, view: View::plain(index.entries)? }))
 }
 
 /// True if a stream begins with a tar header whose checksum is right.
@@ -315,7 +309,7 @@ impl Archive {
     ) -> Result<(), StepError> {
         let wrong = |why: String| StepError::Archive { name: self.name.clone(), why };
         let file: File = context.open(&self.name)?;
-        let tar = Decompressor::new(io::BufReader::new(file), self.compression)
+        let tar = Decompressor::new(io::BufReader::new(file), self.packing)
             .map_err(|e| wrong(e.to_string()))?;
         let mut reader = Reader::new(tar);
         let mut ordinal = 0;
