@@ -10,6 +10,7 @@ mod context;
 mod execute;
 mod fetch;
 mod foreign;
+mod git;
 mod given;
 mod resolve;
 mod schedule;
@@ -18,6 +19,7 @@ mod step;
 pub use context::{Context, ContextError};
 pub use fetch::FetchError;
 pub use foreign::interpreter;
+pub use git::{Checkout, GitError};
 pub use given::{Given, Secret};
 pub use step::StepError;
 
