@@ -78,6 +78,26 @@ pub enum GitSourceError {
     Control,
 }
 
+/// For people: what is wanted, without a password.
+impl fmt::Display for GitSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.remote)?;
+        if self.reference.is_some() || !self.subdir.is_empty() {
+            write!(f, "#{}", self.reference.as_deref().unwrap_or_default())?;
+        }
+        if !self.subdir.is_empty() {
+            write!(f, ":{}", self.subdir)?;
+        }
+        for (name, set) in [("keep-git-dir", self.keep_git_dir), ("submodules", self.submodules)] {
+            match set {
+                Some(set) => write!(f, " {name}={set}")?,
+                None => (),
+            }
+        }
+        self.checksum.as_ref().map_or(Ok(()), |checksum| write!(f, " checksum={checksum}"))
+    }
+}
+
 /// A URL that may be a repository's, taken apart.
 struct Parts<'a> {
     transport: Transport,

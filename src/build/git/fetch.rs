@@ -59,7 +59,7 @@ impl<'a> Git<'a> {
     }
 
     fn ask(&self, source: &GitSource, reference: Option<&str>) -> Result<Resolved, GitError> {
-        let task = self.progress.task(format!("resolve {}", shown(source)));
+        let task = self.progress.task(format!("resolve {source}"));
         let session = Session::new(*self, source)?;
         let patterns = refs::patterns(reference);
         let mut args = vec!["ls-remote", "--symref", "--", source.remote.as_str()];
@@ -96,7 +96,7 @@ impl<'a> Git<'a> {
         if has(session, place, object)? {
             return Ok(bare);
         }
-        let task = self.progress.task(format!("fetch {}", shown(source)));
+        let task = self.progress.task(format!("fetch {source}"));
         // Left by a run that was killed: the lock above says that nobody else is there.
         let _ = std::fs::remove_file(bare.path.join("shallow.lock"));
         let kept = kept(object);
@@ -170,9 +170,4 @@ fn exists(session: &Session<'_>, place: Place<'_>, object: &str) -> Result<bool,
 pub(super) fn text(path: &Path) -> Result<&str, GitError> {
     let odd = || std::io::Error::other("git takes no name that is no text");
     Ok(path.to_str().ok_or_else(odd).at("use", path)?)
-}
-
-fn shown(source: &GitSource) -> String {
-    let reference = source.reference.as_ref();
-    format!("{}{}", source.remote, reference.map(|name| format!("#{name}")).unwrap_or_default())
 }

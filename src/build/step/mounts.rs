@@ -204,6 +204,7 @@ fn copy_of(source: &MountSource) -> CopyOp {
     CopyOp {
         from: CopyFrom::Context,
         sources: vec![CopySource { path, below: None }],
+        repositories: Vec::new(),
         remotes: Vec::new(),
         contents: Vec::new(),
         destination: format!("/{CONTENT}"),
