@@ -173,7 +173,7 @@ fn place(folder: &Scratch, number: usize) -> PathBuf {
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn first(mut from: impl Read, count: usize) -> io::Result<Vec<u8>> {
+pub(super) fn first(mut from: impl Read, count: usize) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(count);
     (&mut from).take(count as u64).read_to_end(&mut head)?;
     Ok(head)

@@ -9,6 +9,7 @@
 mod context;
 mod execute;
 mod fetch;
+mod files;
 mod foreign;
 mod git;
 mod given;
@@ -18,6 +19,7 @@ mod step;
 
 pub use context::{Context, ContextError};
 pub use fetch::FetchError;
+pub use files::{Files, UnpackError, Unpacked};
 pub use foreign::interpreter;
 pub use git::{Checkout, GitError};
 pub use given::{Given, Secret};
@@ -48,8 +50,8 @@ use context::Contexts;
 #[derive(Debug)]
 pub struct BuildRequest {
     pub dockerfile: Source,
-    /// The build context's folder.
-    pub context: PathBuf,
+    /// The build context.
+    pub context: Files,
     /// The text of `.dockerignore`, with its name for messages.
     pub ignore: Option<Source>,
     /// `--build-context`: what stands for a name ([`PlanRequest::contexts`]).
@@ -95,7 +97,7 @@ impl BuildRequest {
         };
         Ok(Self {
             dockerfile: Source::new(dockerfile.display().to_string(), text),
-            context: context.to_path_buf(),
+            context: Files::Folder(context.to_path_buf()),
             ignore,
             contexts: Vec::new(),
             platforms: Vec::new(),
@@ -131,6 +133,8 @@ pub enum ContextSource {
         path: PathBuf,
         ignore: Option<Source>,
     },
+    /// Files that no ignore file is for.
+    Files(Files),
 }
 
 /// What a build works with.
@@ -196,7 +200,12 @@ impl BuildError {
         match self {
             Self::Cancelled => true,
             Self::Step { source, .. } => {
-                matches!(**source, StepError::Sandbox(SandboxError::Cancelled))
+                matches!(
+                    **source,
+                    StepError::Sandbox(SandboxError::Cancelled)
+                        | StepError::Fetch(FetchError::Cancelled)
+                        | StepError::Git(GitError::Cancelled)
+                )
             }
             _ => false,
         }
@@ -251,6 +260,7 @@ fn contexts(ask: &BuildRequest) -> Result<Contexts, BuildError> {
             ContextSource::Folder { path, ignore } => {
                 Some(Context::new(path.clone(), ignored(ignore.as_ref())?))
             }
+            ContextSource::Files(files) => Some(Context::new(files.clone(), Ignore::default())),
             ContextSource::Image(_) | ContextSource::Loaded { .. } | ContextSource::Scratch => None,
         });
     }

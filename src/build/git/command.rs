@@ -88,11 +88,6 @@ impl<'a> Session<'a> {
         Ok(Self { git, url: &source.remote, home, ssh, secrets })
     }
 
-    /// Where files of this session may lie.
-    pub(super) fn folder(&self) -> &Path {
-        self.home.path()
-    }
-
     /// Runs it, and gives what it writes on its standard output.
     pub(super) fn run(&self, place: Place<'_>, args: &[&str]) -> Result<Vec<u8>, GitError> {
         self.attempt(place, args)?.map_err(|why| self.failed(args, &why))

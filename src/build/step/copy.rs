@@ -14,7 +14,7 @@ use crate::epoch::Epoch;
 use crate::layer::{
     Entry, Kind, Layer, LayerForm, LayerWriter, Located, Name, Node, View, whiteout_of,
 };
-use crate::plan::{self, CopyOp};
+use crate::plan::{self, CopyOp, RemoteSource};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Cancel, SandboxError};
 use crate::store::{BlobWriter, Store};
@@ -30,7 +30,8 @@ enum Content {
     None,
     /// A folder of the image below, listed because of what is put into it.
     Below,
-    Context(Name),
+    /// A file of what was chosen, by its number.
+    Context(usize, Name),
     Layers(Located),
     /// The number of the chosen archive, and the entry's place in it.
     Archive(usize, usize),
@@ -38,6 +39,15 @@ enum Content {
     Blob(BlobDigest),
     /// The number of a text of the Dockerfile.
     Text(usize),
+}
+
+/// Where an entry comes from: the number of what was chosen; and the time of its
+/// files, if they have one.
+#[derive(Clone, Copy)]
+enum Found {
+    Archive(usize),
+    Context(usize, Option<i64>),
+    Layers,
 }
 
 /// What the places are made of and under which rules.
@@ -56,8 +66,8 @@ pub(super) fn run(
     cancel: &Cancel,
     op: &CopyOp,
     origin: &Origin<'_>,
-    chosen: &[Chosen],
-    fetched: &[Fetched],
+    chosen: &[&Chosen],
+    fetched: &[(&RemoteSource, Fetched)],
     onto: &Rootfs,
     epoch: Epoch,
     form: LayerForm,
@@ -88,8 +98,8 @@ impl Plan<'_> {
         &mut self,
         op: &CopyOp,
         origin: &Origin<'_>,
-        chosen: &[Chosen],
-        fetched: &[Fetched],
+        chosen: &[&Chosen],
+        fetched: &[(&RemoteSource, Fetched)],
     ) -> Result<(), StepError> {
         let to = self.below.resolve(op.destination.as_bytes(), true)?;
         let slash = op.destination.ends_with('/');
@@ -100,16 +110,20 @@ impl Plan<'_> {
                 self.folders(Some(&to))?;
                 for node in archive.view.below(&Name::root()).filter(|node| !node.implied) {
                     let target = self.inside(&to, &node.entry.name)?;
-                    self.put(target, node, origin, Some(number))?;
+                    self.put(target, node, Found::Archive(number))?;
                 }
                 continue;
             }
-            let view = origin.view()?;
+            let view = one.view(origin)?;
+            let found = || match one.context(origin) {
+                Some(context) => Found::Context(number, context.time()),
+                None => Found::Layers,
+            };
             if !one.is_dir {
                 let target =
                     if slash || self.is_dir(&to) { to.join(&one.base) } else { to.clone() };
                 if let Some(node) = view.get(&one.at) {
-                    self.put(target, node, origin, None)?;
+                    self.put(target, node, found())?;
                 }
                 continue;
             }
@@ -118,10 +132,10 @@ impl Plan<'_> {
             self.folders(Some(&to))?;
             for node in one.nodes(view) {
                 let rest = node.entry.name.below(&one.at).unwrap_or_default();
-                self.put(to.join_name(&rest), node, origin, None)?;
+                self.put(to.join_name(&rest), node, found())?;
             }
         }
-        for (remote, file) in op.remotes.iter().zip(fetched) {
+        for (remote, file) in fetched {
             self.folders(made.as_ref())?;
             let inside = slash || self.is_dir(&to);
             let name = if inside { to.join(remote.name.as_bytes()) } else { to.clone() };
@@ -206,25 +220,22 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn put(
-        &mut self,
-        to: Name,
-        node: &Node,
-        origin: &Origin<'_>,
-        archive: Option<usize>,
-    ) -> Result<(), StepError> {
+    fn put(&mut self, to: Name, node: &Node, found: Found) -> Result<(), StepError> {
         let mut entry = Entry { name: to, ..node.entry.clone() };
         let has_content = matches!(entry.kind, Kind::File { size } if size > 0);
-        let content = match (origin, archive) {
+        let content = match found {
             _ if !has_content => Content::None,
-            (_, Some(number)) => Content::Archive(number, node.content.ordinal),
-            (Origin::Context(_), None) => Content::Context(node.entry.name.clone()),
-            (Origin::Layers(_), None) => Content::Layers(node.content),
+            Found::Archive(number) => Content::Archive(number, node.content.ordinal),
+            Found::Context(number, _) => Content::Context(number, node.entry.name.clone()),
+            Found::Layers => Content::Layers(node.content),
         };
-        // The times of files in a folder of the host are those of its checkout.
-        let of_host = matches!(origin, Origin::Context(_)) && archive.is_none();
-        entry.mtime = if of_host { self.epoch } else { entry.mtime.min(self.epoch) };
-        self.place(entry, content, archive.is_some())
+        entry.mtime = match found {
+            // The times of files in a folder of the host are those of its checkout.
+            Found::Context(_, None) => self.epoch,
+            Found::Context(_, Some(time)) => time.min(self.epoch),
+            Found::Archive(_) | Found::Layers => entry.mtime.min(self.epoch),
+        };
+        self.place(entry, content, matches!(found, Found::Archive(_)))
     }
 
     /// Puts an entry to its place, with the owner and mode that are asked for.
@@ -316,7 +327,7 @@ fn emit(
     cancel: &Cancel,
     op: &CopyOp,
     origin: &Origin<'_>,
-    chosen: &[Chosen],
+    chosen: &[&Chosen],
     outs: &BTreeMap<Name, Out>,
     writer: &mut Writer,
 ) -> Result<(), StepError> {
@@ -349,8 +360,8 @@ fn emit(
                 full(writer, &out.entry, &mut text).map_err(StepError::Write)?;
                 continue;
             }
-            Content::Context(name) => {
-                if let Origin::Context(context) = origin {
+            Content::Context(number, name) => {
+                if let Some(context) = chosen[*number].context(origin) {
                     packed_as_hashed(context, name, |content| full(writer, &out.entry, content))?;
                 }
                 continue;
@@ -368,11 +379,10 @@ fn emit(
     if let Origin::Layers(rootfs) = origin {
         layer_contents(store, rootfs, &layers, |entry, content| full(writer, entry, content))?;
     }
-    if let Origin::Context(context) = origin {
-        for (number, wanted) in &archives {
-            if let Some(archive) = &chosen[*number].archive {
-                archive.contents(context, wanted, |entry, content| full(writer, entry, content))?;
-            }
+    for (number, wanted) in &archives {
+        if let Some(archive) = &chosen[*number].archive {
+            let context = chosen[*number].context(origin);
+            archive.contents(context, wanted, |entry, content| full(writer, entry, content))?;
         }
     }
     links.iter().try_for_each(|link| write(writer, link))

@@ -178,6 +178,7 @@ fn selection(
     }
     let form = LayerForm { compression: Compression::None };
     let nothing = Rootfs::open(store, &[])?;
+    let chosen: Vec<_> = chosen.iter().collect();
     let layer = copy::run(store, cancel, &op, &origin, &chosen, &[], &nothing, around.epoch, form)?;
     slot.write(&layer)?;
     Ok(layer)

@@ -73,7 +73,7 @@ impl BuildFlags {
         let (dockerfile, ignore) = texts::read(self.file.as_deref(), &context)?;
         Ok(BuildRequest {
             dockerfile,
-            context,
+            context: context.into(),
             ignore,
             contexts: contexts::sources(&self.contexts, progress, invocation)?,
             platforms: self.platforms.clone(),
