@@ -12,7 +12,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use super::context::ContextError;
 use super::git::Checkout;
 use crate::atomic::AtPath as _;
-use crate::layer::{Decompressor, Entry, Kind, Name, ReadError, Reader, View};
+use crate::layer::{
+    Compression, Decompressor, Entry, Kind, Name, Packing, ReadError, Reader, View,
+};
 use crate::sandbox::Cancel;
 use crate::store::{Scratch, Store, StoreError};
 
@@ -192,4 +194,25 @@ impl<R: Read> Read for Watched<'_, R> {
         }
         self.from.read(buf)
     }
+}
+
+/// True for the first bytes of something compressed.
+pub(super) fn is_compressed(head: &[u8]) -> bool {
+    Decompressor::detect(head) != Packing::Layer(Compression::None)
+}
+
+/// True if a stream begins with a tar header whose checksum is right.
+pub(super) fn tar_begins(mut stream: impl Read) -> bool {
+    let mut block = [0; 512];
+    if stream.read_exact(&mut block).is_err() {
+        return false;
+    }
+    let mut header = tar::Header::new_old();
+    header.as_mut_bytes().copy_from_slice(&block);
+    let sum: u32 = block
+        .iter()
+        .enumerate()
+        .map(|(at, &c)| if (148..156).contains(&at) { 32 } else { u32::from(c) })
+        .sum();
+    header.cksum().is_ok_and(|stated| stated == sum) && block[0] != 0
 }

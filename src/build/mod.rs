@@ -13,6 +13,7 @@ mod files;
 mod foreign;
 mod git;
 mod given;
+mod opening;
 mod resolve;
 mod schedule;
 mod step;
@@ -23,6 +24,7 @@ pub use files::{Files, UnpackError, Unpacked};
 pub use foreign::interpreter;
 pub use git::{Checkout, GitError};
 pub use given::{Given, Secret};
+pub use opening::{HEAD, OpenError, Opening, is_archive};
 pub use step::StepError;
 
 use std::collections::BTreeMap;

@@ -66,6 +66,11 @@ impl Git<'_> {
         }
         // Relative URLs of submodules are relative to this.
         session.run(place, &["config", "remote.origin.url", &source.remote])?;
+        if keeps {
+            // What `git clone` writes: whoever has the folder can fetch more.
+            let branches = "+refs/heads/*:refs/remotes/origin/*";
+            session.run(place, &["config", "remote.origin.fetch", branches])?;
+        }
         session.run(place, &["update-ref", "--no-deref", "HEAD", &commit])?;
         session.run(place, &["read-tree", &commit])?;
         session.run(place, &["checkout-index", "--all", "--force"])?;
@@ -177,7 +182,7 @@ fn tidy(session: &Session<'_>, git_dir: &Path, tree: &Path) -> Result<(), GitErr
             fs::remove_file(&index).at("remove", &index)?;
             session.run(place, &["read-tree", "HEAD"])?;
         }
-        let pack = ["-c", "pack.threads=1", "repack", "-a", "-d", "-F", "-q"];
+        let pack = ["-c", "pack.threads=1", "repack", "-a", "-d", "-F", "-n", "-q"];
         session.run(place, &pack)?;
         for name in ["FETCH_HEAD", "ORIG_HEAD", "refs/kiln"] {
             let path = repository.join(name);

@@ -6,7 +6,7 @@ use std::io::{self, Seek as _};
 use std::path::PathBuf;
 
 use super::super::context::Context;
-use super::super::files::first;
+use super::super::files::{first, tar_begins};
 use super::StepError;
 use crate::atomic::AtPath as _;
 use crate::digest::{Digest, Hashing};
@@ -338,22 +338,6 @@ fn unpackable(mut file: File, name: &Name, from: Packed) -> Result<Option<Archiv
     let index = LayerIndex::read(tar)
         .map_err(|error| StepError::Archive { name: name.clone(), why: error.to_string() })?;
     Ok(Some(Archive { name: name.clone(), from, packing, view: View::plain(index.entries)? }))
-}
-
-/// True if a stream begins with a tar header whose checksum is right.
-fn tar_begins(mut stream: impl io::Read) -> bool {
-    let mut block = [0; 512];
-    if stream.read_exact(&mut block).is_err() {
-        return false;
-    }
-    let mut header = tar::Header::new_old();
-    header.as_mut_bytes().copy_from_slice(&block);
-    let sum: u32 = block
-        .iter()
-        .enumerate()
-        .map(|(at, &c)| if (148..156).contains(&at) { 32 } else { u32::from(c) })
-        .sum();
-    header.cksum().is_ok_and(|stated| stated == sum) && block[0] != 0
 }
 
 impl Archive {

@@ -4,6 +4,7 @@ mod args;
 mod contexts;
 mod outputs;
 mod request;
+mod sources;
 mod texts;
 
 pub use args::{Args, BuildFlags, SandboxTier};

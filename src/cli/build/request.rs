@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::args::{BuildFlags, SandboxTier};
-use super::{contexts, texts};
-use crate::atomic::AtPath as _;
-use crate::build::{self, BuildEnv, BuildRequest};
+use super::sources::Opened;
+use super::{contexts, sources};
+use crate::build::{self, BuildEnv, BuildRequest, Opening};
 use crate::cli::failure;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
@@ -19,6 +19,9 @@ use crate::reference::Reference;
 use crate::registry::Registries;
 use crate::sandbox::Cancel;
 
+/// The argument that keeps the `.git` folder of a context that is a repository.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
 impl BuildFlags {
     /// Builds what the flags say of a context, and keeps it under the names.
     pub(in crate::cli) fn build(
@@ -29,7 +32,6 @@ impl BuildFlags {
         progress: &Progress,
         invocation: &Invocation,
     ) -> Result<AnyImage, CliError> {
-        let request = self.request(context, names, progress, invocation)?;
         let cancel = Cancel::new();
         let runtime = invocation.runtime()?;
         let interrupt = invocation.interrupt()?.clone();
@@ -38,6 +40,7 @@ impl BuildFlags {
             interrupt.wait().await;
             told.cancel();
         });
+        let request = self.request(context, names, progress, &cancel, invocation)?;
         let env = BuildEnv { store: invocation.store()?, registries, progress, cancel: &cancel };
         runtime.block_on(build::build(&request, &env)).map_err(failure::of_build)
     }
@@ -47,16 +50,9 @@ impl BuildFlags {
         context: &Path,
         names: &[Reference],
         progress: &Progress,
+        cancel: &Cancel,
         invocation: &Invocation,
     ) -> Result<BuildRequest, CliError> {
-        if !context.is_dir() {
-            return Err(CliError::plain(format!(
-                "build context `{}` is not a folder",
-                context.display()
-            ))
-            .hint("the last argument is the folder whose files COPY may take, often `.`"));
-        }
-        let context = context.canonicalize().at("open", context)?;
         let mut build_args = BTreeMap::new();
         for arg in &self.build_args {
             // A name that has no value in the environment is as good as not given.
@@ -70,12 +66,25 @@ impl BuildFlags {
             Some(text) => text.parse()?,
             None => Epoch::default(),
         };
-        let (dockerfile, ignore) = texts::read(self.file.as_deref(), &context)?;
+        let given = self.given.given()?;
+        let how = Opening {
+            store: invocation.store()?,
+            given: &given,
+            progress,
+            cancel,
+            runtime: invocation.runtime()?.handle().clone(),
+        };
+        let keep_git_dir = build_args.get(KEEP_GIT_DIR).is_some_and(|value| {
+            matches!(value.as_str(), "1" | "t" | "T" | "TRUE" | "true" | "True")
+        });
+        let contexts = contexts::sources(&self.contexts, &how, invocation)?;
+        let Opened { files, dockerfile, ignore } =
+            sources::open(context, self.file.as_deref(), keep_git_dir, &how)?;
         Ok(BuildRequest {
             dockerfile,
-            context: context.into(),
+            context: files,
             ignore,
-            contexts: contexts::sources(&self.contexts, progress, invocation)?,
+            contexts,
             platforms: self.platforms.clone(),
             target: self.target.clone(),
             build_args,
@@ -93,7 +102,7 @@ impl BuildFlags {
             sandbox: self.sandbox.map(SandboxTier::tier),
             network: self.given.network.network(),
             hosts: self.given.hosts(),
-            given: self.given.given()?,
+            given,
         })
     }
 }
