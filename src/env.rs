@@ -44,6 +44,18 @@ variables! {
     SSH_AUTH_SOCK = "SSH_AUTH_SOCK";
 }
 
+/// The proxies of whoever calls kiln, for programs that it starts.
+pub const PROXIES: [&str; 8] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+];
+
 /// The variable's value; unset and empty are the same.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]

@@ -10,8 +10,11 @@ mod check;
 mod context;
 mod execute;
 mod fetch;
+mod files;
 mod foreign;
+mod git;
 mod given;
+mod opening;
 mod resolve;
 mod schedule;
 mod step;
@@ -19,8 +22,11 @@ mod step;
 pub use check::{Checked, Question, check};
 pub use context::{Context, ContextError};
 pub use fetch::FetchError;
+pub use files::{Files, UnpackError, Unpacked};
 pub use foreign::interpreter;
+pub use git::{Checkout, GitError};
 pub use given::{Given, Secret};
+pub use opening::{HEAD, OpenError, Opening, is_archive};
 pub use step::StepError;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,8 +55,8 @@ use context::Contexts;
 #[derive(Debug)]
 pub struct BuildRequest {
     pub dockerfile: Source,
-    /// The build context's folder.
-    pub context: PathBuf,
+    /// The build context.
+    pub context: Files,
     /// The text of `.dockerignore`, with its name for messages.
     pub ignore: Option<Source>,
     /// `--build-context`: what stands for a name ([`PlanRequest::contexts`]).
@@ -100,7 +106,7 @@ impl BuildRequest {
         };
         Ok(Self {
             dockerfile: Source::new(dockerfile.display().to_string(), text),
-            context: context.to_path_buf(),
+            context: Files::Folder(context.to_path_buf()),
             ignore,
             contexts: Vec::new(),
             platforms: Vec::new(),
@@ -138,6 +144,8 @@ pub enum ContextSource {
         path: PathBuf,
         ignore: Option<Source>,
     },
+    /// Files that no ignore file is for.
+    Files(Files),
 }
 
 /// What a build works with.
@@ -212,7 +220,12 @@ impl BuildError {
         match self {
             Self::Cancelled => true,
             Self::Step { source, .. } => {
-                matches!(**source, StepError::Sandbox(SandboxError::Cancelled))
+                matches!(
+                    **source,
+                    StepError::Sandbox(SandboxError::Cancelled)
+                        | StepError::Fetch(FetchError::Cancelled)
+                        | StepError::Git(GitError::Cancelled)
+                )
             }
             _ => false,
         }
@@ -275,6 +288,7 @@ fn contexts(ask: &BuildRequest) -> Result<Contexts, BuildError> {
             ContextSource::Folder { path, ignore } => {
                 Some(Context::new(path.clone(), ignored(ignore.as_ref())?))
             }
+            ContextSource::Files(files) => Some(Context::new(files.clone(), Ignore::default())),
             ContextSource::Image(_) | ContextSource::Loaded { .. } | ContextSource::Scratch => None,
         });
     }

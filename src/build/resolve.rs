@@ -11,7 +11,7 @@ pub(super) fn named(source: &ContextSource) -> NamedContext {
         ContextSource::Image(reference) => NamedContext::Image(reference.clone()),
         ContextSource::Loaded { name, .. } => NamedContext::Image(name.clone()),
         ContextSource::Scratch => NamedContext::Scratch,
-        ContextSource::Folder { .. } => NamedContext::Files,
+        ContextSource::Folder { .. } | ContextSource::Files(_) => NamedContext::Files,
     }
 }
 

@@ -11,6 +11,7 @@ mod ast;
 mod chmod;
 pub mod expand;
 mod flags;
+mod git;
 pub mod glob;
 mod heredoc;
 pub mod history;
@@ -28,6 +29,7 @@ pub use chmod::{Chmod, ChmodError};
 pub use expand::{
     ExpandError, Expanded, ExpandedWords, Variable, expand, expand_unquoted, expand_words,
 };
+pub use git::{GitSource, GitSourceError, GitTime, Login, Transport};
 pub use heredoc::Heredoc;
 pub use ignore::{Ignore, IgnoreError, IgnoreProblem, Rule};
 pub use instruction::{

@@ -43,6 +43,21 @@ pub enum Compression {
     Zstd,
 }
 
+/// How an archive is compressed that somebody else made: as a layer, or in a way in
+/// which layers never are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    Layer(Compression),
+    Bzip2,
+    Xz,
+}
+
+impl From<Compression> for Packing {
+    fn from(compression: Compression) -> Self {
+        Self::Layer(compression)
+    }
+}
+
 /// A layer's facts; the bytes are in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {

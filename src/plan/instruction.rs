@@ -287,11 +287,6 @@ impl InStage<'_, '_, '_> {
         let op = Op::Workdir(WorkdirOp { path: to, owner });
         self.step(op, None, workdir.span, name, told);
     }
-
-    pub(super) fn not_yet(&mut self, span: Span, what: &str) {
-        let said = format!("{what} is not built by this version of kiln yet");
-        self.walk.out.push(Diagnostic::error(span, said).label("not supported"));
-    }
 }
 
 fn joined(keyword: &str, pairs: &[(String, String)]) -> String {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use crate::diagnostic::Span;
 use crate::digest::BlobDigest;
-use crate::dockerfile::{Chmod, RunNetwork, Sharing};
+use crate::dockerfile::{Chmod, GitSource, RunNetwork, Sharing};
 use crate::layer::Layer;
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -179,7 +179,9 @@ impl fmt::Debug for Proxies {
 pub struct CopyOp {
     pub from: CopyFrom,
     pub sources: Vec<CopySource>,
-    /// Files that are fetched, and copied after the sources; mode 0600, root's.
+    /// Repositories whose files are copied after the sources; root's.
+    pub repositories: Vec<GitSource>,
+    /// Files that are fetched, and copied after these; mode 0600, root's.
     pub remotes: Vec<RemoteSource>,
     /// Files that are written after the sources are copied; mode 0644, root's.
     pub contents: Vec<Content>,
@@ -224,6 +226,8 @@ pub struct RemoteSource {
     /// The last part of the URL's path.
     pub name: String,
     pub checksum: Option<BlobDigest>,
+    /// An archive is unpacked.
+    pub unpack: bool,
 }
 
 /// A file whose text the Dockerfile has.

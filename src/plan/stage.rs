@@ -269,6 +269,7 @@ impl<'a> Walk<'a> {
         let op = Op::Copy(CopyOp {
             from: CopyFrom::Named(context),
             sources: vec![CopySource { path: ".".to_owned(), below: None }],
+            repositories: Vec::new(),
             remotes: Vec::new(),
             contents: Vec::new(),
             destination: "/".to_owned(),

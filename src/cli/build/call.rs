@@ -7,6 +7,7 @@ mod tables;
 use std::path::Path;
 
 use super::args::BuildFlags;
+use super::request::cancelled_by_signals;
 use crate::build::{self, BuildEnv, Checked, Question};
 use crate::cli::failure;
 use crate::cli::invocation::Invocation;
@@ -17,7 +18,6 @@ use crate::dockerfile;
 use crate::layer::LayerForm;
 use crate::progress::Progress;
 use crate::registry::Registries;
-use crate::sandbox::Cancel;
 
 /// Answers what is asked about a context's Dockerfile.
 ///
@@ -31,7 +31,9 @@ pub(in crate::cli) fn answer(
     progress: &Progress,
     invocation: &Invocation,
 ) -> Result<(), CliError> {
-    let ask = how.request(context, &[], LayerForm::default(), progress, invocation)?;
+    let cancel = cancelled_by_signals(invocation)?;
+    let form = LayerForm::default();
+    let ask = how.request(context, &[], form, progress, &cancel, invocation)?;
     let source = &ask.dockerfile;
     let question = match call.method {
         // There is nothing to answer: the caller builds.
@@ -50,7 +52,6 @@ pub(in crate::cli) fn answer(
         Method::Check => Question::Rules,
         Method::Outline => Question::Outline,
     };
-    let cancel = Cancel::new();
     let env = BuildEnv { store: invocation.store()?, registries, progress, cancel: &cancel };
     let found = invocation
         .block_on(async { build::check(&ask, question, &env).await.map_err(failure::of_build) })?;

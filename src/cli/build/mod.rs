@@ -6,6 +6,7 @@ mod contexts;
 mod outputs;
 mod refused;
 mod request;
+mod sources;
 mod texts;
 
 pub use args::{Args, BuildFlags, SandboxTier};

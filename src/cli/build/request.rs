@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::args::{BuildFlags, SandboxTier};
-use super::{contexts, texts};
-use crate::atomic::AtPath as _;
-use crate::build::{self, BuildEnv, BuildRequest};
+use super::sources::Opened;
+use super::{contexts, sources};
+use crate::build::{self, BuildEnv, BuildRequest, Opening};
 use crate::cli::failure;
 use crate::cli::given::Entitlement;
 use crate::cli::invocation::Invocation;
@@ -20,6 +20,9 @@ use crate::reference::Reference;
 use crate::registry::Registries;
 use crate::sandbox::Cancel;
 
+/// The argument that keeps the `.git` folder of a context that is a repository.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
 impl BuildFlags {
     /// Builds what the flags say of a context, and keeps it under the names. Layers
     /// that are made get the form.
@@ -32,17 +35,10 @@ impl BuildFlags {
         progress: &Progress,
         invocation: &Invocation,
     ) -> Result<AnyImage, CliError> {
-        let request = self.request(context, names, form, progress, invocation)?;
-        let cancel = Cancel::new();
-        let runtime = invocation.runtime()?;
-        let interrupt = invocation.interrupt()?.clone();
-        let told = cancel.clone();
-        runtime.spawn(async move {
-            interrupt.wait().await;
-            told.cancel();
-        });
+        let cancel = cancelled_by_signals(invocation)?;
+        let request = self.request(context, names, form, progress, &cancel, invocation)?;
         let env = BuildEnv { store: invocation.store()?, registries, progress, cancel: &cancel };
-        runtime.block_on(build::build(&request, &env)).map_err(failure::of_build)
+        invocation.runtime()?.block_on(build::build(&request, &env)).map_err(failure::of_build)
     }
 
     pub(super) fn request(
@@ -51,16 +47,9 @@ impl BuildFlags {
         names: &[Reference],
         form: LayerForm,
         progress: &Progress,
+        cancel: &Cancel,
         invocation: &Invocation,
     ) -> Result<BuildRequest, CliError> {
-        if !context.is_dir() {
-            return Err(CliError::plain(format!(
-                "build context `{}` is not a folder",
-                context.display()
-            ))
-            .hint("the last argument is the folder whose files COPY may take, often `.`"));
-        }
-        let context = context.canonicalize().at("open", context)?;
         let mut build_args = BTreeMap::new();
         for arg in &self.build_args {
             // A name that has no value in the environment is as good as not given.
@@ -69,12 +58,25 @@ impl BuildFlags {
         if let Some(epoch) = env::text(env::SOURCE_DATE_EPOCH) {
             build_args.entry(env::SOURCE_DATE_EPOCH.to_owned()).or_insert(epoch);
         }
-        let (dockerfile, ignore) = texts::read(self.file.as_deref(), &context)?;
+        let given = self.given.given()?;
+        let how = Opening {
+            store: invocation.store()?,
+            given: &given,
+            progress,
+            cancel,
+            runtime: invocation.runtime()?.handle().clone(),
+        };
+        let keep_git_dir = build_args.get(KEEP_GIT_DIR).is_some_and(|value| {
+            matches!(value.as_str(), "1" | "t" | "T" | "TRUE" | "true" | "True")
+        });
+        let contexts = contexts::sources(&self.contexts, &how, invocation)?;
+        let Opened { files, dockerfile, ignore } =
+            sources::open(context, self.file.as_deref(), keep_git_dir, &how)?;
         Ok(BuildRequest {
             dockerfile,
-            context,
+            context: files,
             ignore,
-            contexts: contexts::sources(&self.contexts, progress, invocation)?,
+            contexts,
             platforms: self.platforms.clone(),
             target: self.target.clone(),
             build_args,
@@ -94,7 +96,19 @@ impl BuildFlags {
             network: self.given.network.network(),
             insecure: self.given.allow.contains(&Entitlement::SecurityInsecure),
             hosts: self.given.hosts(),
-            given: self.given.given()?,
+            given,
         })
     }
+}
+
+/// Cancelled by the first signal that asks kiln to end.
+pub(super) fn cancelled_by_signals(invocation: &Invocation) -> Result<Cancel, CliError> {
+    let cancel = Cancel::new();
+    let interrupt = invocation.interrupt()?.clone();
+    let told = cancel.clone();
+    invocation.runtime()?.spawn(async move {
+        interrupt.wait().await;
+        told.cancel();
+    });
+    Ok(cancel)
 }
