@@ -37,4 +37,6 @@ pub use instruction::{
 pub use parse::{parse, parse_trigger};
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
