@@ -312,6 +312,19 @@ async fn stoppable<T>(
     }
 }
 
+/// When the commits were made that contexts are of.
+fn times(ask: &BuildRequest) -> BTreeMap<String, Epoch> {
+    let named = ask.contexts.iter().filter_map(|(name, source)| match source {
+        ContextSource::Files(files) => Some((name.as_str(), files)),
+        ContextSource::Image(_)
+        | ContextSource::Loaded { .. }
+        | ContextSource::Scratch
+        | ContextSource::Folder { .. } => None,
+    });
+    let all = std::iter::once(("context", &ask.context)).chain(named);
+    all.filter_map(|(name, files)| Some((name.to_owned(), files.committed()?))).collect()
+}
+
 /// What is built for, each platform once.
 fn platforms(ask: &BuildRequest) -> Vec<Platform> {
     let mut platforms = Vec::new();
@@ -411,7 +424,7 @@ fn plan_request(ask: &BuildRequest, platform: &Platform, several: bool) -> PlanR
         insecure: ask.insecure,
         hosts: ask.hosts.clone(),
         epoch: ask.epoch,
-        context_time: None,
+        times: times(ask),
         chosen: !ask.platforms.is_empty(),
         several,
         anew: ask.no_cache_filter.clone(),

@@ -127,7 +127,10 @@ impl Taken {
 
     /// The values of a flag that may be repeated, in order.
     pub(super) fn values(&mut self, name: &str) -> Vec<Spanned<String>> {
-        std::iter::from_fn(|| self.value(name)).collect()
+        let (found, others) = std::mem::take(&mut self.0).into_iter().partition(|it| it.0 == name);
+        self.0 = others;
+        let found: Vec<(&str, Spanned<String>)> = found;
+        found.into_iter().map(|(_, value)| value).collect()
     }
 
     /// What a switch is set to; none if it was not given.
@@ -151,9 +154,9 @@ pub(super) fn take(
             out.push(unknown(keyword, flag, known));
             continue;
         };
-        let again = taken.0.iter().any(|(known, _)| *known == entry.name);
+        let again = || taken.0.iter().any(|(known, _)| *known == entry.name);
         match (&entry.support, &flag.value) {
-            (Support::Full | Support::Switch, _) if again => out.push(
+            (Support::Full | Support::Switch, _) if again() => out.push(
                 Diagnostic::error(flag.name.span, format!("`--{name}` is given twice"))
                     .hint("keep one of them"),
             ),

@@ -41,6 +41,8 @@ pub use parse::{parse, parse_trigger};
 pub use suggest::nearest;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod tests;

@@ -326,16 +326,19 @@ fn pruning_loses_nothing() {
 }
 
 /// Xorshift: the same numbers every time.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         usize::try_from(self.0 % bound as u64).unwrap()
     }
-    fn text(&mut self, parts: &[&str], most: usize) -> String {
+    pub(super) fn one<'a>(&mut self, parts: &[&'a str]) -> &'a str {
+        parts[self.below(parts.len())]
+    }
+    pub(super) fn text(&mut self, parts: &[&str], most: usize) -> String {
         (0..=self.below(most)).map(|_| parts[self.below(parts.len())]).collect()
     }
     fn mutate(&mut self, text: &str) -> String {

@@ -1,6 +1,6 @@
 //! The graph of steps, and what a caller gives and gets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -40,8 +40,8 @@ pub struct PlanRequest {
     pub hosts: Vec<(String, IpAddr)>,
     /// Of what is made, unless `SOURCE_DATE_EPOCH` says another one.
     pub epoch: Epoch,
-    /// The commit's, where the build context is one of a git repository.
-    pub context_time: Option<Epoch>,
+    /// Those of commits: of `context`, the build context, and of named ones.
+    pub times: BTreeMap<String, Epoch>,
     /// Somebody chose the platform: the config says it then, whatever the image
     /// is for that the target starts from.
     pub chosen: bool,
@@ -223,6 +223,8 @@ impl Graph {
     #[must_use]
     pub fn of(plans: &[Plan]) -> Self {
         let mut graph = Self::default();
+        // By what they stand on and read: few steps have all of that in common.
+        let mut alike: HashMap<(Vec<StepId>, Epoch), Vec<StepId>> = HashMap::new();
         for plan in plans {
             let mut places: Vec<StepId> = Vec::with_capacity(plan.steps.len());
             for step in &plan.steps {
@@ -231,15 +233,14 @@ impl Graph {
                     *input = places[input.0];
                 }
                 step.id = StepId(graph.steps.len());
-                let same = |other: &&mut Step| {
-                    other.op == step.op && other.inputs == step.inputs && other.epoch == step.epoch
-                };
-                match graph.steps.iter_mut().find(same) {
+                let alike = alike.entry((step.inputs.clone(), step.epoch)).or_default();
+                match alike.iter().find(|other| graph.steps[other.0].op == step.op) {
                     Some(known) => {
-                        known.anew |= step.anew;
-                        places.push(known.id);
+                        graph.steps[known.0].anew |= step.anew;
+                        places.push(*known);
                     }
                     None => {
+                        alike.push(step.id);
                         places.push(step.id);
                         graph.steps.push(step);
                     }

@@ -119,7 +119,7 @@ impl InStage<'_, '_, '_> {
             None => return None,
             Some(Origin::Files(context)) => CopyFrom::Named(*context),
             Some(Origin::Stage(other)) => {
-                let root = self.walk.done.get(other)?.root;
+                let root = *self.walk.roots.get(other)?;
                 more.push(root);
                 CopyFrom::Input(more.len())
             }

@@ -1,5 +1,7 @@
 //! `RUN` in a stage: what is run, and what it sees.
 
+use std::collections::HashSet;
+
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::history as texts;
 use crate::dockerfile::{CommandLine, Run, RunNetwork, Security, Spanned};
@@ -33,8 +35,9 @@ impl InStage<'_, '_, '_> {
         let argv = config::arguments(&self.state.config.config, &command);
         let vars = &self.state.vars;
         let mut args: Vec<(String, String)> = Vec::new();
+        let mut known: HashSet<&str> = HashSet::new();
         for (name, value) in &self.state.args {
-            if !args.iter().any(|(known, _)| known == name) {
+            if known.insert(name) {
                 let now = vars.get(name).or(value.as_deref()).unwrap_or_default();
                 args.push((name.clone(), now.to_owned()));
             }

@@ -13,15 +13,19 @@ use super::time;
 
 /// Variables in the order in which they were last set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Vars(Vec<(String, String)>);
+pub(super) struct Vars {
+    /// A name's value, and the number of the time it was set.
+    values: BTreeMap<String, (usize, String)>,
+    times: usize,
+}
 
 impl Vars {
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.values.get(name).map(|(_, value)| value.as_str())
     }
     pub(super) fn set(&mut self, name: &str, value: impl Into<String>) {
-        self.0.retain(|(known, _)| known != name);
-        self.0.push((name.to_owned(), value.into()));
+        self.times += 1;
+        self.values.insert(name.to_owned(), (self.times, value.into()));
     }
     /// Sets what a list of `NAME=value` says, as a config has it.
     pub(super) fn set_all(&mut self, env: &[String]) {
@@ -31,7 +35,9 @@ impl Vars {
         }
     }
     pub(super) fn to_vec(&self) -> Vec<(String, String)> {
-        self.0.clone()
+        let mut all: Vec<(&String, &(usize, String))> = self.values.iter().collect();
+        all.sort_unstable_by_key(|(_, (time, _))| *time);
+        all.into_iter().map(|(name, (_, value))| (name.clone(), value.clone())).collect()
     }
 }
 
@@ -116,7 +122,7 @@ impl Globals {
         if self.vars.get(name).is_some() {
             match value {
                 Some(value) => self.vars.set(name, value),
-                None => self.vars.0.retain(|(known, _)| known != name),
+                None => drop(self.vars.values.remove(name)),
             }
         }
     }

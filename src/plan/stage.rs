@@ -72,7 +72,10 @@ pub(super) struct Walk<'a> {
     pub(super) triggers: &'a Triggers,
     pub(super) steps: Vec<Step>,
     pub(super) out: Vec<Diagnostic>,
-    pub(super) done: BTreeMap<usize, State>,
+    /// Outcomes that a later stage starts from, and the target's.
+    done: BTreeMap<usize, State>,
+    /// What every planned stage ends in.
+    pub(super) roots: BTreeMap<usize, StepId>,
     /// The stage's steps are to be made whether they are known or not.
     anew: bool,
     pub(super) lint: &'a Settings,
@@ -101,6 +104,7 @@ impl<'a> Walk<'a> {
             steps: Vec::new(),
             out: Vec::new(),
             done: BTreeMap::new(),
+            roots: BTreeMap::new(),
             anew: false,
             lint,
             doubts: Vec::new(),
@@ -111,23 +115,48 @@ impl<'a> Walk<'a> {
     /// Plans every needed stage; gives the target's outcome. None if `out` has
     /// an error.
     pub(super) fn run(&mut self) -> Option<State> {
+        // In a long chain of stages every outcome has the history of all below it:
+        // whoever comes last takes it, and nobody keeps it.
+        let mut last: BTreeMap<usize, usize> = BTreeMap::new();
+        for (at, start) in self.layout.starts.iter().enumerate() {
+            if let Some(Origin::Stage(below)) = start {
+                last.insert(*below, at);
+            }
+        }
         for (at, stage) in self.file.stages.iter().enumerate() {
             if let Some(start) = &self.layout.starts[at] {
                 let named = |word: &String| {
                     stage.from.name.as_ref().is_some_and(|n| n.value.eq_ignore_ascii_case(word))
                 };
                 self.anew = self.ask.anew.iter().any(named);
-                let state = self.stage(at, stage, start)?;
-                self.done.insert(at, state);
+                let from = match start {
+                    Origin::Stage(below) if last.get(below) == Some(&at) => {
+                        Some(self.done.remove(below)?)
+                    }
+                    Origin::Stage(below) => Some(self.done.get(below)?.clone()),
+                    Origin::Scratch | Origin::Files(_) | Origin::Image { .. } => None,
+                };
+                let state = self.stage(at, stage, start, from)?;
+                self.roots.insert(at, state.root);
+                if last.contains_key(&at) || at == self.layout.target {
+                    self.done.insert(at, state);
+                }
             }
         }
         let state = self.done.remove(&self.layout.target)?;
         (!self.out.iter().any(Diagnostic::is_error)).then_some(state)
     }
 
-    fn stage(&mut self, at: usize, stage: &Stage, start: &Origin) -> Option<State> {
+    /// `from` is the outcome of the stage that it starts from, if it is one.
+    fn stage(
+        &mut self,
+        at: usize,
+        stage: &Stage,
+        start: &Origin,
+        from: Option<State>,
+    ) -> Option<State> {
         let mut numbering = self.numbering(at, stage, start);
-        let mut state = self.begin(stage, start, &mut numbering)?;
+        let mut state = self.begin(stage, start, from, &mut numbering)?;
         let triggers = self.triggers;
         let lint = self.lint.clone();
         let once = Once::default();
@@ -172,10 +201,16 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn begin(&mut self, stage: &Stage, start: &Origin, numbering: &mut Numbering) -> Option<State> {
+    fn begin(
+        &mut self,
+        stage: &Stage,
+        start: &Origin,
+        below: Option<State>,
+        numbering: &mut Numbering,
+    ) -> Option<State> {
         let from = &stage.from;
         let mut state = match start {
-            Origin::Stage(below) => self.done.get(below)?.clone(),
+            Origin::Stage(_) => below?,
             Origin::Scratch | Origin::Files(_) => {
                 let mut config = ImageConfig::scratch(&self.ask.platform);
                 config.config.working_dir = "/".to_owned();

@@ -46,7 +46,7 @@ fn request(text: &str) -> PlanRequest {
         insecure: true,
         hosts: Vec::new(),
         epoch: Epoch::DEFAULT,
-        context_time: None,
+        times: BTreeMap::new(),
         chosen: false,
         several: false,
         anew: Vec::new(),
@@ -326,7 +326,7 @@ fn inputs_and_time_change_a_key() {
 fn times_that_are_asked_for() {
     let file = |default: &str| format!("ARG SOURCE_DATE_EPOCH{default}\nFROM scratch\nLABEL a=b\n");
     let commit: Epoch = "1500000000".parse().unwrap();
-    for (text, given, context_time, want) in [
+    for (text, given, committed, want) in [
         (file("=1600000000"), None, None, Ok("2020-09-13T12:26:40Z")),
         (file("=1600000000"), Some("1700000000"), None, Ok("2023-11-14T22:13:20Z")),
         (file(""), None, None, Ok("1980-01-01T00:00:00Z")),
@@ -343,7 +343,8 @@ fn times_that_are_asked_for() {
         (file("=today"), None, None, Err("`today` is not a SOURCE_DATE_EPOCH")),
         (file("=s") + "FROM scratch AS s\n", None, None, Err("does not look up the time")),
     ] {
-        let mut ask = PlanRequest { context_time, ..request("") };
+        let times = committed.map(|time| ("context".to_owned(), time)).into_iter().collect();
+        let mut ask = PlanRequest { times, ..request("") };
         ask.contexts = vec![("files".to_owned(), NamedContext::Files)];
         ask.build_args
             .extend(given.map(|given| ("SOURCE_DATE_EPOCH".to_owned(), given.to_owned())));

@@ -42,7 +42,8 @@ pub(super) fn timed<'a>(
     let mut ask = ask.clone();
     let time = match value.parse::<Epoch>() {
         Ok(epoch) => Some(epoch),
-        Err(_) if value == "context" => ask.context_time,
+        Err(_) if ask.times.contains_key(&value) => ask.times.get(&value).copied(),
+        Err(_) if value == "context" => None,
         Err(_) if ask.contexts.iter().any(|(name, _)| *name == value) => None,
         Err(wrong) => {
             let named = |name: &str| name.eq_ignore_ascii_case(&value);

@@ -40,8 +40,8 @@ impl InStage<'_, '_, '_> {
             (None, _) => (CopyFrom::Context, None),
             (Some(_), Some(Origin::Stage(other))) => {
                 // Stages are walked in order, and copy from earlier ones.
-                let Some(other) = self.walk.done.get(other) else { return };
-                (CopyFrom::Input(1), Some(other.root))
+                let Some(root) = self.walk.roots.get(other) else { return };
+                (CopyFrom::Input(1), Some(*root))
             }
             (Some(_), Some(Origin::Files(context))) => (CopyFrom::Named(*context), None),
             (Some(from), Some(origin)) => {

@@ -16,8 +16,9 @@ use crate::store::Scratch;
 #[derive(Debug)]
 pub struct Checkout {
     root: PathBuf,
-    /// The commit's time, if the source asks for it.
-    time: Option<i64>,
+    /// Whether the source asks for the commit's time.
+    keeps_time: bool,
+    committed: i64,
     _scratch: Scratch,
 }
 
@@ -30,7 +31,13 @@ impl Checkout {
     /// The time that the files have, where it is not that of what is made of them.
     #[must_use]
     pub fn time(&self) -> Option<i64> {
-        self.time
+        self.keeps_time.then_some(self.committed)
+    }
+
+    /// The commit's time, in seconds.
+    #[must_use]
+    pub fn committed(&self) -> i64 {
+        self.committed
     }
 }
 
@@ -74,9 +81,10 @@ impl Git<'_> {
         session.run(place, &["update-ref", "--no-deref", "HEAD", &commit])?;
         session.run(place, &["read-tree", &commit])?;
         session.run(place, &["checkout-index", "--all", "--force"])?;
-        let time = match source.time {
-            GitTime::Checkout => None,
-            GitTime::Commit => Some(commit_time(&session, place, source, &commit)?),
+        let committed = commit_time(&session, place, source, &commit)?;
+        let keeps_time = match source.time {
+            GitTime::Checkout => false,
+            GitTime::Commit => true,
         };
         if source.submodules != Some(false) && is_file(&tree.join(".gitmodules")) {
             self.submodules(&session, place)?;
@@ -89,7 +97,7 @@ impl Git<'_> {
         }
         plain_modes(&tree)?;
         let root = below(&tree, source)?;
-        Ok(Checkout { root, time, _scratch: scratch })
+        Ok(Checkout { root, keeps_time, committed, _scratch: scratch })
     }
 
     fn submodules(&self, session: &Session<'_>, place: Place<'_>) -> Result<(), GitError> {
