@@ -144,8 +144,7 @@ impl Context {
     fn walk(&self, root: &Path) -> Result<Walked, ContextError> {
         let mut entries = Vec::new();
         let mut special = Vec::new();
-        let mut walk =
-            walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter();
+        let mut walk = walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter();
         while let Some(found) = walk.next() {
             let found = found?;
             let path = found.path().strip_prefix(root).unwrap_or(found.path());

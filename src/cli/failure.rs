@@ -77,12 +77,24 @@ pub(super) fn git_hint(error: &GitError) -> Option<&'static str> {
         GitError::NoRef { .. } => {
             Some("a branch, a tag or the whole hash of a commit is expected behind the `#`")
         }
-        GitError::Checksum { .. } => Some("the ref may have been moved since the checksum was taken"),
-        GitError::Failed { why, .. } if why.contains("terminal prompts disabled") || why.contains("Authentication failed") => {
-            Some("give a token with --secret id=GIT_AUTH_TOKEN, or a whole header with --secret id=GIT_AUTH_HEADER")
+        GitError::Checksum { .. } => {
+            Some("the ref may have been moved since the checksum was taken")
         }
-        GitError::Failed { why, .. } if why.contains("Permission denied") || why.contains("Host key verification failed") => {
-            Some("the agent given with --ssh default needs a key that the server knows, and ~/.ssh/known_hosts the server's own")
+        GitError::Failed { why, .. }
+            if why.contains("terminal prompts disabled")
+                || why.contains("Authentication failed") =>
+        {
+            Some(
+                "give a token with --secret id=GIT_AUTH_TOKEN, or a whole header with --secret id=GIT_AUTH_HEADER",
+            )
+        }
+        GitError::Failed { why, .. }
+            if why.contains("Permission denied")
+                || why.contains("Host key verification failed") =>
+        {
+            Some(
+                "the agent given with --ssh default needs a key that the server knows, and ~/.ssh/known_hosts the server's own",
+            )
         }
         _ => None,
     }

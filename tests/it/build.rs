@@ -1,5 +1,6 @@
 //! Whole builds by the binary, as root and as an ordinary user.
 
+mod archives;
 mod bench;
 mod cache;
 mod contexts;
@@ -7,6 +8,7 @@ mod copy;
 mod copy_flags;
 mod failing;
 mod files;
+mod git;
 mod heredoc;
 mod mounts;
 mod parity;

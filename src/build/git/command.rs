@@ -302,9 +302,8 @@ fn authorization(
     if source.transport != Transport::Http {
         return Ok((None, Vec::new()));
     }
-    let basic = |text: String| {
-        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
-    };
+    let basic =
+        |text: String| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
     for (id, is_token) in [
         (format!("GIT_AUTH_HEADER.{}", source.host), false),
         (format!("GIT_AUTH_TOKEN.{}", source.host), true),
@@ -315,8 +314,7 @@ fn authorization(
         let text = std::str::from_utf8(secret.bytes()).ok().map(str::trim_end);
         let text = text.filter(|text| !text.chars().any(char::is_control));
         let text = text.ok_or(GitError::Secret(id))?.to_owned();
-        let header =
-            if is_token { basic(format!("x-access-token:{text}")) } else { text.clone() };
+        let header = if is_token { basic(format!("x-access-token:{text}")) } else { text.clone() };
         return Ok((Some(header.clone()), vec![text, header]));
     }
     let login = source.login.as_ref();

@@ -29,9 +29,8 @@ pub(super) fn find(answer: &str, reference: Option<&str>) -> Option<Resolved> {
         let reference = branch.unwrap_or_else(|| object.clone());
         return Some(Resolved { reference, object, commit: None });
     };
-    let below = |folder: &str| {
-        format!("{folder}{}", reference.strip_prefix(folder).unwrap_or(reference))
-    };
+    let below =
+        |folder: &str| format!("{folder}{}", reference.strip_prefix(folder).unwrap_or(reference));
     let (whole, branch, tag) = (below("refs/"), below("refs/heads/"), below("refs/tags/"));
     for name in [&whole, &branch] {
         if let Some(object) = hash(name) {
@@ -62,7 +61,11 @@ mod tests {
         );
         let found = |reference: Option<&str>| {
             let found = find(&text, reference)?;
-            Some((found.reference, found.object[..1].to_owned(), found.commit.map(|c| c[..1].to_owned())))
+            Some((
+                found.reference,
+                found.object[..1].to_owned(),
+                found.commit.map(|c| c[..1].to_owned()),
+            ))
         };
         let want = |name: &str, object: &str, commit: Option<&str>| {
             Some((name.to_owned(), object.to_owned(), commit.map(str::to_owned)))

@@ -396,9 +396,7 @@ pub(super) fn packed_as_hashed(
     let written = write(&mut through);
     let (watched, found, _) = through.finish();
     match (written, watched.failed) {
-        (_, Some(error)) => {
-            Err(error).at("read", context.path(name)).map_err(StepError::Io)
-        }
+        (_, Some(error)) => Err(error).at("read", context.path(name)).map_err(StepError::Io),
         (Ok(()), None) if found == expected => Ok(()),
         (Ok(()), None) => Err(StepError::Changed { name: name.clone() }),
         // Not the reader's: the file is shorter than it was, or the store is at fault.

@@ -57,8 +57,12 @@ pub(super) fn open(
         return Ok(Opened { files, dockerfile, ignore: None });
     }
     if context.is_file() {
-        let archive = File::open(context).at("open", context)?;
-        return within(how.archive(archive).map_err(opening)?, file);
+        let mut archive = File::open(context).at("open", context)?;
+        let head = head(&mut archive).at("read", context)?;
+        if build::is_archive(&head) {
+            archive.rewind().at("read", context)?;
+            return within(how.archive(archive).map_err(opening)?, file);
+        }
     }
     Err(CliError::plain(format!("build context `{text}` is not a folder"))
         .hint("the last argument is the folder whose files COPY may take, often `.`; or a tar archive, the URL of one or of a git repository, or `-` for stdin"))
@@ -94,8 +98,10 @@ fn stdin(file: Option<&Path>, how: &Opening<'_>) -> Result<Opened, CliError> {
         return within(how.archive(whole).map_err(opening)?, file);
     }
     if file.is_some() {
-        return Err(CliError::usage("stdin is no archive, so it is the Dockerfile, and --file names another")
-            .hint("leave --file out; or give a tar archive on stdin, in which --file is found"));
+        return Err(CliError::usage(
+            "stdin is no archive, so it is the Dockerfile, and --file names another",
+        )
+        .hint("leave --file out; or give a tar archive on stdin, in which --file is found"));
     }
     let dockerfile = dockerfile("stdin", &mut whole)?;
     Ok(Opened { files: Files::Nothing, dockerfile, ignore: None })
@@ -130,7 +136,8 @@ fn within(files: Files, file: Option<&Path>) -> Result<Opened, CliError> {
     let lower = lower.filter(|lower| lower == "dockerfile" || lower.ends_with("/dockerfile"));
     for name in [Some(name.as_ref()), lower.as_deref()].into_iter().flatten() {
         let read = files.read(name, MAX_DOCKERFILE);
-        if let Some(bytes) = read.map_err(|error: ContextError| CliError::plain(error.to_string()))?
+        if let Some(bytes) =
+            read.map_err(|error: ContextError| CliError::plain(error.to_string()))?
         {
             let dockerfile = texts::source(name, bytes)?;
             return Ok(Opened { files, dockerfile, ignore: None });

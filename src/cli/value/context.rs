@@ -128,7 +128,15 @@ mod tests {
         let git = GitSource::parse("https://h/x.git#v1:d").unwrap().unwrap();
         assert_eq!(read("a=https://h/x.git#v1:d").source, ContextFrom::Git(Box::new(git)));
         assert_eq!(read("a=http://h/x").source, ContextFrom::Url("http://h/x".to_owned()));
-        for text in ["a=https://h/x.git?x=y", "a", "=x", "a=", "a=ftp://x", "a=docker-image://A B", "a::x/y/z/w=."] {
+        for text in [
+            "a=https://h/x.git?x=y",
+            "a",
+            "=x",
+            "a=",
+            "a=ftp://x",
+            "a=docker-image://A B",
+            "a::x/y/z/w=.",
+        ] {
             assert!(text.parse::<ContextArg>().is_err(), "{text}");
         }
     }
