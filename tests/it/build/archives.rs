@@ -145,8 +145,11 @@ fn build_hostile_contexts() {
         header.as_ustar_mut().unwrap().linkname[..link.len()].copy_from_slice(link.as_bytes());
         header.set_entry_type(kind);
         header.set_mode(0o644);
-        (header.set_device_major(1).unwrap(), header.set_device_minor(3).unwrap());
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_device_major(1).unwrap();
+        header.set_device_minor(3).unwrap();
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(content.len() as u64);
         header.set_cksum();
         let mut bytes = header.as_bytes().to_vec();
