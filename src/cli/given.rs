@@ -19,11 +19,13 @@ const MAX_SECRET: u64 = 500 << 10;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct GivenFlags {
     /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME], without either the
-    /// variable or file of that name; may be repeated
+    /// variable or file of that name; may be repeated. GIT_AUTH_TOKEN and GIT_AUTH_HEADER,
+    /// also with .HOST behind them, are for git servers
     #[arg(long = "secret", value_name = "SPEC")]
     pub secrets: Vec<SecretArg>,
 
-    /// Agent for RUN --mount=type=ssh: default, or ID=SOCKET; may be repeated
+    /// Agent for RUN --mount=type=ssh, and default for git over ssh: default, or
+    /// ID=SOCKET; may be repeated
     #[arg(long = "ssh", value_name = "SPEC")]
     pub agents: Vec<AgentArg>,
 

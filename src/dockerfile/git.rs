@@ -89,9 +89,8 @@ impl fmt::Display for GitSource {
             write!(f, ":{}", self.subdir)?;
         }
         for (name, set) in [("keep-git-dir", self.keep_git_dir), ("submodules", self.submodules)] {
-            match set {
-                Some(set) => write!(f, " {name}={set}")?,
-                None => (),
+            if let Some(set) = set {
+                write!(f, " {name}={set}")?;
             }
         }
         self.checksum.as_ref().map_or(Ok(()), |checksum| write!(f, " checksum={checksum}"))

@@ -120,11 +120,9 @@ impl Step {
                     to.text(&source.path);
                     to.maybe(source.below.as_deref());
                 }
-                to.number(copy.repositories.len() as u64);
                 to.number(copy.remotes.len() as u64);
                 for remote in &copy.remotes {
                     to.text(&remote.name);
-                    to.number(u64::from(remote.unpack));
                 }
                 to.number(copy.contents.len() as u64);
                 for content in &copy.contents {
@@ -136,6 +134,15 @@ impl Step {
                 to.maybe(copy.owner.as_deref());
                 to.maybe(copy.mode.as_ref().map(Chmod::to_string).as_deref());
                 to.number(u64::from(copy.unpack));
+                let unpacked = copy.remotes.iter().filter(|remote| remote.unpack).count();
+                // Those that have none of it keep the keys that they had before there was.
+                if copy.repositories.len() + unpacked > 0 {
+                    to.text("elsewhere");
+                    to.number(copy.repositories.len() as u64);
+                    for remote in &copy.remotes {
+                        to.number(u64::from(remote.unpack));
+                    }
+                }
             }
             Op::Workdir(workdir) => {
                 to.text("workdir");

@@ -1,5 +1,6 @@
 //! Whole builds by the binary, as root and as an ordinary user.
 
+mod archives;
 mod bench;
 mod cache;
 mod contexts;
@@ -8,6 +9,7 @@ mod copy_flags;
 mod failing;
 mod files;
 mod flags;
+mod git;
 mod heredoc;
 mod mounts;
 mod outputs;

@@ -93,7 +93,7 @@ impl Git<'_> {
         if keeps {
             tidy(&session, &git_dir, &tree)?;
         } else {
-            unlink_submodules(&tree, &tree)?;
+            unlink_submodules(&tree)?;
         }
         plain_modes(&tree)?;
         let root = below(&tree, source)?;
@@ -209,9 +209,8 @@ fn tidy(session: &Session<'_>, git_dir: &Path, tree: &Path) -> Result<(), GitErr
 }
 
 /// Removes the files that tie submodules to repositories which are not taken along.
-fn unlink_submodules(folder: &Path, tree: &Path) -> Result<(), GitError> {
-    let mut walk = walkdir::WalkDir::new(folder).min_depth(1).into_iter();
-    while let Some(found) = walk.next() {
+fn unlink_submodules(tree: &Path) -> Result<(), GitError> {
+    for found in walkdir::WalkDir::new(tree).min_depth(1) {
         let found = found.map_err(io::Error::from).at("read", tree)?;
         if found.file_name() == ".git" && found.file_type().is_file() {
             fs::remove_file(found.path()).at("remove", found.path())?;

@@ -19,7 +19,8 @@ use crate::sandbox::Tier;
 /// Build an image from a Dockerfile; prints its digest
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder whose files COPY and ADD may take
+    /// Folder whose files COPY and ADD may take; or a tar archive, the URL of one or of
+    /// a git repository (https://HOST/REPO.git#REF:FOLDER), or `-` for stdin
     #[arg(value_name = "CONTEXT", default_value = ".")]
     pub context: PathBuf,
 
@@ -136,8 +137,9 @@ pub struct BuildFlags {
     #[arg(long, value_name = "TIER", value_enum)]
     pub sandbox: Option<SandboxTier>,
 
-    /// Folder or image for a name of FROM and --from: NAME=FOLDER,
-    /// NAME=docker-image://REFERENCE or NAME=oci-layout://FOLDER; may be repeated
+    /// Files or image for a name of FROM and --from: NAME=FOLDER, NAME=ARCHIVE,
+    /// NAME=GIT-URL, NAME=docker-image://REFERENCE or NAME=oci-layout://FOLDER; may be
+    /// repeated
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub contexts: Vec<ContextArg>,
 

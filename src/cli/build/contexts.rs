@@ -7,12 +7,12 @@ use std::path::Path;
 use super::sources::opening;
 use super::texts;
 use crate::atomic::AtPath as _;
-use crate::build::{ContextSource, Opening};
+use crate::build::{ContextSource, Files, Opening};
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::cli::value::{ContextArg, ContextFrom};
 use crate::image::AnyImage;
-use crate::output::{self, Found, OutputError, Work};
+use crate::output::{self, Found, Work};
 use crate::progress::Progress;
 use crate::reference::Reference;
 
@@ -37,17 +37,10 @@ pub(super) fn sources(
                 let ignore = texts::ignore_file(&[path.join(".dockerignore")])?;
                 ContextSource::Folder { path, ignore }
             }
-            ContextFrom::Path(path) if path.is_file() => {
-                match read(path, progress, invocation) {
-                    Ok(images) => loaded(at, path, &images, None, None)?,
-                    // Any other archive is one of files.
-                    Err(Unread::NoImages) => {
-                        let file = File::open(path).at("open", path)?;
-                        ContextSource::Files(how.archive(file).map_err(opening)?)
-                    }
-                    Err(Unread::Failed(error)) => return Err(*error),
-                }
-            }
+            ContextFrom::Path(path) if path.is_file() => match read(path, progress, invocation) {
+                Ok(images) => loaded(at, path, &images, None, None)?,
+                Err(error) => ContextSource::Files(files(path, error, how)?),
+            },
             ContextFrom::Git(source) => {
                 ContextSource::Files(how.repository(source).map_err(opening)?)
             }
@@ -61,12 +54,7 @@ pub(super) fn sources(
                     .hint("name a folder, an archive, a git URL, docker-image://REFERENCE or oci-layout://FOLDER"));
             }
             ContextFrom::Layout { path, tag, digest } => {
-                let images = read(path, progress, invocation).map_err(|error| match error {
-                    Unread::NoImages => {
-                        CliError::plain(format!("{}: no image in it", path.display()))
-                    }
-                    Unread::Failed(error) => *error,
-                })?;
+                let images = read(path, progress, invocation)?;
                 loaded(at, path, &images, tag.as_deref(), digest.as_deref())?
             }
         };
@@ -75,21 +63,20 @@ pub(super) fn sources(
     Ok(sources)
 }
 
-/// Why there are no images.
-enum Unread {
-    /// It is an archive of something else.
-    NoImages,
-    Failed(Box<CliError>),
-}
-
-impl<E: Into<CliError>> From<E> for Unread {
-    fn from(error: E) -> Self {
-        Self::Failed(Box::new(error.into()))
+/// The files of an archive that has no images; `error` says why it has none.
+fn files(path: &Path, error: CliError, how: &Opening<'_>) -> Result<Files, CliError> {
+    let file = File::open(path).at("open", path)?;
+    let files = how.archive(file).map_err(opening)?;
+    for name in ["oci-layout", "manifest.json"] {
+        if files.read(name, u64::MAX - 1).is_ok_and(|found| found.is_some()) {
+            return Err(error);
+        }
     }
+    Ok(files)
 }
 
 /// Reads a layout, as a folder or in an archive, into the store.
-fn read(path: &Path, progress: &Progress, invocation: &Invocation) -> Result<Found, Unread> {
+fn read(path: &Path, progress: &Progress, invocation: &Invocation) -> Result<Found, CliError> {
     let store = invocation.store()?;
     let task = progress.task(format!("read {}", path.display()));
     let interrupt = invocation.interrupt()?;
@@ -102,15 +89,12 @@ fn read(path: &Path, progress: &Progress, invocation: &Invocation) -> Result<Fou
         let spooled = output::spool(from, store, &work);
         match packer.join() {
             Ok(packed) => packed.at("read", path)?,
-            Err(_) => return Err(CliError::plain(format!("cannot read {}", path.display())).into()),
+            Err(_) => return Err(CliError::plain(format!("cannot read {}", path.display()))),
         }
         output::read_images(spooled?.file(), store, &work)?
     } else {
         let file = File::open(path).at("open", path)?;
-        match output::read_images(&file, store, &work) {
-            Err(OutputError::NotAnArchive(_)) => return Err(Unread::NoImages),
-            other => other?,
-        }
+        output::read_images(&file, store, &work)?
     };
     for (_, image) in &found {
         store.keep_documents(image)?;

@@ -57,8 +57,12 @@ pub(super) fn open(
         return Ok(Opened { files, dockerfile, ignore: None });
     }
     if context.is_file() {
-        let archive = File::open(context).at("open", context)?;
-        return within(how.archive(archive).map_err(opening)?, file);
+        let mut archive = File::open(context).at("open", context)?;
+        let head = head(&mut archive).at("read", context)?;
+        if build::is_archive(&head) {
+            archive.rewind().at("read", context)?;
+            return within(how.archive(archive).map_err(opening)?, file);
+        }
     }
     Err(CliError::plain(format!("build context `{text}` is not a folder"))
         .hint("the last argument is the folder whose files COPY may take, often `.`; or a tar archive, the URL of one or of a git repository, or `-` for stdin"))
