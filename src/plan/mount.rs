@@ -63,7 +63,7 @@ impl InStage<'_, '_, '_> {
                     let size = mount.size.filter(|size| *size > 0);
                     RunMount::Tmpfs { target, size, read_only }
                 }
-                MountType::Secret => RunMount::Secret(secret(&mount)),
+                MountType::Secret => RunMount::Secret(secret(&mount, target)),
                 MountType::Ssh => {
                     let place = match mount.target.as_str() {
                         "" => format!("{AGENTS}.{agents}"),
@@ -127,7 +127,8 @@ fn owner(mount: &Mount) -> (u32, u32) {
     (mount.uid.unwrap_or_default(), mount.gid.unwrap_or_default())
 }
 
-fn secret(mount: &Mount) -> SecretMount {
+/// `at` is the target from where the stage stands.
+fn secret(mount: &Mount, at: String) -> SecretMount {
     let base = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     let given = Some(mount.source.clone()).filter(|source| !source.is_empty());
     let id = given.or_else(|| mount.id.clone()).unwrap_or_else(|| base(&mount.target));
@@ -135,7 +136,7 @@ fn secret(mount: &Mount) -> SecretMount {
     let target = match mount.target.as_str() {
         // A variable alone, or the usual place.
         "" => env.is_none().then(|| format!("{SECRETS}/{}", base(&id))),
-        target => Some(path::join("/", target)),
+        _ => Some(at),
     };
     SecretMount {
         id,
