@@ -12,7 +12,7 @@ use crate::digest::{Digest, Hashing};
 use crate::dockerfile::Ignore;
 use crate::dockerfile::glob::{self, Glob};
 use crate::layer::{
-    Compression, Decompressor, Entry, Kind, LayerIndex, Located, Name, Node, Reader, View,
+    Compression, Decompressor, Kind, LayerIndex, Located, Name, Node, Reader, View,
 };
 use crate::plan::{CopyOp, CopySource};
 use crate::rootfs::Rootfs;
@@ -301,27 +301,9 @@ fn archive(context: &Context, node: &Node) -> Result<Option<Archive>, StepError>
     }
     file.rewind().map_err(read)?;
     let tar = Decompressor::new(io::BufReader::new(file), compression).map_err(read)?;
-    let mut index = LayerIndex::read(tar)
+    let index = LayerIndex::read(tar)
         .map_err(|error| StepError::Archive { name: name.clone(), why: error.to_string() })?;
-    last_word(&mut index.entries);
     Ok(Some(Archive { name: name.clone(), compression, view: View::plain(index.entries)? }))
-}
-
-/// Gives files the owner and mode that their last hard link states, as whoever unpacks
-/// entry by entry does.
-fn last_word(entries: &mut [Entry]) {
-    let mut files: HashMap<Name, usize> = HashMap::new();
-    for at in 0..entries.len() {
-        let Kind::Hardlink { target } = &entries[at].kind else {
-            files.insert(entries[at].name.clone(), at);
-            continue;
-        };
-        if let Some(&file) = files.get(target) {
-            files.insert(entries[at].name.clone(), file);
-            let Entry { uid, gid, mode, .. } = entries[at];
-            entries[file] = Entry { uid, gid, mode, ..entries[file].clone() };
-        }
-    }
 }
 
 /// True if a stream begins with a tar header whose checksum is right.

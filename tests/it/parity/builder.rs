@@ -62,7 +62,8 @@ impl BuildKit {
         let value_or = || value.ok_or_else(|| format!("  {flag} has no value"));
         let option = |name: &str, value: &str| vec!["--opt".into(), format!("{name}={value}")];
         Ok(match flag {
-            "--no-cache" => vec![flag.into()],
+            // Given anyhow.
+            "--no-cache" => Vec::new(),
             "--secret" | "--ssh" => vec![flag.into(), value_or()?.into()],
             "--build-arg" => option(&format!("build-arg:{}", key(value_or()?)), rest(value_or()?)),
             "--label" => option(&format!("label:{}", key(value_or()?)), rest(value_or()?)),
@@ -104,7 +105,8 @@ impl Builder for BuildKit {
         let mut command = Command::new(&self.client);
         command
             .args(["--addr", &self.address, "build", "--progress=plain"])
-            .args(["--frontend", "dockerfile.v0", "--local", "context=context"])
+            // What an earlier case left must not answer for this one.
+            .args(["--no-cache", "--frontend", "dockerfile.v0", "--local", "context=context"])
             .args(["--local", &format!("dockerfile={folder}")])
             .args(["--opt", &format!("filename={file}"), "--output", &output])
             .current_dir(case.folder());
