@@ -121,7 +121,10 @@ impl Plan<'_> {
             self.folders(Some(&to))?;
             for node in one.nodes(view) {
                 let rest = node.entry.name.below(&one.at).unwrap_or_default();
-                self.put(to.join_name(&rest), node, origin, number, false)?;
+                let target = to.join_name(&rest);
+                if !(one.is_above(node) && self.keep(&target, node.entry.mode)) {
+                    self.put(target, node, origin, number, false)?;
+                }
             }
         }
         for (remote, file) in op.remotes.iter().zip(fetched) {
@@ -210,6 +213,19 @@ impl Plan<'_> {
             self.outs.insert(name, Out { entry, content: Content::None });
         }
         Ok(())
+    }
+
+    /// Gives a folder that is there a mode and nothing else; false if there is none.
+    fn keep(&mut self, folder: &Name, mode: u32) -> bool {
+        if !self.is_dir(folder) {
+            return false;
+        }
+        let below = self.below.get(folder).map(|node| &node.entry);
+        let there = self.outs.get(folder).map(|out| &out.entry).or(below);
+        let Some(entry) = there.cloned() else { return false };
+        let entry = Entry { mode, mtime: self.epoch, ..entry };
+        self.outs.insert(folder.clone(), Out { entry, content: Content::None });
+        true
     }
 
     fn put(

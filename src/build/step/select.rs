@@ -77,6 +77,12 @@ impl Filter {
 }
 
 impl Chosen {
+    /// True for a folder that is taken only because of something in it.
+    pub(super) fn is_above(&self, node: &Node) -> bool {
+        let rest = node.entry.name.below(&self.at).unwrap_or_default();
+        node.entry.kind == Kind::Dir && !self.filter.keeps(&rest)
+    }
+
     /// What is taken of a folder, in order: what the filter keeps, and the folders
     /// above that.
     pub(super) fn nodes<'v>(&self, view: &'v View) -> Vec<&'v Node> {
@@ -116,16 +122,6 @@ impl Origin<'_> {
                 let at = view.resolve(&name, true)?;
                 let node = view.get(&at);
                 let filter = Filter::new(op, source)?;
-                let special = match self {
-                    Self::Context(context) => context.specials_below(&at)?.find(|special| {
-                        **special == at
-                            || special.below(&at).is_some_and(|rest| filter.keeps(&rest))
-                    }),
-                    Self::Layers(_) => None,
-                };
-                if let Some(special) = special {
-                    return Err(StepError::Special { name: special.clone() });
-                }
                 if node.is_none() && !at.is_root() {
                     return Err(self.missing(number, &String::from_utf8_lossy(&name)));
                 }
@@ -232,10 +228,14 @@ impl Origin<'_> {
                     },
                     Kind::Symlink { target } => field(&[b"link ", target.0.as_slice()].concat()),
                     Kind::Fifo => field(b"fifo"),
-                    // A folder of the host gives none of these.
-                    Kind::Hardlink { .. } | Kind::Char { .. } | Kind::Block { .. } => {
-                        field(b"other")
+                    Kind::Char { major, minor } => {
+                        field(format!("char {major}:{minor}").as_bytes())
                     }
+                    Kind::Block { major, minor } => {
+                        field(format!("block {major}:{minor}").as_bytes())
+                    }
+                    // A view has none.
+                    Kind::Hardlink { .. } => field(b"other"),
                 }
             }
             field(b"end");
