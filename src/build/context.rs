@@ -5,8 +5,8 @@
 //! opened below the folder's descriptor with no link followed: a link in the
 //! context never leads to a file of the host.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, major, minor, openat2};
 
 use super::files::Files;
 use crate::atomic::{AtPath as _, PathError};
@@ -55,8 +55,8 @@ impl Contexts {
 #[derive(Debug)]
 struct Walked {
     view: View,
-    /// Files that can be no part of an image: sockets and the like.
-    special: Vec<Name>,
+    /// As BuildKit has them, they are empty files: an image can hold no socket.
+    sockets: HashSet<Name>,
 }
 
 /// Why the context cannot be read.
@@ -103,17 +103,10 @@ impl Context {
             return Ok(walked);
         }
         let walked = match &self.files {
-            Files::Nothing => Walked { view: View::default(), special: Vec::new() },
+            Files::Nothing => Walked { view: View::default(), sockets: HashSet::new() },
             Files::Folder(root) => self.walk(root)?,
             Files::Checkout(checkout) => self.walk(checkout.root())?,
-            Files::Unpacked(archive) => {
-                let view = archive.view()?;
-                let is_device =
-                    |kind: &Kind| matches!(kind, Kind::Char { .. } | Kind::Block { .. });
-                let devices = view.below(&Name::root()).filter(|node| is_device(&node.entry.kind));
-                let special = devices.map(|node| node.entry.name.clone()).collect();
-                Walked { view, special }
-            }
+            Files::Unpacked(archive) => Walked { view: archive.view()?, sockets: HashSet::new() },
         };
         Ok(self.walked.get_or_init(|| walked))
     }
@@ -128,15 +121,6 @@ impl Context {
         Ok(&self.walked()?.view)
     }
 
-    /// Special files at or below a name: they cannot be copied.
-    ///
-    /// # Errors
-    /// If a folder cannot be read.
-    pub fn specials_below(&self, name: &Name) -> Result<impl Iterator<Item = &Name>, ContextError> {
-        let special = &self.walked()?.special;
-        Ok(special.iter().filter(|special| special.below(name).is_some()))
-    }
-
     /// The rule of the ignore file that leaves a name out.
     #[must_use]
     pub fn excluded(&self, name: &Name) -> Option<Rule> {
@@ -145,7 +129,7 @@ impl Context {
 
     fn walk(&self, root: &Path) -> Result<Walked, ContextError> {
         let mut entries = Vec::new();
-        let mut special = Vec::new();
+        let mut sockets = HashSet::new();
         // The first name of files with several.
         let mut linked: HashMap<(u64, u64), Name> = HashMap::new();
         let mut walk = walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter();
@@ -177,14 +161,20 @@ impl Context {
                     Kind::Symlink { target: RawBytes(target.into_os_string().as_bytes().to_vec()) }
                 }
                 kind if kind.is_fifo() => Kind::Fifo,
+                kind if kind.is_char_device() => {
+                    Kind::Char { major: major(meta.rdev()), minor: minor(meta.rdev()) }
+                }
+                kind if kind.is_block_device() => {
+                    Kind::Block { major: major(meta.rdev()), minor: minor(meta.rdev()) }
+                }
                 _ => {
-                    special.push(name);
-                    continue;
+                    sockets.insert(name.clone());
+                    Kind::File { size: 0 }
                 }
             };
             entries.push(Entry { kind, mode: meta.mode() & 0o7777, ..Entry::dir(name, 0) });
         }
-        Ok(Walked { view: View::plain(entries)?, special })
+        Ok(Walked { view: View::plain(entries)?, sockets })
     }
 
     /// Opens a file of the context.
@@ -192,6 +182,9 @@ impl Context {
     /// # Errors
     /// If it is no longer the regular file that it was.
     pub fn open(&self, name: &Name) -> Result<File, ContextError> {
+        if self.walked()?.sockets.contains(name) {
+            return Ok(File::open("/dev/null").at("open", "/dev/null")?);
+        }
         let folder = match &self.files {
             Files::Nothing => return Err(ContextError::Gone(name.clone())),
             Files::Folder(root) => root,

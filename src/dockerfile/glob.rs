@@ -225,8 +225,12 @@ impl<'a> Reader<'a> {
             if !ranges.is_empty() && self.take("]") {
                 return Ok(Token::Class { negated, ranges });
             }
+            let at = self.at;
             let low = self.class_unit(open)?;
             let high = if self.take("-") { self.class_unit(open)? } else { low };
+            if high < low {
+                return Err(GlobError { problem: GlobProblem::Range, at });
+            }
             ranges.push((low, high));
         }
     }

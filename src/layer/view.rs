@@ -1,7 +1,7 @@
 //! What a stack of layers amounts to, from their indexes alone: no unpacking,
 //! no mount, no privilege. Paths are resolved in it as in a root of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::entry::{Entry, Kind, Name};
@@ -64,12 +64,14 @@ impl View {
     }
 
     /// The tree of entries as they are: names that would be whiteouts in a layer
-    /// are ordinary ones.
+    /// are ordinary ones, and a hard link's owner and mode are those of its file.
     ///
     /// # Errors
     /// If an entry lies below something that is no folder.
     pub fn plain(entries: impl IntoIterator<Item = Entry>) -> Result<Self, ViewError> {
         let mut view = Self::default();
+        let mut entries: Vec<Entry> = entries.into_iter().collect();
+        last_word(&mut entries);
         for (ordinal, entry) in entries.into_iter().enumerate() {
             view.put(0, ordinal, entry)?;
         }
@@ -224,6 +226,23 @@ impl View {
             }
         }
         Ok(at)
+    }
+}
+
+/// Gives files the owner and mode that their last hard link states, as whoever unpacks
+/// entry by entry does.
+fn last_word(entries: &mut [Entry]) {
+    let mut files: HashMap<Name, usize> = HashMap::new();
+    for at in 0..entries.len() {
+        let Kind::Hardlink { target } = &entries[at].kind else {
+            files.insert(entries[at].name.clone(), at);
+            continue;
+        };
+        if let Some(&file) = files.get(target) {
+            files.insert(entries[at].name.clone(), file);
+            let Entry { uid, gid, mode, .. } = entries[at];
+            entries[file] = Entry { uid, gid, mode, ..entries[file].clone() };
+        }
     }
 }
 

@@ -69,7 +69,7 @@ impl InStage<'_, '_, '_> {
                     RunMount::Tmpfs { target, size, read_only }
                 }
                 MountType::Secret => {
-                    let secret = secret(&mount);
+                    let secret = secret(&mount, target);
                     self.walk.uses.secret(self.at, &secret.id, secret.required, run.span);
                     RunMount::Secret(secret)
                 }
@@ -138,7 +138,8 @@ fn owner(mount: &Mount) -> (u32, u32) {
     (mount.uid.unwrap_or_default(), mount.gid.unwrap_or_default())
 }
 
-fn secret(mount: &Mount) -> SecretMount {
+/// `at` is the target from where the stage stands.
+fn secret(mount: &Mount, at: String) -> SecretMount {
     let base = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     let given = Some(mount.source.clone()).filter(|source| !source.is_empty());
     let id = given.or_else(|| mount.id.clone()).unwrap_or_else(|| base(&mount.target));
@@ -146,7 +147,7 @@ fn secret(mount: &Mount) -> SecretMount {
     let target = match mount.target.as_str() {
         // A variable alone, or the usual place.
         "" => env.is_none().then(|| format!("{SECRETS}/{}", base(&id))),
-        target => Some(path::join("/", target)),
+        _ => Some(at),
     };
     SecretMount {
         id,

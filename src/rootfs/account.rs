@@ -42,7 +42,7 @@ struct Group {
 
 impl Rootfs {
     /// Resolves `user`, `uid`, `user:group`, `uid:gid` as docker's `USER` does:
-    /// a number needs no entry; a user without a group gets the one of its entry
+    /// a number needs no entry, and is no name; a user without a group gets the one of its entry
     /// and the further groups that list it; with a group it gets that one only.
     /// The group is among the supplementary ones too, so that no process can
     /// shed it and with it a permission that is denied to the group.
@@ -66,14 +66,25 @@ impl Rootfs {
         let (user, group) = owner.split_once(':').map_or((owner, None), |(u, g)| (u, Some(g)));
         // `root` needs no file to be known, and no group is the same as an empty one.
         let group = group.filter(|group| !group.is_empty());
-        let number = |text: &str| if text == "root" { Some(0) } else { text.parse::<u32>().ok() };
+        // BuildKit takes no higher number for one.
+        let in_range = |id: &u32| i32::try_from(*id).is_ok();
+        let number = |text: &str| match text {
+            "root" => Some(0),
+            text => text.parse::<u32>().ok().filter(in_range),
+        };
         match (number(user), group.map(number)) {
             (Some(uid), None) => return Ok((uid, uid)),
             (Some(uid), Some(Some(gid))) => return Ok((uid, gid)),
             (_, _) => (),
         }
-        let account = self.account(store, owner)?;
-        Ok((account.ids.uid, account.ids.gid))
+        let Ids { uid, gid, .. } = self.account(store, owner)?.ids;
+        if !in_range(&uid) {
+            return Err(AccountError::User(user.to_owned()).into());
+        }
+        if !in_range(&gid) {
+            return Err(AccountError::Group(owner.to_owned()).into());
+        }
+        Ok((uid, gid))
     }
 }
 
@@ -88,9 +99,11 @@ fn resolve(user: &str, passwd: &str, group: &str) -> Result<Account, AccountErro
     let users: Vec<User> = passwd.lines().filter_map(user_line).collect();
     let groups: Vec<Group> = group.lines().filter_map(group_line).collect();
     let who = if who.is_empty() { "0" } else { who };
-    let entry = users.iter().find(|entry| entry.name == who);
     let number = id(who);
-    let entry = entry.or_else(|| users.iter().find(|entry| number == Some(entry.uid)));
+    let entry = users.iter().find(|entry| match number {
+        Some(number) => entry.uid == number,
+        None => entry.name == who,
+    });
     let uid = entry
         .map(|entry| entry.uid)
         .or(number)
@@ -98,9 +111,9 @@ fn resolve(user: &str, passwd: &str, group: &str) -> Result<Account, AccountErro
     let home = entry.map(|entry| entry.home.clone()).filter(|home| !home.is_empty());
     let ids = match with {
         Some(name) => {
-            let known = groups.iter().find(|group| group.name == name).map(|group| group.gid);
+            let named = || groups.iter().find(|group| group.name == name).map(|group| group.gid);
             let gid =
-                known.or_else(|| id(name)).ok_or_else(|| AccountError::Group(name.to_owned()))?;
+                id(name).or_else(named).ok_or_else(|| AccountError::Group(name.to_owned()))?;
             Ids { uid, gid, groups: vec![gid] }
         }
         None => {
@@ -149,8 +162,7 @@ mod tests {
 
     #[test]
     fn resolving() {
-        let passwd =
-            "root:x:0:0:root:/root:/bin/sh\nbad line\nweb:x:33:33::/var/www:\nnine:x:9:8::/nine:\n";
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbad line\nweb:x:33:33::/var/www:\nnine:x:9:8::/nine:\n77:x:5:6::/:\n";
         let group = "root:x:0:\nwww:x:33:\ndocker:x:70:web,nine\nextra:x:60:web\n";
         let of = |user: &str| {
             resolve(user, passwd, group).map(|a| (a.ids.uid, a.ids.gid, a.ids.groups, a.home))
@@ -160,6 +172,7 @@ mod tests {
         assert_eq!(of("33").unwrap(), (33, 33, vec![33, 60, 70], "/var/www".into()));
         assert_eq!(of("web:docker").unwrap(), (33, 70, vec![70], "/var/www".into()));
         assert_eq!(of("1000").unwrap(), (1000, 0, vec![0], "/".into()));
+        assert_eq!(of("77").unwrap(), (77, 0, vec![0], "/".into()), "a number is no name");
         assert_eq!(of("1000:7").unwrap(), (1000, 7, vec![7], "/".into()));
         assert_eq!(of("ghost"), Err(AccountError::User("ghost".into())));
         assert_eq!(of("web:ghost"), Err(AccountError::Group("ghost".into())));

@@ -133,7 +133,10 @@ impl Plan<'_> {
             self.folders(Some(&to))?;
             for node in one.nodes(view) {
                 let rest = node.entry.name.below(&one.at).unwrap_or_default();
-                self.put(to.join_name(&rest), node, number, found())?;
+                let target = to.join_name(&rest);
+                if !(one.is_above(node) && self.keep(&target, node.entry.mode)) {
+                    self.put(target, node, number, found())?;
+                }
             }
         }
         for (remote, file) in fetched {
@@ -222,6 +225,19 @@ impl Plan<'_> {
             self.outs.insert(name, Out { entry, content: Content::None });
         }
         Ok(())
+    }
+
+    /// Gives a folder that is there a mode and nothing else; false if there is none.
+    fn keep(&mut self, folder: &Name, mode: u32) -> bool {
+        if !self.is_dir(folder) {
+            return false;
+        }
+        let below = self.below.get(folder).map(|node| &node.entry);
+        let there = self.outs.get(folder).map(|out| &out.entry).or(below);
+        let Some(entry) = there.cloned() else { return false };
+        let entry = Entry { mode, mtime: self.epoch, ..entry };
+        self.outs.insert(folder.clone(), Out { entry, content: Content::None });
+        true
     }
 
     fn put(&mut self, to: Name, node: &Node, number: usize, found: Found) -> Result<(), StepError> {

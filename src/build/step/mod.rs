@@ -71,8 +71,6 @@ pub enum StepError {
     Agent { id: String, source: io::Error },
     #[error("`{pattern}` is no pattern")]
     Pattern { pattern: String },
-    #[error("`{}` is a socket or device, which no image can hold", name.display())]
-    Special { name: Name },
     #[error("`{}` changed while it was copied", name.display())]
     Changed { name: Name },
     #[error("archive `{}`: {why}", name.display())]

@@ -124,6 +124,12 @@ impl Chosen {
         }
     }
 
+    /// True for a folder that is taken only because of something in it.
+    pub(super) fn is_above(&self, node: &Node) -> bool {
+        let rest = node.entry.name.below(&self.at).unwrap_or_default();
+        node.entry.kind == Kind::Dir && !self.filter.keeps(&rest)
+    }
+
     /// What is taken of a folder, in order: what the filter keeps, and the folders
     /// above that.
     pub(super) fn nodes<'v>(&self, view: &'v View) -> Vec<&'v Node> {
@@ -163,16 +169,6 @@ impl Origin<'_> {
                 let at = view.resolve(&name, true)?;
                 let node = view.get(&at);
                 let filter = Filter::new(op, source)?;
-                let special = match self {
-                    Self::Context(context) => context.specials_below(&at)?.find(|special| {
-                        **special == at
-                            || special.below(&at).is_some_and(|rest| filter.keeps(&rest))
-                    }),
-                    Self::Layers(_) => None,
-                };
-                if let Some(special) = special {
-                    return Err(StepError::Special { name: special.clone() });
-                }
                 if node.is_none() && !at.is_root() {
                     return Err(self.missing(number, &String::from_utf8_lossy(&name)));
                 }
@@ -289,10 +285,14 @@ impl Origin<'_> {
                     },
                     Kind::Symlink { target } => field(&[b"link ", target.0.as_slice()].concat()),
                     Kind::Fifo => field(b"fifo"),
-                    // A folder of the host gives none of these.
-                    Kind::Hardlink { .. } | Kind::Char { .. } | Kind::Block { .. } => {
-                        field(b"other")
+                    Kind::Char { major, minor } => {
+                        field(format!("char {major}:{minor}").as_bytes())
                     }
+                    Kind::Block { major, minor } => {
+                        field(format!("block {major}:{minor}").as_bytes())
+                    }
+                    // A view has none.
+                    Kind::Hardlink { .. } => field(b"other"),
                 }
             }
             if let Some(time) = context.time() {
@@ -352,27 +352,9 @@ fn unpackable(mut file: File, name: &Name, from: Packed) -> Result<Option<Archiv
     }
     file.rewind().map_err(read)?;
     let tar = Decompressor::new(io::BufReader::new(file), packing).map_err(read)?;
-    let mut index = LayerIndex::read(tar)
+    let index = LayerIndex::read(tar)
         .map_err(|error| StepError::Archive { name: name.clone(), why: error.to_string() })?;
-    last_word(&mut index.entries);
     Ok(Some(Archive { name: name.clone(), from, packing, view: View::plain(index.entries)? }))
-}
-
-/// Gives files the owner and mode that their last hard link states, as whoever unpacks
-/// entry by entry does.
-fn last_word(entries: &mut [Entry]) {
-    let mut files: HashMap<Name, usize> = HashMap::new();
-    for at in 0..entries.len() {
-        let Kind::Hardlink { target } = &entries[at].kind else {
-            files.insert(entries[at].name.clone(), at);
-            continue;
-        };
-        if let Some(&file) = files.get(target) {
-            files.insert(entries[at].name.clone(), file);
-            let Entry { uid, gid, mode, .. } = entries[at];
-            entries[file] = Entry { uid, gid, mode, ..entries[file].clone() };
-        }
-    }
 }
 
 impl Archive {

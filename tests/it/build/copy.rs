@@ -299,7 +299,8 @@ fn build_copy_odd_names_and_kinds() {
         // A link never leads to a file of the host.
         bench.build("FROM scratch\nCOPY d/out /x\n", "").failure(1).says("source not found");
         let socket = std::os::unix::net::UnixListener::bind(bench.context().join("d/socket"));
-        bench.build("FROM scratch\nCOPY d /\n", "").failure(1).says("`d/socket` is a socket");
+        bench.built("FROM scratch\nCOPY d /\n");
+        assert!(bench.tree()["socket"].starts_with("f "), "no image holds a socket");
         drop(socket);
         bench.clean();
     }

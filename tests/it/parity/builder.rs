@@ -62,7 +62,8 @@ impl BuildKit {
         let value_or = || value.ok_or_else(|| format!("  {flag} has no value"));
         let option = |name: &str, value: &str| vec!["--opt".into(), format!("{name}={value}")];
         Ok(match flag {
-            "--no-cache" => vec![flag.into()],
+            // Given anyhow.
+            "--no-cache" => Vec::new(),
             "--secret" | "--ssh" => vec![flag.into(), value_or()?.into()],
             "--build-arg" => option(&format!("build-arg:{}", key(value_or()?)), rest(value_or()?)),
             "--label" => option(&format!("label:{}", key(value_or()?)), rest(value_or()?)),
@@ -104,7 +105,8 @@ impl Builder for BuildKit {
         let mut command = Command::new(&self.client);
         command
             .args(["--addr", &self.address, "build", "--progress=plain"])
-            .args(["--frontend", "dockerfile.v0", "--local", "context=context"])
+            // What an earlier case left must not answer for this one.
+            .args(["--no-cache", "--frontend", "dockerfile.v0", "--local", "context=context"])
             .args(["--local", &format!("dockerfile={folder}")])
             .args(["--opt", &format!("filename={file}"), "--output", &output])
             .current_dir(case.folder());
@@ -134,15 +136,22 @@ impl Builder for BuildKit {
 }
 
 /// A message without what differs from run to run: `ref ID::ID`, and the daemon's
-/// temporary folders.
+/// folders, of which only what is below a root is told.
 fn without_ids(message: &str) -> String {
     let text = message.strip_prefix("error: ").unwrap_or(message);
     let text = text.strip_prefix("failed to solve: ").unwrap_or(text);
+    let in_root = |word: &str| {
+        let (_, rest) = word.split_once("/cachemounts/buildkit").or_else(|| {
+            let (_, rest) = word.split_once("/snapshots/snapshots/")?;
+            rest.split_once("/fs")
+        })?;
+        Some(rest.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned())
+    };
     let mut words: Vec<String> = Vec::new();
     for word in text.split(' ') {
         let follows_ref = words.last().is_some_and(|last| last == "ref");
-        words.push(match word.split_once("/cachemounts/buildkit") {
-            Some((_, rest)) => rest.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned(),
+        words.push(match in_root(word) {
+            Some(path) => path,
             None if follows_ref && word.contains("::") => "…:".to_owned(),
             None => word.to_owned(),
         });
