@@ -63,7 +63,19 @@ pub fn unpacked(
         })?;
         task.done();
     }
-    Ok(places.iter().rev().map(folder).collect())
+    Ok(distinct(places.iter().rev().map(folder)))
+}
+
+/// Each folder once, where it is first: overlayfs takes none twice, and what a layer
+/// has further down the same layer above it hides or repeats.
+fn distinct(folders: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = Vec::new();
+    for folder in folders {
+        if !all.contains(&folder) {
+            all.push(folder);
+        }
+    }
+    all
 }
 
 #[derive(Serialize, Deserialize)]
