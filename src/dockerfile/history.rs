@@ -121,7 +121,7 @@ fn quote(text: &str) -> String {
 /// As Go sees it: letters, marks, numbers, symbols; of white space only ' '.
 fn is_printable(c: char) -> bool {
     // Rust's tables know it, but a mark alone they escape: it follows a letter here.
-    !format!("a{c}").escape_debug().any(|escaped| escaped == '\\')
+    c == '\'' || !format!("a{c}").escape_debug().any(|escaped| escaped == '\\')
         && (c == ' ' || !c.is_whitespace())
 }
 
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn forms() {
-        assert_eq!(exec("CMD", &words(&["./main"])), r#"CMD ["./main"]"#);
+        assert_eq!(exec("CMD", &words(&["./main", "'"])), r#"CMD ["./main" "'"]"#);
         assert_eq!(
             exec(
                 "ENTRYPOINT",
