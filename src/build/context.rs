@@ -5,6 +5,7 @@
 //! context never leads to a file of the host.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -88,7 +89,7 @@ impl Context {
     }
 
     /// What is in the context. Owners are root's: the user's own say nothing of
-    /// the image. Times are left out.
+    /// the image. Times are left out. Names of one file have the same `content`.
     ///
     /// # Errors
     /// If a folder cannot be read.
@@ -114,6 +115,8 @@ impl Context {
     fn walk(&self) -> Result<Walked, ContextError> {
         let mut entries = Vec::new();
         let mut special = Vec::new();
+        // The first name of files with several.
+        let mut linked: HashMap<(u64, u64), Name> = HashMap::new();
         let mut walk =
             walkdir::WalkDir::new(&self.root).min_depth(1).sort_by_file_name().into_iter();
         while let Some(found) = walk.next() {
@@ -129,6 +132,15 @@ impl Context {
             let meta = found.metadata()?;
             let kind = match meta.file_type() {
                 kind if kind.is_dir() => Kind::Dir,
+                kind if kind.is_file() && meta.nlink() > 1 => {
+                    match linked.entry((meta.dev(), meta.ino())) {
+                        Slot::Occupied(first) => Kind::Hardlink { target: first.get().clone() },
+                        Slot::Vacant(slot) => {
+                            slot.insert(name.clone());
+                            Kind::File { size: meta.len() }
+                        }
+                    }
+                }
                 kind if kind.is_file() => Kind::File { size: meta.len() },
                 kind if kind.is_symlink() => {
                     let target = std::fs::read_link(found.path()).at("read link", found.path())?;

@@ -97,11 +97,12 @@ impl Chmod {
         }
     }
 
-    /// The mode of folders that are made on the way: letters do not go for them.
+    /// The mode of folders that are made on the way: letters do not go for them, and
+    /// they get no set-ID and sticky bits.
     #[must_use]
     pub fn made_folder(&self) -> u32 {
         match self.change {
-            Change::To(mode) => mode,
+            Change::To(mode) => mode & 0o777,
             Change::Steps(_) => 0o755,
         }
     }

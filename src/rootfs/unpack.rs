@@ -5,7 +5,7 @@
 //! the mapping, and every step of a path is taken below the folder's descriptor
 //! with no link followed, so that no name can lead out of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -63,19 +63,14 @@ pub fn unpacked(
         })?;
         task.done();
     }
-    Ok(distinct(places.iter().rev().map(folder)))
+    Ok(topmost(places.iter().rev().map(folder)))
 }
 
-/// Each folder once, where it is first: overlayfs takes none twice, and what a layer
-/// has further down the same layer above it hides or repeats.
-fn distinct(folders: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
-    let mut all: Vec<PathBuf> = Vec::new();
-    for folder in folders {
-        if !all.contains(&folder) {
-            all.push(folder);
-        }
-    }
-    all
+/// Each folder once, where it stands highest: an overlay takes no folder twice, and
+/// all that a lower copy says is said again by the higher one.
+fn topmost(folders: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    folders.filter(|folder| seen.insert(folder.clone())).collect()
 }
 
 #[derive(Serialize, Deserialize)]

@@ -6,6 +6,7 @@ mod container;
 mod deploy;
 mod e2e;
 mod house;
+mod parity;
 mod registry;
 mod sandbox;
 mod support;

@@ -30,8 +30,10 @@ enum Content {
     None,
     /// A folder of the image below, listed because of what is put into it.
     Below,
-    Context(Name),
-    Layers(Located),
+    /// Of what is chosen: its number, and where the file is. Names of one file are one
+    /// again where they are chosen together.
+    Context(usize, Located, Name),
+    Layers(usize, Located),
     /// The number of the chosen archive, and the entry's place in it.
     Archive(usize, usize),
     /// A file that was fetched.
@@ -95,21 +97,22 @@ impl Plan<'_> {
         let slash = op.destination.ends_with('/');
         let made = if slash { Some(to.clone()) } else { to.parent() };
         for (number, one) in chosen.iter().enumerate() {
-            self.folders(made.as_ref())?;
             if let Some(archive) = &one.archive {
-                self.folders(Some(&to))?;
+                // No mode that is asked for is that of the folder it is unpacked to.
+                self.made(&to, 0o755)?;
                 for node in archive.view.below(&Name::root()).filter(|node| !node.implied) {
                     let target = self.inside(&to, &node.entry.name)?;
-                    self.put(target, node, origin, Some(number))?;
+                    self.put(target, node, origin, number, true)?;
                 }
                 continue;
             }
+            self.folders(made.as_ref())?;
             let view = origin.view()?;
             if !one.is_dir {
                 let target =
                     if slash || self.is_dir(&to) { to.join(&one.base) } else { to.clone() };
                 if let Some(node) = view.get(&one.at) {
-                    self.put(target, node, origin, None)?;
+                    self.put(target, node, origin, number, false)?;
                 }
                 continue;
             }
@@ -118,7 +121,7 @@ impl Plan<'_> {
             self.folders(Some(&to))?;
             for node in one.nodes(view) {
                 let rest = node.entry.name.below(&one.at).unwrap_or_default();
-                self.put(to.join_name(&rest), node, origin, None)?;
+                self.put(to.join_name(&rest), node, origin, number, false)?;
             }
         }
         for (remote, file) in op.remotes.iter().zip(fetched) {
@@ -181,13 +184,17 @@ impl Plan<'_> {
                 at = self.below.resolve(at.as_bytes(), true)?;
             }
         }
-        self.folders(Some(&at))?;
+        self.made(&at, 0o755)?;
         Ok(at.join(whole.base()))
     }
 
     /// Makes a folder and those above it where they do not exist.
     fn folders(&mut self, folder: Option<&Name>) -> Result<(), StepError> {
         let Some(folder) = folder else { return Ok(()) };
+        self.made(folder, self.mode.map_or(0o755, Chmod::made_folder))
+    }
+
+    fn made(&mut self, folder: &Name, mode: u32) -> Result<(), StepError> {
         let mut missing = Vec::new();
         let mut at = folder.clone();
         while !self.is_dir(&at) {
@@ -199,7 +206,6 @@ impl Plan<'_> {
         }
         for name in missing {
             let (uid, gid) = self.owner.unwrap_or((0, 0));
-            let mode = self.mode.map_or(0o755, Chmod::made_folder);
             let entry = Entry { uid, gid, mode, ..Entry::dir(name.clone(), self.epoch) };
             self.outs.insert(name, Out { entry, content: Content::None });
         }
@@ -211,20 +217,24 @@ impl Plan<'_> {
         to: Name,
         node: &Node,
         origin: &Origin<'_>,
-        archive: Option<usize>,
+        number: usize,
+        archive: bool,
     ) -> Result<(), StepError> {
         let mut entry = Entry { name: to, ..node.entry.clone() };
-        let has_content = matches!(entry.kind, Kind::File { size } if size > 0);
+        // Empty files too: they may have several names.
+        let is_file = matches!(entry.kind, Kind::File { .. });
         let content = match (origin, archive) {
-            _ if !has_content => Content::None,
-            (_, Some(number)) => Content::Archive(number, node.content.ordinal),
-            (Origin::Context(_), None) => Content::Context(node.entry.name.clone()),
-            (Origin::Layers(_), None) => Content::Layers(node.content),
+            _ if !is_file => Content::None,
+            (_, true) => Content::Archive(number, node.content.ordinal),
+            (Origin::Context(_), false) => {
+                Content::Context(number, node.content, node.entry.name.clone())
+            }
+            (Origin::Layers(_), false) => Content::Layers(number, node.content),
         };
         // The times of files in a folder of the host are those of its checkout.
-        let of_host = matches!(origin, Origin::Context(_)) && archive.is_none();
+        let of_host = matches!(origin, Origin::Context(_)) && !archive;
         entry.mtime = if of_host { self.epoch } else { entry.mtime.min(self.epoch) };
-        self.place(entry, content, archive.is_some())
+        self.place(entry, content, archive)
     }
 
     /// Puts an entry to its place, with the owner and mode that are asked for.
@@ -333,7 +343,8 @@ fn emit(
     for out in rest().filter(|out| out.content == Content::None) {
         write(writer, &out.entry)?;
     }
-    let mut layers: BTreeMap<Located, &Entry> = BTreeMap::new();
+    let mut files: BTreeMap<(usize, Located), &Entry> = BTreeMap::new();
+    let mut layers: BTreeMap<(usize, Located), &Entry> = BTreeMap::new();
     let mut archives: BTreeMap<usize, BTreeMap<usize, &Entry>> = BTreeMap::new();
     let mut links: Vec<Entry> = Vec::new();
     for out in rest() {
@@ -349,13 +360,16 @@ fn emit(
                 full(writer, &out.entry, &mut text).map_err(StepError::Write)?;
                 continue;
             }
-            Content::Context(name) => {
-                if let Origin::Context(context) = origin {
+            Content::Context(number, at, name) => {
+                let first = *files.entry((*number, *at)).or_insert(&out.entry);
+                if let Origin::Context(context) = origin
+                    && first.name == out.entry.name
+                {
                     packed_as_hashed(context, name, |content| full(writer, &out.entry, content))?;
                 }
-                continue;
+                first
             }
-            Content::Layers(at) => *layers.entry(*at).or_insert(&out.entry),
+            Content::Layers(number, at) => *layers.entry((*number, *at)).or_insert(&out.entry),
             Content::Archive(number, ordinal) => {
                 archives.entry(*number).or_default().entry(*ordinal).or_insert(&out.entry)
             }
@@ -366,7 +380,17 @@ fn emit(
         }
     }
     if let Origin::Layers(rootfs) = origin {
-        layer_contents(store, rootfs, &layers, |entry, content| full(writer, entry, content))?;
+        // Usually one pass: a file that is chosen twice is written twice, and read twice.
+        let mut passes: Vec<BTreeMap<Located, &Entry>> = Vec::new();
+        for ((_, at), entry) in layers {
+            match passes.iter_mut().find(|pass| !pass.contains_key(&at)) {
+                Some(pass) => drop(pass.insert(at, entry)),
+                None => passes.push(BTreeMap::from([(at, entry)])),
+            }
+        }
+        for pass in &passes {
+            layer_contents(store, rootfs, pass, |entry, content| full(writer, entry, content))?;
+        }
     }
     if let Origin::Context(context) = origin {
         for (number, wanted) in &archives {

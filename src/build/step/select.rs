@@ -1,6 +1,7 @@
 //! Which files a `COPY` or `ADD` means.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 
@@ -10,7 +11,9 @@ use crate::atomic::AtPath as _;
 use crate::digest::{Digest, Hashing};
 use crate::dockerfile::Ignore;
 use crate::dockerfile::glob::{self, Glob};
-use crate::layer::{Compression, Decompressor, Kind, LayerIndex, Name, Node, Reader, View};
+use crate::layer::{
+    Compression, Decompressor, Entry, Kind, LayerIndex, Located, Name, Node, Reader, View,
+};
 use crate::plan::{CopyOp, CopySource};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Cancel, SandboxError};
@@ -127,6 +130,10 @@ impl Origin<'_> {
                     return Err(self.missing(number, &String::from_utf8_lossy(&name)));
                 }
                 let is_dir = view.is_dir(&at);
+                // What a pattern before `/./` matches has nothing in it if it is no folder.
+                if source.below.is_some() && !is_dir {
+                    continue;
+                }
                 let base = Name::clean(&name).unwrap_or_default().base().to_vec();
                 let archive = match (self, node) {
                     (Self::Context(context), Some(node)) if op.unpack => archive(context, node)?,
@@ -205,14 +212,24 @@ impl Origin<'_> {
                 ),
                 _ => Ok(()),
             })?;
+            let mut files: HashMap<Located, &Name> = HashMap::new();
             for node in nodes {
                 field(node.entry.name.below(at).unwrap_or_default().as_bytes());
                 field(format!("{:o}", node.entry.mode).as_bytes());
                 match &node.entry.kind {
                     Kind::Dir => field(b"dir"),
-                    Kind::File { .. } => {
-                        field(context.digest(&node.entry.name, &|| false)?.to_string().as_bytes())
-                    }
+                    // One more name of a file becomes a hard link to the first one.
+                    Kind::File { .. } => match files.entry(node.content) {
+                        Slot::Occupied(first) => {
+                            let first = first.get().below(at).unwrap_or_default();
+                            field(&[b"hard ", first.as_bytes()].concat())
+                        }
+                        Slot::Vacant(slot) => {
+                            slot.insert(&node.entry.name);
+                            let digest = context.digest(&node.entry.name, &|| false)?;
+                            field(digest.to_string().as_bytes())
+                        }
+                    },
                     Kind::Symlink { target } => field(&[b"link ", target.0.as_slice()].concat()),
                     Kind::Fifo => field(b"fifo"),
                     // A folder of the host gives none of these.
@@ -284,9 +301,27 @@ fn archive(context: &Context, node: &Node) -> Result<Option<Archive>, StepError>
     }
     file.rewind().map_err(read)?;
     let tar = Decompressor::new(io::BufReader::new(file), compression).map_err(read)?;
-    let index = LayerIndex::read(tar)
+    let mut index = LayerIndex::read(tar)
         .map_err(|error| StepError::Archive { name: name.clone(), why: error.to_string() })?;
+    last_word(&mut index.entries);
     Ok(Some(Archive { name: name.clone(), compression, view: View::plain(index.entries)? }))
+}
+
+/// Gives files the owner and mode that their last hard link states, as whoever unpacks
+/// entry by entry does.
+fn last_word(entries: &mut [Entry]) {
+    let mut files: HashMap<Name, usize> = HashMap::new();
+    for at in 0..entries.len() {
+        let Kind::Hardlink { target } = &entries[at].kind else {
+            files.insert(entries[at].name.clone(), at);
+            continue;
+        };
+        if let Some(&file) = files.get(target) {
+            files.insert(entries[at].name.clone(), file);
+            let Entry { uid, gid, mode, .. } = entries[at];
+            entries[file] = Entry { uid, gid, mode, ..entries[file].clone() };
+        }
+    }
 }
 
 /// True if a stream begins with a tar header whose checksum is right.

@@ -40,10 +40,7 @@ pub(super) fn run(
         entry.mtime = time;
     }
     let (uid, gid) = match &op.owner {
-        Some(user) if !missing.is_empty() => {
-            let ids = onto.account(store, user)?.ids;
-            (ids.uid, ids.gid)
-        }
+        Some(user) if !missing.is_empty() => onto.owner(store, user)?,
         _ => (0, 0),
     };
     write_layer(store, form, |writer| {
