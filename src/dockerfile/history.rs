@@ -121,8 +121,9 @@ fn quote(text: &str) -> String {
 /// As Go sees it: letters, marks, numbers, symbols; of white space only ' '.
 fn is_printable(c: char) -> bool {
     // Rust's tables know it, but a mark alone they escape: it follows a letter here.
-    c == '\'' || !format!("a{c}").escape_debug().any(|escaped| escaped == '\\')
-        && (c == ' ' || !c.is_whitespace())
+    c == '\''
+        || !format!("a{c}").escape_debug().any(|escaped| escaped == '\\')
+            && (c == ' ' || !c.is_whitespace())
 }
 
 /// `HEALTHCHECK {Test:[CMD-SHELL a] Interval:30s …}`: a Go struct with its
