@@ -29,8 +29,6 @@ impl InStage<'_, '_, '_> {
             }
         }
         let told = texts::run(&args, &argv);
-        let proxies = proxies(self.walk.ask).into_iter();
-        let proxies = proxies.filter(|(name, _)| vars.get(name).is_none()).collect();
         let op = Op::Run(RunOp {
             argv,
             script,
@@ -44,7 +42,7 @@ impl InStage<'_, '_, '_> {
             user: self.state.config.config.user.clone(),
             cwd: self.cwd(),
             platform: self.state.platform.clone(),
-            hints: RunHints { proxies: Proxies(proxies) },
+            hints: RunHints { proxies: Proxies(proxies(self.walk.ask)) },
         });
         // As written: what its variables mean is the shell's matter.
         let mut text = run.text.clone();
