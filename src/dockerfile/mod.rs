@@ -35,6 +35,7 @@ pub use instruction::{
     Security, Sharing, Shell, Stopsignal, Transfer, User, Volume, Workdir, remote,
 };
 pub use parse::{parse, parse_trigger};
+pub use suggest::nearest;
 
 #[cfg(test)]
 mod tests;

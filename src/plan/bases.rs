@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Span};
-use crate::dockerfile::{Dockerfile, Instruction, Mount, Spanned, Stage};
+use crate::dockerfile::{Dockerfile, Instruction, Mount, Spanned, Stage, nearest};
 use crate::platform::Platform;
 use crate::reference::Reference;
 
@@ -283,9 +283,12 @@ fn target(stages: &[Stage], asked: Option<&str>, out: &mut Vec<Diagnostic>) -> O
                 None => number.to_string(),
             })
             .collect();
+        let names = stages.iter().filter_map(|stage| stage.from.name.as_ref());
+        let near = nearest(asked, names.map(|name| name.value.as_str()));
+        let meant = near.map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
         out.push(
             Diagnostic::error(Span::default(), format!("there is no target stage `{asked}`"))
-                .hint(format!("the stages are {}", list.join(", "))),
+                .hint(format!("{meant}the stages are {}", list.join(", "))),
         );
     }
     found
