@@ -35,6 +35,8 @@ pub struct PlanRequest {
     pub network: RunNetwork,
     /// Lines of a `RUN`'s `/etc/hosts`: a name and its address.
     pub hosts: Vec<(String, IpAddr)>,
+    /// An `ARG SOURCE_DATE_EPOCH` before the first `FROM` holds instead, unless
+    /// `build_args` has that name.
     pub epoch: Epoch,
     /// Somebody chose the platform: the config says it then, whatever the image
     /// is for that the target starts from.

@@ -14,8 +14,11 @@ use super::graph::StepId;
 use super::history;
 use super::op::{Op, WorkdirOp};
 use super::path;
-use super::scope::{fill, fill_words};
+use super::scope::{define, fill, fill_words};
 use super::stage::{Numbering, State, Walk};
+
+/// Arguments that choose what is scanned, and are no variables of steps.
+const SCANNING: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// A stage that is being walked.
 pub(super) struct InStage<'w, 'a, 's> {
@@ -130,7 +133,7 @@ impl InStage<'_, '_, '_> {
             self.walk.out.push(if self.walk.globals.declares(&name) {
                 said.hint(format!("an ARG before the first FROM is for FROM alone: write ARG {name} in this stage too"))
             } else {
-                said.hint("define it above with ARG or ENV")
+                said.hint(define(&name, &self.state.vars))
             });
         }
     }
@@ -180,7 +183,7 @@ impl InStage<'_, '_, '_> {
                 },
                 (None, None) => self.walk.globals.vars.get(name).map(str::to_owned),
             };
-            if let Some(value) = &value {
+            if let Some(value) = value.as_ref().filter(|_| !SCANNING.contains(&name.as_str())) {
                 self.state.vars.set(name, value);
             }
             self.state.args.push((name.clone(), value));

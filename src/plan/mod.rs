@@ -65,6 +65,7 @@ pub fn plan(file: &Dockerfile, ask: &PlanRequest, bases: &Bases) -> Result<Plann
     // Triggers of what a stage starts from may need further stages and images.
     let mut whole = Cow::Borrowed(file);
     stage::replaced(&mut whole, ask);
+    let ask = &scope::timed(file, ask, &globals, &mut said);
     let mut triggers = Triggers::default();
     let layout = loop {
         let before = said.len();

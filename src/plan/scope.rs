@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::diagnostic::{Diagnostic, Span};
-use crate::dockerfile::{Arg, Dockerfile, ExpandError, Spanned, Variable, expand, expand_words};
+use crate::dockerfile::{
+    Arg, Dockerfile, ExpandError, Spanned, Variable, expand, expand_words, nearest,
+};
+use crate::epoch::EpochError;
 use crate::platform::Platform;
 
 use super::graph::PlanRequest;
@@ -170,6 +173,44 @@ pub(super) fn unused(file: &Dockerfile, ask: &PlanRequest) -> Option<Diagnostic>
         Diagnostic::warning(Span::default(), said)
             .hint("declare them with ARG in the stage that uses them"),
     )
+}
+
+/// The request with the time that an `ARG SOURCE_DATE_EPOCH` before the first `FROM`
+/// says, unless the request has one of its own.
+pub(super) fn timed(
+    file: &Dockerfile,
+    ask: &PlanRequest,
+    globals: &Globals,
+    out: &mut Vec<Diagnostic>,
+) -> PlanRequest {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let mut ask = ask.clone();
+    let own = file.meta_args.iter().flat_map(|arg| &arg.items).rfind(|item| {
+        item.name.value == NAME && item.default.is_some() && !ask.build_args.contains_key(NAME)
+    });
+    let text = globals.vars.get(NAME).filter(|text| !text.is_empty());
+    if let (Some(item), Some(text)) = (own, text) {
+        match text.parse() {
+            Ok(epoch) => ask.epoch = epoch,
+            Err(error) => {
+                let place = item.default.as_ref().unwrap_or(&item.name).span;
+                let error: EpochError = error;
+                out.push(
+                    Diagnostic::error(place, error.to_string())
+                        .hint("write it in seconds, or give it with --build-arg"),
+                );
+            }
+        }
+    }
+    ask
+}
+
+/// What to say of a variable that nobody defined.
+pub(super) fn define(name: &str, vars: &Vars) -> String {
+    match nearest(name, vars.0.iter().map(|(known, _)| known.as_str())) {
+        Some(near) => format!("did you mean ${near}?"),
+        None => "define it above with ARG or ENV".to_owned(),
+    }
 }
 
 /// Told of each variable that a word counts on and nobody set.

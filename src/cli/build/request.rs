@@ -62,13 +62,14 @@ impl BuildFlags {
             // A name that has no value in the environment is as good as not given.
             build_args.extend(arg.resolve().map(|value| (arg.name.clone(), value)));
         }
-        let epoch = match build_args
-            .get(env::SOURCE_DATE_EPOCH)
-            .cloned()
-            .or_else(|| env::text(env::SOURCE_DATE_EPOCH))
-        {
+        // The environment's counts as an argument, as with buildx.
+        if let Some(text) = env::text(env::SOURCE_DATE_EPOCH) {
+            build_args.entry(env::SOURCE_DATE_EPOCH.to_owned()).or_insert(text);
+        }
+        let epoch = match build_args.get(env::SOURCE_DATE_EPOCH).map(String::as_str) {
+            // Given as nothing: the default, whatever the Dockerfile says.
+            None | Some("") => Epoch::default(),
             Some(text) => text.parse()?,
-            None => Epoch::default(),
         };
         let (dockerfile, ignore) = texts::read(self.file.as_deref(), &context)?;
         Ok(BuildRequest {
