@@ -42,6 +42,10 @@ fn stage_hint(name: &str, text: &Source) -> Option<String> {
     let (file, _) = dockerfile::parse(text);
     let stages = file.stages.iter().filter_map(|stage| stage.from.name.as_ref());
     let near = dockerfile::nearest(name, stages.map(|stage| stage.value.as_str()))?;
+    // An image and a stage of one name, as in `FROM debian AS debian`.
+    if near == name {
+        return None;
+    }
     Some(format!(
         "did you mean the stage `{near}`? No stage above is called `{name}`, so it is an image's name"
     ))
