@@ -64,6 +64,17 @@ pub enum Severity {
     Error,
 }
 
+/// A rule that a text is held to. Whoever breaks it is warned, unless the rule is
+/// switched off by its name.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub name: &'static str,
+    /// What the rule asks for, and why.
+    pub sentence: &'static str,
+    /// Followed only where somebody asks for it.
+    pub experimental: bool,
+}
+
 /// A message about a place. `message` has no full stop and begins lower-case
 /// unless with an instruction's name; `hint` says what to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +85,8 @@ pub struct Diagnostic {
     /// What stands at the place, under its underline; may be empty.
     pub label: String,
     pub hint: Option<String>,
+    /// The rule that is broken, if it is one.
+    pub rule: Option<&'static Rule>,
 }
 
 impl Diagnostic {
@@ -84,6 +97,7 @@ impl Diagnostic {
             span,
             label: String::new(),
             hint: None,
+            rule: None,
         }
     }
     pub fn warning(span: Span, message: impl Into<String>) -> Self {
@@ -97,6 +111,11 @@ impl Diagnostic {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+    #[must_use]
+    pub fn rule(mut self, rule: &'static Rule) -> Self {
+        self.rule = Some(rule);
         self
     }
     #[must_use]

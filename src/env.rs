@@ -28,6 +28,8 @@ variables! {
     REGISTRIES_CONF = "CONTAINERS_REGISTRIES_CONF";
     /// How progress is shown where no `--progress` says it: auto, tty, plain, rawjson, quiet.
     PROGRESS = "KILN_PROGRESS";
+    /// As `KILN_PROGRESS`, where that is not set: what docker's builders read.
+    BUILDKIT_PROGRESS = "BUILDKIT_PROGRESS";
     /// No colour, whatever its value (no-color.org).
     NO_COLOR = "NO_COLOR";
     /// `dumb` means no cursor movement: plain progress.
@@ -41,6 +43,18 @@ variables! {
     /// The socket of the caller's ssh agent, for `--ssh`.
     SSH_AUTH_SOCK = "SSH_AUTH_SOCK";
 }
+
+/// The proxies of whoever calls kiln, for programs that it starts.
+pub const PROXIES: [&str; 8] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+];
 
 /// The variable's value; unset and empty are the same.
 #[must_use]

@@ -80,7 +80,8 @@ impl Reference {
         let short = full.strip_prefix("docker.io/").unwrap_or(&full);
         short
             .strip_prefix("library/")
-            .filter(|_| self.registry == DOCKER_HUB)
+            // `library/a/b` is no official image: `a/b` is somebody else's.
+            .filter(|official| self.registry == DOCKER_HUB && !official.contains('/'))
             .unwrap_or(short)
             .to_owned()
     }
@@ -273,6 +274,8 @@ mod tests {
             ("127.0.0.1:5000/app:v1", "127.0.0.1:5000/app:v1", "127.0.0.1:5000/app:v1"),
             ("[::1]:5000/a", "[::1]:5000/a:latest", "[::1]:5000/a:latest"),
             ("quay.io/a/b/c", "quay.io/a/b/c:latest", "quay.io/a/b/c:latest"),
+            ("library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
+            ("library/a", "docker.io/library/a:latest", "a:latest"),
             (
                 &format!("a@{digest}"),
                 &format!("docker.io/library/a@{digest}"),
@@ -288,6 +291,7 @@ mod tests {
             assert_eq!(reference.to_string(), full);
             assert_eq!(reference.familiar(), familiar);
             assert_eq!(full.parse::<Reference>().unwrap(), reference, "a full name means itself");
+            assert_eq!(familiar.parse::<Reference>().unwrap(), reference);
         }
     }
 

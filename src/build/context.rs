@@ -1,6 +1,7 @@
-//! The build context: a folder of the host, less what `.dockerignore` leaves out.
+//! The build context: a folder of the host, less what `.dockerignore` leaves out; or
+//! the files of a repository or an archive.
 //!
-//! The folder is walked once, and only if a step copies from it. Files are
+//! A folder is walked once, and only if a step copies from it. Files are
 //! opened below the folder's descriptor with no link followed: a link in the
 //! context never leads to a file of the host.
 
@@ -15,16 +16,17 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
+use super::files::Files;
 use crate::atomic::{AtPath as _, PathError};
 use crate::digest::{Digest, Hashing};
 use crate::dockerfile::{Ignore, Rule};
 use crate::layer::{Entry, Kind, Name, RawBytes, View, ViewError};
 use crate::plan::CopyFrom;
 
-/// A folder to copy from.
+/// Files to copy from.
 #[derive(Debug)]
 pub struct Context {
-    root: PathBuf,
+    files: Files,
     ignore: Ignore,
     walked: OnceLock<Walked>,
     /// What files hash to, as far as it was asked.
@@ -66,30 +68,59 @@ pub enum ContextError {
     Walk(#[from] walkdir::Error),
     #[error(transparent)]
     View(#[from] ViewError),
+    #[error("`{}` is no file any more", .0.display())]
+    Gone(Name),
 }
 
 impl Context {
     /// A context whose ignore file was read already.
     #[must_use]
-    pub fn new(root: PathBuf, ignore: Ignore) -> Self {
-        Self { root, ignore, walked: OnceLock::new(), digests: Mutex::new(HashMap::new()) }
+    pub fn new(files: impl Into<Files>, ignore: Ignore) -> Self {
+        let files = files.into();
+        Self { files, ignore, walked: OnceLock::new(), digests: Mutex::new(HashMap::new()) }
     }
 
+    /// Where a file is, for messages.
     #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
+    pub fn path(&self, name: &Name) -> PathBuf {
+        match &self.files {
+            Files::Folder(root) => root.join(name.as_path()),
+            Files::Nothing | Files::Checkout(_) | Files::Unpacked(_) => name.as_path().to_owned(),
+        }
+    }
+
+    /// The time of all files, where it is not that of what is made of them.
+    #[must_use]
+    pub fn time(&self) -> Option<i64> {
+        match &self.files {
+            Files::Checkout(checkout) => checkout.time(),
+            Files::Nothing | Files::Folder(_) | Files::Unpacked(_) => None,
+        }
     }
 
     fn walked(&self) -> Result<&Walked, ContextError> {
         if let Some(walked) = self.walked.get() {
             return Ok(walked);
         }
-        let walked = self.walk()?;
+        let walked = match &self.files {
+            Files::Nothing => Walked { view: View::default(), special: Vec::new() },
+            Files::Folder(root) => self.walk(root)?,
+            Files::Checkout(checkout) => self.walk(checkout.root())?,
+            Files::Unpacked(archive) => {
+                let view = archive.view()?;
+                let is_device =
+                    |kind: &Kind| matches!(kind, Kind::Char { .. } | Kind::Block { .. });
+                let devices = view.below(&Name::root()).filter(|node| is_device(&node.entry.kind));
+                let special = devices.map(|node| node.entry.name.clone()).collect();
+                Walked { view, special }
+            }
+        };
         Ok(self.walked.get_or_init(|| walked))
     }
 
-    /// What is in the context. Owners are root's: the user's own say nothing of
-    /// the image. Times are left out. Names of one file have the same `content`.
+    /// What is in the context. Of a folder, owners are root's: the user's own say
+    /// nothing of the image. Those of an archive are its own. Times say nothing.
+    /// Names of one file have the same `content`.
     ///
     /// # Errors
     /// If a folder cannot be read.
@@ -112,16 +143,15 @@ impl Context {
         self.ignore.excluded(name.as_bytes()).cloned()
     }
 
-    fn walk(&self) -> Result<Walked, ContextError> {
+    fn walk(&self, root: &Path) -> Result<Walked, ContextError> {
         let mut entries = Vec::new();
         let mut special = Vec::new();
         // The first name of files with several.
         let mut linked: HashMap<(u64, u64), Name> = HashMap::new();
-        let mut walk =
-            walkdir::WalkDir::new(&self.root).min_depth(1).sort_by_file_name().into_iter();
+        let mut walk = walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter();
         while let Some(found) = walk.next() {
             let found = found?;
-            let path = found.path().strip_prefix(&self.root).unwrap_or(found.path());
+            let path = found.path().strip_prefix(root).unwrap_or(found.path());
             let Some(name) = Name::clean(path.as_os_str().as_bytes()) else { continue };
             if self.ignore.excluded(name.as_bytes()).is_some() {
                 if found.file_type().is_dir() && !self.ignore.may_reinclude_below(name.as_bytes()) {
@@ -162,8 +192,19 @@ impl Context {
     /// # Errors
     /// If it is no longer the regular file that it was.
     pub fn open(&self, name: &Name) -> Result<File, ContextError> {
-        let path = self.root.join(name.as_path());
-        let root = File::open(&self.root).at("open", &self.root)?;
+        let folder = match &self.files {
+            Files::Nothing => return Err(ContextError::Gone(name.clone())),
+            Files::Folder(root) => root,
+            Files::Checkout(checkout) => checkout.root(),
+            Files::Unpacked(archive) => {
+                let node = self.view()?.get(name);
+                let node = node.filter(|node| matches!(node.entry.kind, Kind::File { .. }));
+                let node = node.ok_or_else(|| ContextError::Gone(name.clone()))?;
+                return archive.open(node.content.ordinal);
+            }
+        };
+        let path = self.path(name);
+        let root = File::open(folder).at("open", folder)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -193,7 +234,7 @@ impl Context {
         loop {
             let read =
                 if stop() { Err(io::Error::other("stopped")) } else { hashing.read(&mut buffer) };
-            if read.at("read", self.root.join(name.as_path()))? == 0 {
+            if read.at("read", self.path(name))? == 0 {
                 break;
             }
         }

@@ -6,31 +6,40 @@
 //! store keeps under its names. The same input gives the same image: what a step
 //! sees of this machine is the context's content and nothing else.
 
+mod check;
 mod context;
 mod execute;
 mod fetch;
+mod files;
 mod foreign;
+mod git;
 mod given;
+mod opening;
 mod resolve;
 mod schedule;
 mod step;
 
+pub use check::{Checked, Question, check};
 pub use context::{Context, ContextError};
 pub use fetch::FetchError;
+pub use files::{Files, UnpackError, Unpacked};
 pub use foreign::interpreter;
+pub use git::{Checkout, GitError};
 pub use given::{Given, Secret};
+pub use opening::{HEAD, OpenError, Opening, is_archive};
 pub use step::StepError;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::atomic::{AtPath as _, PathError};
 use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::dockerfile::lint::Settings;
 use crate::dockerfile::{self, Ignore, RunNetwork};
 use crate::epoch::Epoch;
-use crate::image::{self, Annotations, AnyImage, Dialect, ImageError, Listed};
+use crate::image::{self, Annotations, AnyImage, Dialect, ImageError, Listed, Style, StyleError};
 use crate::layer::LayerForm;
 use crate::plan::{self, BaseRequest, Bases, Graph, Plan, PlanRequest, Planned};
 use crate::platform::Platform;
@@ -46,8 +55,8 @@ use context::Contexts;
 #[derive(Debug)]
 pub struct BuildRequest {
     pub dockerfile: Source,
-    /// The build context's folder.
-    pub context: PathBuf,
+    /// The build context.
+    pub context: Files,
     /// The text of `.dockerignore`, with its name for messages.
     pub ignore: Option<Source>,
     /// `--build-context`: what stands for a name ([`PlanRequest::contexts`]).
@@ -57,6 +66,8 @@ pub struct BuildRequest {
     pub target: Option<String>,
     pub build_args: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+    /// Annotations and media types of the image.
+    pub style: Style,
     /// Names that the store keeps the image under.
     pub names: Vec<Reference>,
     pub epoch: Epoch,
@@ -71,6 +82,8 @@ pub struct BuildRequest {
     pub sandbox: Option<Tier>,
     /// The network of a `RUN` that names none.
     pub network: RunNetwork,
+    /// Allow `RUN --security=insecure`.
+    pub insecure: bool,
     /// Names that a `RUN` finds in its `/etc/hosts`.
     pub hosts: Vec<(String, IpAddr)>,
     pub given: Given,
@@ -93,13 +106,14 @@ impl BuildRequest {
         };
         Ok(Self {
             dockerfile: Source::new(dockerfile.display().to_string(), text),
-            context: context.to_path_buf(),
+            context: Files::Folder(context.to_path_buf()),
             ignore,
             contexts: Vec::new(),
             platforms: Vec::new(),
             target: None,
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
+            style: Style::default(),
             names: vec![name.clone()],
             epoch: Epoch::default(),
             form: LayerForm::default(),
@@ -108,6 +122,7 @@ impl BuildRequest {
             pull: false,
             sandbox: None,
             network: RunNetwork::Default,
+            insecure: false,
             hosts: Vec::new(),
             given: Given::default(),
         })
@@ -129,6 +144,8 @@ pub enum ContextSource {
         path: PathBuf,
         ignore: Option<Source>,
     },
+    /// Files that no ignore file is for.
+    Files(Files),
 }
 
 /// What a build works with.
@@ -139,6 +156,11 @@ pub struct BuildEnv<'a> {
     pub progress: &'a Progress,
     pub cancel: &'a Cancel,
 }
+
+/// Rules that a Dockerfile breaks that says `# check=error=true`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("lint rules are broken, and `error=true` holds: {}", .0.iter().copied().collect::<Vec<_>>().join(", "))]
+pub struct BrokenRules(BTreeSet<&'static str>);
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +196,8 @@ pub enum BuildError {
     },
     #[error("the image of the named context is not for {platform}")]
     ContextPlatform { platform: Box<Platform>, span: Span, source_text: Source },
+    #[error(transparent)]
+    Rules(#[from] BrokenRules),
     #[error("cancelled")]
     Cancelled,
     #[error(transparent)]
@@ -182,6 +206,8 @@ pub enum BuildError {
     Rootfs(#[from] RootfsError),
     #[error(transparent)]
     Registry(#[from] Box<RegistryError>),
+    #[error(transparent)]
+    Style(#[from] StyleError),
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error(transparent)]
@@ -194,7 +220,12 @@ impl BuildError {
         match self {
             Self::Cancelled => true,
             Self::Step { source, .. } => {
-                matches!(**source, StepError::Sandbox(SandboxError::Cancelled))
+                matches!(
+                    **source,
+                    StepError::Sandbox(SandboxError::Cancelled)
+                        | StepError::Fetch(FetchError::Cancelled)
+                        | StepError::Git(GitError::Cancelled)
+                )
             }
             _ => false,
         }
@@ -210,7 +241,8 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
     let (file, diagnostics) = dockerfile::parse(&ask.dockerfile);
     refuse(ask, &diagnostics)?;
     let contexts = contexts(ask)?;
-    let plans = planned(ask, env, &file).await?;
+    ask.style.check(&platforms(ask))?;
+    let plans = planned(ask, env, &file, diagnostics).await?;
     let graph = Graph::of(&plans);
     execute::refuse_foreign(ask, &graph)?;
     let made = execute::execute(ask, env, &graph, &contexts)?;
@@ -222,13 +254,17 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
         let (platform, annotations) = (plan.platform.clone(), Annotations::new());
         images.push(Listed { image, platform, annotations });
     }
+    // As BuildKit's argument of that name: one kind of result, however many platforms.
+    let index = ask.build_args.get("BUILDKIT_MULTI_PLATFORM");
+    let index = index.is_some_and(|value| matches!(value.as_str(), "1" | "true"));
     let image = match images.pop() {
-        Some(only) if images.is_empty() => AnyImage::Image(only.image),
+        Some(only) if images.is_empty() && !index => AnyImage::Image(only.image),
         last => {
             images.extend(last);
             image::assemble_index(images, Dialect::Oci, Annotations::new())?
         }
     };
+    let image = ask.style.apply(&image)?;
     env.store.keep_documents(&image)?;
     for name in &ask.names {
         env.store.keep(name, &image)?;
@@ -236,12 +272,15 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
     Ok(image)
 }
 
-fn contexts(ask: &BuildRequest) -> Result<Contexts, BuildError> {
-    let ignored = |text: Option<&Source>| match text {
+fn ignored(text: Option<&Source>) -> Result<Ignore, BuildError> {
+    match text {
         Some(text) => Ignore::parse(text.text())
             .map_err(|source| BuildError::Ignore { at: text.clone(), source }),
         None => Ok(Ignore::default()),
-    };
+    }
+}
+
+fn contexts(ask: &BuildRequest) -> Result<Contexts, BuildError> {
     let main = Context::new(ask.context.clone(), ignored(ask.ignore.as_ref())?);
     let mut named = Vec::with_capacity(ask.contexts.len());
     for (_, source) in &ask.contexts {
@@ -249,6 +288,7 @@ fn contexts(ask: &BuildRequest) -> Result<Contexts, BuildError> {
             ContextSource::Folder { path, ignore } => {
                 Some(Context::new(path.clone(), ignored(ignore.as_ref())?))
             }
+            ContextSource::Files(files) => Some(Context::new(files.clone(), Ignore::default())),
             ContextSource::Image(_) | ContextSource::Loaded { .. } | ContextSource::Scratch => None,
         });
     }
@@ -272,40 +312,33 @@ async fn stoppable<T>(
     }
 }
 
-/// Plans every platform, and resolves the bases that they turn out to need, those
-/// of one round at once.
-async fn planned(
-    ask: &BuildRequest,
-    env: &BuildEnv<'_>,
-    file: &dockerfile::Dockerfile,
-) -> Result<Vec<Plan>, BuildError> {
+/// What is built for, each platform once.
+fn platforms(ask: &BuildRequest) -> Vec<Platform> {
     let mut platforms = Vec::new();
     for platform in &ask.platforms {
         if !platforms.contains(platform) {
             platforms.push(platform.clone());
         }
     }
-    let chosen = !platforms.is_empty();
-    if !chosen {
+    if platforms.is_empty() {
         platforms.push(Platform::host());
     }
+    platforms
+}
+
+/// Plans every platform, and resolves the bases that they turn out to need, those
+/// of one round at once.
+async fn planned(
+    ask: &BuildRequest,
+    env: &BuildEnv<'_>,
+    file: &dockerfile::Dockerfile,
+    said: Vec<Diagnostic>,
+) -> Result<Vec<Plan>, BuildError> {
+    let platforms = platforms(ask);
+    let ignore = ask.ignore.as_ref().map(|text| ignored(Some(text))).transpose()?;
     let request = |platform: &Platform| PlanRequest {
-        platform: platform.clone(),
-        build_platform: Platform::host(),
-        target: ask.target.clone(),
-        build_args: ask.build_args.clone(),
-        labels: ask.labels.clone(),
-        contexts: ask
-            .contexts
-            .iter()
-            .map(|(name, source)| (name.clone(), resolve::named(source)))
-            .collect(),
-        network: ask.network,
-        hosts: ask.hosts.clone(),
-        epoch: ask.epoch,
-        chosen,
-        several: platforms.len() > 1,
-        anew: ask.no_cache_filter.clone(),
+        ignore: ignore.clone(),
+        ..plan_request(ask, platform, platforms.len() > 1)
     };
     for name in &ask.no_cache_filter {
         let own = |stage: &dockerfile::Stage| {
@@ -339,14 +372,20 @@ async fn planned(
             }
         }
         if wanted.is_empty() {
-            let mut said: Vec<Diagnostic> = Vec::new();
+            let mut said = said;
             for warning in plans.iter().flat_map(|plan| &plan.warnings) {
                 if !said.contains(warning) {
                     said.push(warning.clone());
                 }
             }
+            said.sort_by_key(|said| said.span.start);
             warn(ask, env.progress, &said);
-            return Ok(plans);
+            let settings = Settings::of(file, &ask.build_args);
+            let fails = settings.is_ok_and(|settings| settings.fails());
+            return match broken(&said).filter(|_| fails) {
+                Some(rules) => Err(rules.into()),
+                None => Ok(plans),
+            };
         }
         let found = wanted.iter().map(|want| stoppable(env, resolve::base(want, ask, env)));
         let found = futures_util::future::try_join_all(found).await?;
@@ -354,6 +393,38 @@ async fn planned(
             bases.insert(want.reference, want.platform, base);
         }
     }
+}
+
+fn plan_request(ask: &BuildRequest, platform: &Platform, several: bool) -> PlanRequest {
+    PlanRequest {
+        platform: platform.clone(),
+        build_platform: Platform::host(),
+        target: ask.target.clone(),
+        build_args: ask.build_args.clone(),
+        labels: ask.labels.clone(),
+        contexts: ask
+            .contexts
+            .iter()
+            .map(|(name, source)| (name.clone(), resolve::named(source)))
+            .collect(),
+        network: ask.network,
+        insecure: ask.insecure,
+        hosts: ask.hosts.clone(),
+        epoch: ask.epoch,
+        context_time: None,
+        chosen: !ask.platforms.is_empty(),
+        several,
+        anew: ask.no_cache_filter.clone(),
+        ignore: None,
+        all_stages: false,
+    }
+}
+
+/// The rules that warnings are about; none if there are none.
+fn broken(warnings: &[Diagnostic]) -> Option<BrokenRules> {
+    let names: BTreeSet<&'static str> =
+        warnings.iter().filter_map(|said| Some(said.rule?.name)).collect();
+    (!names.is_empty()).then_some(BrokenRules(names))
 }
 
 fn refuse(ask: &BuildRequest, diagnostics: &[Diagnostic]) -> Result<(), BuildError> {
@@ -373,6 +444,7 @@ fn warn(ask: &BuildRequest, progress: &Progress, warnings: &[Diagnostic]) {
             format!("{}:{line}: ", ask.dockerfile.name())
         };
         let hint = warning.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        progress.warn(format!("{place}{}{hint}", warning.message));
+        let rule = warning.rule.map(|rule| format!("{}: ", rule.name)).unwrap_or_default();
+        progress.warn(format!("{place}{rule}{}{hint}", warning.message));
     }
 }

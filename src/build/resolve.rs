@@ -11,7 +11,7 @@ pub(super) fn named(source: &ContextSource) -> NamedContext {
         ContextSource::Image(reference) => NamedContext::Image(reference.clone()),
         ContextSource::Loaded { name, .. } => NamedContext::Image(name.clone()),
         ContextSource::Scratch => NamedContext::Scratch,
-        ContextSource::Folder { .. } => NamedContext::Files,
+        ContextSource::Folder { .. } | ContextSource::Files(_) => NamedContext::Files,
     }
 }
 
@@ -22,13 +22,36 @@ pub(super) async fn base(
     ask: &BuildRequest,
     env: &BuildEnv<'_>,
 ) -> Result<Base, BuildError> {
+    if let Some(base) = at_hand(want, ask, env)? {
+        return Ok(base);
+    }
+    let name = want.reference.familiar();
+    let task = env.progress.task(format!("resolve {name} for {}", want.platform));
+    let resolved = registry::resolve(&want.reference, &want.platform, env.registries, env.progress)
+        .await
+        .map_err(|source| BuildError::Base {
+            name: want.reference.familiar(),
+            span: want.span,
+            source_text: ask.dockerfile.clone(),
+            source: Box::new(source),
+        })?;
+    task.done();
+    Ok(base_of(want, &resolved.image))
+}
+
+/// A base that needs no registry.
+pub(super) fn at_hand(
+    want: &BaseRequest,
+    ask: &BuildRequest,
+    env: &BuildEnv<'_>,
+) -> Result<Option<Base>, BuildError> {
     let loaded = ask.contexts.iter().find_map(|(_, source)| match source {
         ContextSource::Loaded { name, image } if want.reference == *name => Some(image),
         _ => None,
     });
     if let Some(loaded) = loaded {
         return match for_platform(loaded, want) {
-            Some(image) => Ok(base_of(want, &image)),
+            Some(image) => Ok(Some(base_of(want, &image))),
             None => Err(BuildError::ContextPlatform {
                 platform: Box::new(want.platform.clone()),
                 span: want.span,
@@ -36,27 +59,10 @@ pub(super) async fn base(
             }),
         };
     }
-    let from_store =
-        if ask.pull && want.reference.digest().is_none() { None } else { stored(want, env)? };
-    let image = match from_store {
-        Some(image) => image,
-        None => {
-            let name = want.reference.familiar();
-            let task = env.progress.task(format!("resolve {name} for {}", want.platform));
-            let resolved =
-                registry::resolve(&want.reference, &want.platform, env.registries, env.progress)
-                    .await
-                    .map_err(|source| BuildError::Base {
-                        name: want.reference.familiar(),
-                        span: want.span,
-                        source_text: ask.dockerfile.clone(),
-                        source: Box::new(source),
-                    })?;
-            task.done();
-            resolved.image
-        }
-    };
-    Ok(base_of(want, &image))
+    if ask.pull && want.reference.digest().is_none() {
+        return Ok(None);
+    }
+    Ok(stored(want, env)?.map(|image| base_of(want, &image)))
 }
 
 fn base_of(want: &BaseRequest, image: &Image) -> Base {

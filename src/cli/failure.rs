@@ -2,7 +2,7 @@
 //! to blame, and what to try.
 
 use super::report::CliError;
-use crate::build::{BuildError, StepError, interpreter};
+use crate::build::{BuildError, FetchError, GitError, StepError, interpreter};
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::dockerfile;
 use crate::registry::RegistryError;
@@ -65,7 +65,10 @@ fn drawn(source: Source, span: Option<Span>, message: String, hint: Option<Strin
 }
 
 fn step(name: &str, span: Option<Span>, text: Source, error: &StepError) -> CliError {
-    if let StepError::Sandbox(SandboxError::Cancelled) = error {
+    if let StepError::Sandbox(SandboxError::Cancelled)
+    | StepError::Fetch(FetchError::Cancelled)
+    | StepError::Git(GitError::Cancelled) = error
+    {
         return CliError::plain(format!("{name}: cancelled"));
     }
     let keyword = span
@@ -79,6 +82,41 @@ fn base_hint(error: &RegistryError) -> Option<String> {
     error.hint()
 }
 
+/// What to try when a repository cannot be had.
+pub(super) fn git_hint(error: &GitError) -> Option<&'static str> {
+    match error {
+        GitError::NoGit => Some(
+            "install the package `git`; or clone the repository yourself and build from that folder, or name an archive of it by its URL",
+        ),
+        GitError::NoAgent { .. } => {
+            Some("give it with --ssh default, after `ssh-add`; or take the https:// URL")
+        }
+        GitError::NoRef { .. } => {
+            Some("a branch, a tag or the whole hash of a commit is expected behind the `#`")
+        }
+        GitError::Checksum { .. } => {
+            Some("the ref may have been moved since the checksum was taken")
+        }
+        GitError::Failed { why, .. }
+            if why.contains("terminal prompts disabled")
+                || why.contains("Authentication failed") =>
+        {
+            Some(
+                "give a token with --secret id=GIT_AUTH_TOKEN, or a whole header with --secret id=GIT_AUTH_HEADER",
+            )
+        }
+        GitError::Failed { why, .. }
+            if why.contains("Permission denied")
+                || why.contains("Host key verification failed") =>
+        {
+            Some(
+                "the agent given with --ssh default needs a key that the server knows, and ~/.ssh/known_hosts the server's own",
+            )
+        }
+        _ => None,
+    }
+}
+
 fn step_hint(error: &StepError) -> Option<String> {
     match error {
         StepError::SourceNotFound { rule: Some(rule), source_name, .. } => Some(format!(
@@ -88,6 +126,7 @@ fn step_hint(error: &StepError) -> Option<String> {
         StepError::SourceNotFound { .. } => {
             Some("sources are looked for in the build context, the folder named last on the command line".into())
         }
+        StepError::Git(error) => git_hint(error).map(Into::into),
         StepError::NotAFolder { .. } => {
             Some("a destination that ends in `/` is a folder".into())
         }

@@ -16,9 +16,10 @@ use crate::env;
 /// A secret that is larger is none.
 const MAX_SECRET: u64 = 500 << 10;
 
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct GivenFlags {
-    /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]; may be repeated
+    /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME], without either the
+    /// variable or file of that name; may be repeated
     #[arg(long = "secret", value_name = "SPEC")]
     pub secrets: Vec<SecretArg>,
 
@@ -26,18 +27,34 @@ pub struct GivenFlags {
     #[arg(long = "ssh", value_name = "SPEC")]
     pub agents: Vec<AgentArg>,
 
-    /// Name that every RUN finds in /etc/hosts; may be repeated
+    /// Name that every RUN finds in /etc/hosts; the address `host-gateway` is this machine;
+    /// may be repeated
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     pub hosts: Vec<HostArg>,
 
     /// Network of every RUN that names none
     #[arg(long, value_name = "MODE", value_enum, default_value = "default")]
     pub network: NetworkArg,
+
+    /// What the Dockerfile may ask for beyond the sandbox; may be repeated
+    #[arg(long, value_name = "ENTITLEMENT", value_enum, value_delimiter = ',')]
+    pub allow: Vec<Entitlement>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Entitlement {
+    /// RUN --network=host; it needs no allowance, as this is the default network
+    #[value(name = "network.host")]
+    NetworkHost,
+    /// RUN --security=insecure: all capabilities of the sandbox's tier, no filter
+    #[value(name = "security.insecure")]
+    SecurityInsecure,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum NetworkArg {
     /// The host's
+    #[default]
     Default,
     /// Loopback alone
     None,
@@ -78,7 +95,9 @@ impl GivenFlags {
                 return Err(CliError::usage(said)
                     .hint("kiln reads no keys itself: add the key to an agent with `ssh-add`, and name its socket"));
             }
-            agents.insert(id.clone(), socket);
+            if agents.insert(id.clone(), socket).is_some() {
+                return Err(CliError::usage(format!("ssh agent `{id}` is given twice")));
+            }
         }
         Ok(Given { secrets, agents })
     }

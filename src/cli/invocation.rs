@@ -86,6 +86,16 @@ impl Invocation {
         }
     }
 
+    /// True if what goes to stdout may have colours.
+    #[must_use]
+    pub fn colours_on_stdout(&self) -> bool {
+        match self.globals.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => self.colours() && io::stdout().is_terminal(),
+        }
+    }
+
     /// The store, opened at the first call.
     ///
     /// # Errors
@@ -132,8 +142,8 @@ impl Invocation {
         }
     }
 
-    /// Where the library reports to, shown as the flag, else `KILN_PROGRESS`,
-    /// else the terminal suggests. The first call decides.
+    /// Where the library reports to, shown as the flag, else `KILN_PROGRESS`, else
+    /// `BUILDKIT_PROGRESS`, else the terminal suggests. The first call decides.
     ///
     /// # Errors
     /// If that mode cannot be had.
@@ -141,15 +151,20 @@ impl Invocation {
         if let Some(display) = self.display.get() {
             return Ok(display.progress());
         }
-        let mode = match (mode, env::text(env::PROGRESS)) {
-            (Some(mode), _) => mode,
-            (None, None) => Mode::Auto,
-            (None, Some(text)) => Mode::from_str(&text, true).map_err(|_| {
-                CliError::usage(format!(
-                    "{}=`{text}`: auto, tty, plain, rawjson or quiet is expected",
-                    env::PROGRESS
-                ))
-            })?,
+        let set = || {
+            [env::PROGRESS, env::BUILDKIT_PROGRESS]
+                .iter()
+                .find_map(|name| Some((*name, env::text(name)?)))
+        };
+        let mode = match mode {
+            Some(mode) => mode,
+            None => match set() {
+                None => Mode::Auto,
+                Some((name, text)) => Mode::from_str(&text, true).map_err(|_| {
+                    let all = "auto, tty, plain, rawjson or quiet is expected";
+                    CliError::usage(format!("{name}=`{text}`: {all}"))
+                })?,
+            },
         };
         let display = Display::new(mode, capable_terminal(), self.colours())?;
         Ok(self.display.get_or_init(|| display).progress())

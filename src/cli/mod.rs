@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod build;
+pub mod check;
 pub mod credentials;
 pub mod deploy;
 pub mod doctor;
@@ -67,6 +68,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Build(build::Args),
+    Check(check::Args),
     Deploy(deploy::Args),
     Doctor(doctor::Args),
     Images(images::Args),
@@ -95,6 +97,7 @@ impl Command {
     fn runs_a_program(&self) -> bool {
         match self {
             Self::Build(_)
+            | Self::Check(_)
             | Self::Deploy(_)
             | Self::Doctor(_)
             | Self::Login(_)
@@ -122,6 +125,7 @@ impl Command {
 fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
     match command {
         Command::Build(args) => build::run(args, invocation),
+        Command::Check(args) => check::run(args, invocation),
         Command::Deploy(args) => deploy::run(args, invocation),
         Command::Doctor(args) => doctor::run(args, invocation),
         Command::Login(args) => login::run(args, invocation),
@@ -199,6 +203,7 @@ mod tests {
             root.subcommand(command).debug_assert();
         };
         with_globals(super::build::Args::augment_args(Command::new("build")));
+        with_globals(super::check::Args::augment_args(Command::new("check")));
         with_globals(super::deploy::Args::augment_args(Command::new("deploy")));
         with_globals(super::doctor::Args::augment_args(Command::new("doctor")));
         with_globals(super::kill::Args::augment_args(Command::new("kill")));

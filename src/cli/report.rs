@@ -18,11 +18,11 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use serde_json::json;
 
 use super::invocation::Invocation;
+use super::progress::json;
 use super::{hint, text};
-use crate::diagnostic::{Diagnostic, Severity, Source};
+use crate::diagnostic::{Diagnostic, Severity, Source, Span};
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -204,37 +204,17 @@ fn objects(error: &CliError, hint: Option<&str>) -> Vec<serde_json::Value> {
     match error {
         CliError::Failed(failure) => {
             let (message, causes) = chain(failure);
-            vec![json!({"event": "error", "message": message, "causes": causes, "hint": hint})]
+            vec![json::error(&message, &causes, hint)]
         }
-        CliError::Usage { message, .. } => {
-            vec![json!({"event": "error", "message": message, "causes": [], "hint": hint})]
-        }
+        CliError::Usage { message, .. } => vec![json::error(message, &[], hint)],
         CliError::Drawn { source, diagnostics } => {
-            diagnostics.iter().map(|one| diagnostic_object(source, one)).collect()
+            diagnostics.iter().map(|one| json::error_in(source, one)).collect()
         }
         CliError::Interrupted { signal } => {
-            let message = format!("interrupted by {}", name_of(*signal));
-            vec![json!({"event": "error", "message": message, "causes": [], "hint": null})]
+            vec![json::error(&format!("interrupted by {}", name_of(*signal)), &[], None)]
         }
         CliError::Exit(_) | CliError::PipeClosed => Vec::new(),
     }
-}
-
-/// A diagnostic as `rawjson` shows it.
-pub(super) fn diagnostic_object(source: &Source, one: &Diagnostic) -> serde_json::Value {
-    let severity = match one.severity {
-        Severity::Warning => "warning",
-        Severity::Error => "error",
-    };
-    json!({
-        "event": "diagnostic",
-        "severity": severity,
-        "message": one.message,
-        "file": source.name(),
-        "line": source.line(one.span.start),
-        "label": one.label,
-        "hint": one.hint,
-    })
 }
 
 fn name_of(signal: i32) -> String {
@@ -300,8 +280,12 @@ pub(super) fn draw(source: &Source, one: &Diagnostic, colours: bool) -> String {
         Severity::Warning => Level::WARNING,
         Severity::Error => Level::ERROR,
     };
-    let title = level.primary_title(one.message.as_str());
-    let group = if source.text().is_empty() {
+    let mut title = level.primary_title(one.message.as_str());
+    if let Some(rule) = one.rule {
+        title = title.id(rule.name);
+    }
+    // A span of nothing at the start means what was asked, and no line.
+    let group = if source.text().is_empty() || one.span == Span::default() {
         Group::with_title(title)
     } else {
         let mut annotation = AnnotationKind::Primary.span(clamp(source.text(), one));
@@ -336,7 +320,6 @@ pub(super) fn say(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnostic::Span;
 
     #[test]
     fn drawn() {

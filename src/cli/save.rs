@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use super::invocation::Invocation;
 use super::progress::ProgressArgs;
 use super::report::CliError;
+use crate::image::Annotations;
 use crate::output::{self, Archive, Named, OutputError, Work};
 use crate::platform::Platform;
 
@@ -94,7 +95,7 @@ fn collect(texts: &[String], invocation: &Invocation) -> Result<Vec<Named>, CliE
             Some(named) => named,
             None => {
                 let image = invocation.store()?.image(&at)?;
-                images.push(Named { names: Vec::new(), image });
+                images.push(Named { names: Vec::new(), image, annotations: Annotations::new() });
                 let last = images.len() - 1;
                 &mut images[last]
             }

@@ -8,6 +8,7 @@ use super::deploy::DeployFlags;
 use super::invocation::Invocation;
 use super::progress::ProgressArgs;
 use super::report::CliError;
+use crate::layer::LayerForm;
 use crate::reference::Reference;
 use crate::registry;
 
@@ -49,7 +50,9 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let progress = invocation.progress(args.progress.progress)?;
     let registries = args.registry.registries(Some(&args.tag))?;
     let names = std::slice::from_ref(&args.tag);
-    let image = args.build.build(&args.build_context, names, &registries, &progress, invocation)?;
+    let form = LayerForm::default();
+    let image =
+        args.build.build(&args.build_context, names, form, &registries, &progress, invocation)?;
     invocation.print(format!("built {}", image.digest()))?;
     let store = invocation.store()?;
     let push = registry::push(&image, &args.tag, store, &registries, &progress);

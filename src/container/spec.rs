@@ -35,6 +35,7 @@ pub(super) fn spec(container: &Container, lowers: Vec<PathBuf>) -> SandboxSpec {
             NetworkMode::Host => Network::Host,
             NetworkMode::None | NetworkMode::Private => Network::None,
         },
+        privileged: false,
         limits: limits(container, &config.limits),
         stop_signal: config.stop_signal,
     }

@@ -1,7 +1,8 @@
 //! What a Dockerfile says, as written: nothing expanded, everything with its
 //! place.
 
-use std::ops::Range;
+use std::collections::BTreeMap;
+use std::ops::{Range, RangeInclusive};
 
 use crate::diagnostic::Span;
 
@@ -56,6 +57,41 @@ pub struct Dockerfile {
     /// The `ARG` instructions before the first `FROM`.
     pub meta_args: Vec<Arg>,
     pub stages: Vec<Stage>,
+    /// What stands around the instructions, by their first bytes.
+    pub notes: BTreeMap<usize, Note>,
+}
+
+impl Dockerfile {
+    /// What stands around the instruction that begins where a span does; none for
+    /// what comes from elsewhere, as triggers do.
+    #[must_use]
+    pub fn note(&self, instruction: Span) -> Option<&Note> {
+        self.notes.get(&instruction.start)
+    }
+}
+
+/// What belongs to an instruction and is no part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The comment lines above, without `#` and white space around. A comment of
+    /// nothing cuts off those above it, an empty line does not.
+    pub comments: Vec<String>,
+    /// The lines from the keyword to the last word, or to the end of the last
+    /// heredoc; counted from 1.
+    pub lines: RangeInclusive<usize>,
+    /// Where a continued instruction ends that has empty lines in it.
+    pub continues_over_blank: Option<Span>,
+}
+
+impl Note {
+    /// What the comments say of a name: a line that begins with it.
+    #[must_use]
+    pub fn description(&self, name: &str) -> Option<&str> {
+        self.comments
+            .iter()
+            .find_map(|comment| comment.strip_prefix(name)?.strip_prefix(' '))
+            .filter(|_| !name.is_empty())
+    }
 }
 
 /// A `FROM` and what follows it.

@@ -151,39 +151,70 @@ fn read(clause: &str, steps: &mut Vec<Step>) -> Option<()> {
             '=' => Op::Set,
             _ => return None,
         };
-        let others_only = who != 0 && who & !0o007 == 0;
-        let (mut bits, mut sticky, mut executable, mut copies) = (0, 0, false, Vec::new());
+        let mut pending = Pending { op, who, bits: 0, executable: false };
+        let mut copied = false;
         while let Some(c) = rest.next_if(|c| !matches!(c, '+' | '-' | '=')) {
             match c {
-                'r' => bits |= 0o444,
-                'w' => bits |= 0o222,
-                'x' => bits |= 0o111,
-                'X' if op == Op::Remove => bits |= 0o111,
-                'X' => executable = true,
-                's' if !others_only => bits |= SETUID | SETGID,
-                't' if !others_only => sticky = STICKY,
-                's' | 't' => {}
-                'u' => copies.push(6),
-                'g' => copies.push(3),
-                'o' => copies.push(0),
+                'r' => pending.bits |= 0o444,
+                'w' => pending.bits |= 0o222,
+                'x' => pending.bits |= 0o111,
+                'X' if op == Op::Remove => pending.bits |= 0o111,
+                'X' => pending.executable = true,
+                's' | 't' if who != 0 && who & !0o007 == 0 => {}
+                's' => pending.bits |= SETUID | SETGID,
+                // From here on the sticky bit is among what may change; where
+                // nobody was named, it is all.
+                't' => {
+                    pending.who |= STICKY;
+                    pending.bits |= STICKY;
+                }
+                'u' | 'g' | 'o' => {
+                    pending.flush(steps);
+                    copied = true;
+                    let shift = match c {
+                        'u' => 6,
+                        'g' => 3,
+                        _ => 0,
+                    };
+                    let who = if pending.who == 0 { STANDARD } else { pending.who };
+                    steps.push(Step { op, who, what: What::CopyOf(shift) });
+                }
                 _ => return None,
             }
         }
-        let whom = if who == 0 { STANDARD } else { who } | sticky;
-        let mut then = op;
-        if bits | sticky != 0 || (op == Op::Set && copies.is_empty()) {
-            steps.push(Step { op, who: whom, what: What::Bits(bits | sticky) });
-            // What `=` has set is not taken away again by what stands beside it.
-            then = if op == Op::Set { Op::Add } else { op };
+        if op == Op::Set && pending.bits == 0 && !copied {
+            // `=` alone takes everything away, and so does `=X` before it adds.
+            steps.push(Step { op, who: pending.whom(), what: What::Bits(0) });
         }
-        for shift in copies {
-            steps.push(Step { op: then, who: whom, what: What::CopyOf(shift) });
-        }
-        if executable {
-            steps.push(Step { op: Op::Add, who: whom, what: What::Executable });
-        }
+        pending.flush(steps);
     }
     Some(())
+}
+
+/// Letters that were read behind an operator and are no step yet. A copy splits
+/// them: what stands before it happens before it.
+struct Pending {
+    op: Op,
+    /// 0 if nobody was named.
+    who: u32,
+    bits: u32,
+    executable: bool,
+}
+
+impl Pending {
+    fn whom(&self) -> u32 {
+        if self.who == 0 { STANDARD } else { self.who }
+    }
+    fn flush(&mut self, steps: &mut Vec<Step>) {
+        let who = self.whom();
+        match std::mem::take(&mut self.bits) {
+            0 => {}
+            bits => steps.push(Step { op: self.op, who, what: What::Bits(bits) }),
+        }
+        if std::mem::take(&mut self.executable) {
+            steps.push(Step { op: Op::Add, who, what: What::Executable });
+        }
+    }
 }
 
 #[cfg(test)]
@@ -213,6 +244,11 @@ mod tests {
             ("=rw", 0o755, 0o666, 0o666),
             ("=", 0o6755, 0, 0),
             ("u=", 0o4755, 0o055, 0o055),
+            ("o=rwxgu", 0o644, 0o646, 0o646),
+            ("u=gs", 0o755, 0o4055, 0o4055),
+            ("g+Xu", 0o744, 0o774, 0o774),
+            ("=grtxw", 0o4711, 0o5111, 0o5111),
+            ("+xt", 0o644, 0o1644, 0o1644),
         ] {
             let chmod: Chmod = text.parse().unwrap();
             assert_eq!(chmod.apply(before, false), file, "{text} of {before:o}");

@@ -19,6 +19,12 @@ pub(super) struct Flag {
     pub(super) value: Option<Spanned<String>>,
 }
 
+impl Flag {
+    fn short(&self) -> &str {
+        self.name.value.strip_prefix("--").unwrap_or(&self.name.value)
+    }
+}
+
 /// A flag that an instruction knows.
 pub(super) struct Known {
     /// Without its dashes.
@@ -141,7 +147,7 @@ pub(super) fn take(
     let mut taken = Taken(Vec::new());
     let errors = out.len();
     for flag in flags {
-        let name = flag.name.value.trim_start_matches('-');
+        let name = flag.short();
         let Some(entry) = known.iter().find(|entry| entry.name == name) else {
             out.push(unknown(keyword, flag, known));
             continue;
@@ -188,7 +194,7 @@ pub(super) fn lacking(span: Span, what: &str, instead: &str) -> Diagnostic {
 }
 
 fn unknown(keyword: &str, flag: &Flag, known: &[Known]) -> Diagnostic {
-    let name = flag.name.value.trim_start_matches('-');
+    let name = flag.short().trim_start_matches('-');
     let said = Diagnostic::error(
         flag.name.span,
         format!("unknown flag `{}` for {keyword}", shown(&flag.name.value)),

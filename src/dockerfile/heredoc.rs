@@ -74,11 +74,12 @@ pub(super) fn of(line: &Line) -> Vec<Heredoc> {
     let mut from = 0;
     let mut found = Vec::new();
     for word in words {
-        let start = line.text[from..].find(&word).map_or(from, |at| from + at);
-        let end = (start + word.len()).min(line.text.len());
-        let span = line.span(&(start..end));
-        from = if line.text.is_char_boundary(end) { end } else { from };
-        found.extend(announced(&word, span));
+        // Behind a quote or an escape the word may differ from the text.
+        let plain = word.split(['"', '\'', '\\']).next().unwrap_or_default();
+        let start = line.text[from..].find(plain).map_or(from, |at| from + at);
+        let end = line.text.floor_char_boundary(start + word.len());
+        found.extend(announced(&word, line.span(&(start..end))));
+        from = start + plain.len();
     }
     found
 }
@@ -137,6 +138,20 @@ mod tests {
             ("<EOF", None),
         ] {
             assert_eq!(read(word), want, "{word}");
+        }
+    }
+
+    #[test]
+    fn places() {
+        // Of a name with escapes the end is a guess.
+        for text in [r#"<<"a\b\c" 한국"#, r#"<<"\b\b\b"한<<x"#, r#""\b" <<a "\b" <<a b"#] {
+            let mut out = Vec::new();
+            let file = format!("RUN {text}");
+            let line = Lexer::new(&file).line(&mut out).unwrap();
+            for heredoc in of(&line) {
+                let place = file.get(heredoc.span.range()).unwrap();
+                assert!(place.starts_with("<<"), "{place} of {text}");
+            }
         }
     }
 

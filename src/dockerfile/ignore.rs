@@ -115,6 +115,25 @@ impl Ignore {
         decided
     }
 
+    /// The line that keeps a source of `COPY` away, as far as the name alone tells: if
+    /// there are `!` patterns it does not. The whole context is kept away by a pattern
+    /// for everything only.
+    #[must_use]
+    pub fn hides(&self, source: &str) -> Option<&Rule> {
+        if self.patterns.iter().any(|pattern| pattern.exception) {
+            return None;
+        }
+        let source = clean(source);
+        if source == "." || source == "/" {
+            let everything = |pattern: &&Pattern| {
+                let cleaned = clean(&pattern.rule.pattern);
+                ["*", "**", "**/*"].contains(&cleaned.trim_start_matches('/'))
+            };
+            return self.patterns.iter().find(everything).map(|pattern| &pattern.rule);
+        }
+        self.excluded(&source)
+    }
+
     /// True if a `!` pattern may take something below an excluded folder back in;
     /// where it is false, nobody needs to look into the folder.
     #[must_use]

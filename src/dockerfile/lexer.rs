@@ -24,8 +24,12 @@ pub(super) struct Line {
     pub(super) text: String,
     /// Where in `text` a piece begins and where in the file; by `text`, never empty.
     pieces: Vec<(usize, usize)>,
-    /// The first blank line between continued ones.
-    pub(super) blank: Option<Span>,
+    /// The first of its lines, counted from 1.
+    pub(super) number: usize,
+    /// The comment lines above; see [`Note`](super::ast::Note).
+    pub(super) comments: Vec<String>,
+    /// The last of the continued lines, if there are empty ones among them.
+    pub(super) over_blank: Option<Span>,
     /// Where all of it is said to stand, if it is from elsewhere.
     place: Option<Span>,
 }
@@ -82,6 +86,8 @@ pub(super) struct Lexer<'a> {
     /// False from the first line on that is no directive.
     directives_open: bool,
     escape_seen: bool,
+    /// How many lines were read.
+    pub(super) lines: usize,
 }
 
 impl<'a> Lexer<'a> {
@@ -92,6 +98,7 @@ impl<'a> Lexer<'a> {
             directives: Directives { escape: '\\', syntax: None, check: None },
             directives_open: true,
             escape_seen: false,
+            lines: 0,
         }
     }
 
@@ -103,6 +110,7 @@ impl<'a> Lexer<'a> {
         let start = self.at;
         let rest = &self.file[start..];
         self.at += rest.find('\n').map_or(rest.len(), |newline| newline + 1);
+        self.lines += 1;
         Some(start..self.at)
     }
 
@@ -115,37 +123,62 @@ impl<'a> Lexer<'a> {
 
     /// The next line that is not blank and no comment, with those it continues on.
     pub(super) fn line(&mut self, out: &mut Vec<Diagnostic>) -> Option<Line> {
+        let mut comments = Vec::new();
         loop {
             let whole = self.physical()?;
-            let first = trim_start(self.file, whole);
-            if self.directives_open {
-                self.directive(first.clone(), out);
-            }
-            if first.is_empty() || self.file[first.clone()].starts_with('#') {
+            let first = trim_start(self.file, whole.clone());
+            let directive = self.directives_open && self.directive(first.clone(), out);
+            if self.file[first.clone()].starts_with('#') {
+                // As BuildKit: one character goes, which in an indented comment is
+                // not the `#`.
+                let mut comment = self.file[whole].chars();
+                comment.next();
+                match comment.as_str().trim() {
+                    "" => comments.clear(),
+                    _ if directive => {}
+                    comment => comments.push(comment.to_owned()),
+                }
                 continue;
             }
-            return Some(self.continued(first));
+            if first.is_empty() {
+                continue;
+            }
+            return Some(Line { comments, number: self.lines, ..self.continued(first) });
         }
     }
 
     fn continued(&mut self, first: Range<usize>) -> Line {
-        let mut line =
-            Line { text: String::new(), pieces: vec![(0, first.start)], blank: None, place: None };
+        let mut line = Line {
+            text: String::new(),
+            pieces: vec![(0, first.start)],
+            number: 0,
+            comments: Vec::new(),
+            over_blank: None,
+            place: None,
+        };
+        let (mut last, mut blank) = (first.clone(), false);
         let (part, mut more) = self.without_continuation(first);
         line.push(self.file, part);
         while more {
             let Some(next) = self.physical() else { break };
             let seen = self.file[next.clone()].trim_start();
             if seen.starts_with('#') {
+                last = next;
                 continue;
             }
             if seen.is_empty() {
-                line.blank.get_or_insert(Span::new(next.start, next.end));
+                blank = true;
+                last = next;
                 continue;
             }
+            last = next.clone();
             let (part, goes_on) = self.without_continuation(next);
             line.push(self.file, part);
             more = goes_on;
+        }
+        if blank {
+            let last = trim(self.file, last);
+            line.over_blank = Some(Span::new(last.start, last.end));
         }
         line
     }
@@ -163,10 +196,11 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn directive(&mut self, line: Range<usize>, out: &mut Vec<Diagnostic>) {
+    /// Reads the line if it is a directive; whether it is one.
+    fn directive(&mut self, line: Range<usize>, out: &mut Vec<Diagnostic>) -> bool {
         let Some((name, value)) = directive(self.file, line.clone()) else {
             self.directives_open = false;
-            return;
+            return false;
         };
         let key = self.file[name.clone()].to_ascii_lowercase();
         let span = Span::new(value.start, value.end);
@@ -191,7 +225,7 @@ impl<'a> Lexer<'a> {
             }
             _ => {
                 self.directives_open = false;
-                return;
+                return false;
             }
         };
         if again {
@@ -203,6 +237,7 @@ impl<'a> Lexer<'a> {
                 .hint("keep one of them"),
             );
         }
+        true
     }
 }
 
@@ -215,13 +250,26 @@ fn trim_start(file: &str, range: Range<usize>) -> Range<usize> {
 fn directive(file: &str, line: Range<usize>) -> Option<(Range<usize>, Range<usize>)> {
     let text = file[line.clone()].strip_prefix('#')?.trim_start();
     let start = line.end - text.len();
+    let (name, value) = named_value(text)?;
+    Some((start + name.start..start + name.end, start + value.start..start + value.end))
+}
+
+/// `name = value`, as places in the text.
+fn named_value(text: &str) -> Option<(Range<usize>, Range<usize>)> {
     let length = text.bytes().take_while(u8::is_ascii_alphanumeric).count();
     if !text.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return None;
     }
     let value = text[length..].trim_start().strip_prefix('=')?;
-    let value = trim(file, line.end - value.len()..line.end);
-    (!value.is_empty()).then_some((start..start + length, value))
+    let value = trim(text, text.len() - value.len()..text.len());
+    (!value.is_empty()).then_some((0..length, value))
+}
+
+/// A comment's text as `name = value`, if it is a directive wherever it stands.
+pub(super) fn directive_of(comment: &str) -> Option<(&str, &str)> {
+    let text = comment.trim_start();
+    let (name, value) = named_value(text)?;
+    Some((&text[name], &text[value]))
 }
 
 /// A text in quotes for a message, cut where it is long.

@@ -11,6 +11,7 @@ mod ast;
 mod chmod;
 pub mod expand;
 mod flags;
+mod git;
 pub mod glob;
 mod heredoc;
 pub mod history;
@@ -18,15 +19,17 @@ mod ignore;
 mod instruction;
 mod json;
 mod lexer;
+pub mod lint;
 mod parse;
 mod suggest;
 mod words;
 
-pub use ast::{CommandLine, Dockerfile, Instruction, Pair, Spanned, Stage};
+pub use ast::{CommandLine, Dockerfile, Instruction, Note, Pair, Spanned, Stage};
 pub use chmod::{Chmod, ChmodError};
 pub use expand::{
     ExpandError, Expanded, ExpandedWords, Variable, expand, expand_unquoted, expand_words,
 };
+pub use git::{GitSource, GitSourceError, GitTime, Login, Transport};
 pub use heredoc::Heredoc;
 pub use ignore::{Ignore, IgnoreError, IgnoreProblem, Rule};
 pub use instruction::{
@@ -37,5 +40,7 @@ pub use instruction::{
 pub use parse::{parse, parse_trigger};
 pub use suggest::nearest;
 
+#[cfg(test)]
+mod readme;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,10 @@
 //! From lines to stages.
 
+use std::collections::BTreeMap;
+
 use crate::diagnostic::{Diagnostic, Source, Span};
 
-use super::ast::{Dockerfile, Instruction, Spanned, Stage};
+use super::ast::{Dockerfile, Instruction, Note, Spanned, Stage};
 use super::heredoc::{self, Heredoc};
 use super::instruction::{
     Add, Arg, Cmd, Copy, Entrypoint, Env, Expose, From, Healthcheck, Label, Maintainer, Mount,
@@ -40,6 +42,7 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
     let mut lexer = Lexer::new(src.text());
     let mut meta_args = Vec::new();
     let mut stages: Vec<Stage> = Vec::new();
+    let mut notes = BTreeMap::new();
     // A FROM that cannot be read still begins a stage, so that what follows is
     // not refused for it; then stages cannot be counted any more.
     let mut any_from = false;
@@ -47,15 +50,16 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
     let mut early = false;
     while let Some(line) = lexer.line(&mut out) {
         let st = Statement::new(&line, lexer.directives.escape);
-        if let Some(blank) = line.blank {
-            out.push(
-                Diagnostic::warning(blank, "an empty line within a continued instruction")
-                    .hint("remove it, or end the line above without the escape character"),
-            );
-        }
         let Some(heredocs) = heredocs(&st, &line, src.text(), &mut lexer, &mut out) else {
             continue;
         };
+        let start = st.span().start;
+        let note = Note {
+            comments: line.comments.clone(),
+            lines: line.number..=lexer.lines,
+            continues_over_blank: line.over_blank,
+        };
+        notes.insert(start, note);
         match st.keyword.as_str() {
             "FROM" => {
                 any_from = true;
@@ -110,6 +114,7 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
         check: directives.check,
         meta_args,
         stages,
+        notes,
     };
     (file, out)
 }

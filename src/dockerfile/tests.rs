@@ -233,7 +233,7 @@ fn dump(src: &Source, file: &Dockerfile) -> String {
 fn told(src: &Source, diagnostics: &[Diagnostic]) -> String {
     let places = Dump { src, text: String::new() };
     let mut text = String::new();
-    for Diagnostic { severity, message, span, label, hint } in diagnostics {
+    for Diagnostic { severity, message, span, label, hint, rule: _ } in diagnostics {
         let severity = match severity {
             Severity::Warning => "warning",
             Severity::Error => "error",

@@ -10,12 +10,14 @@ mod check;
 mod config;
 mod descriptor;
 mod manifest;
+mod style;
 
 pub use assemble::{Annotations, Dialect, Listed, assemble, assemble_around, assemble_index};
 pub use check::{ImageError, strict_json};
 pub use config::{Config, History, ImageConfig, RootFs};
 pub use descriptor::{Descriptor, MediaType};
 pub use manifest::{Index, Manifest};
+pub use style::{Note, NotePlace, Style, StyleError};
 
 use crate::digest::BlobDigest;
 use crate::layer::Layer;

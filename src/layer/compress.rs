@@ -1,4 +1,5 @@
-//! gzip and zstd, in and out.
+//! gzip and zstd, in and out; bzip2 and xz, in only: archives of others have them,
+//! layers do not.
 //!
 //! gzip is written in blocks that are compressed in parallel. Each block starts
 //! with the 32 KiB before it as its dictionary and ends in a sync flush, so that
@@ -11,7 +12,7 @@ use std::sync::mpsc;
 
 use flate2::{Compress, CompressError, Crc, FlushCompress, Status};
 
-use super::Compression;
+use super::{Compression, Packing};
 
 const BLOCK: usize = 1 << 20;
 const WINDOW: usize = 32 << 10;
@@ -21,6 +22,9 @@ const ZSTD_LEVEL: i32 = 3;
 /// The largest window a zstd frame may ask for, as a power of two: 128 MiB, the
 /// most that the format's recommendation (RFC 8878, 3.1.1.1.2) and others take.
 const ZSTD_WINDOW: u32 = 27;
+/// Most memory that a block of an xz stream may ask for, in KiB: the window is as
+/// above, and its tables come on top. `xz -9` needs half of that.
+const XZ_MEMORY: u32 = (128 << 10) + 1024;
 
 /// Compresses what is written to it.
 pub struct Compressor<W: Write>(Inner<W>);
@@ -197,29 +201,33 @@ pub struct Decompressor<'a>(Box<dyn Read + 'a>);
 impl<'a> Decompressor<'a> {
     /// # Errors
     /// If the decoder cannot be made.
-    pub fn new(from: impl Read + 'a, compression: Compression) -> io::Result<Self> {
-        Ok(Self(match compression {
-            Compression::None => Box::new(from),
-            Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(from)),
-            Compression::Zstd => {
+    pub fn new(from: impl Read + 'a, packing: impl Into<Packing>) -> io::Result<Self> {
+        Ok(Self(match packing.into() {
+            Packing::Layer(Compression::None) => Box::new(from),
+            Packing::Layer(Compression::Gzip) => Box::new(flate2::read::MultiGzDecoder::new(from)),
+            Packing::Layer(Compression::Zstd) => {
                 let mut decoder = zstd::stream::read::Decoder::new(from)?;
                 decoder.window_log_max(ZSTD_WINDOW)?;
                 Box::new(decoder)
+            }
+            Packing::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(from)),
+            Packing::Xz => {
+                // It reads its headers byte by byte.
+                let from = io::BufReader::with_capacity(1 << 16, from);
+                Box::new(lzma_rust2::XzReader::new_mem_limit(from, true, XZ_MEMORY))
             }
         }))
     }
 
     /// What the first bytes of a stream say it is.
-    ///
-    /// # Errors
-    /// The name of a compression that kiln does not open.
-    pub fn detect(first: &[u8]) -> Result<Compression, &'static str> {
+    #[must_use]
+    pub fn detect(first: &[u8]) -> Packing {
         match first {
-            [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Compression::Zstd),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err("xz"),
-            [b'B', b'Z', b'h', ..] => Err("bzip2"),
-            _ => Ok(Compression::None),
+            [0x1f, 0x8b, ..] => Packing::Layer(Compression::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Packing::Layer(Compression::Zstd),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Xz,
+            [b'B', b'Z', b'h', ..] => Packing::Bzip2,
+            _ => Packing::Layer(Compression::None),
         }
     }
 }
@@ -270,6 +278,37 @@ mod tests {
                 assert!(back == bytes, "{compression:?} {length}");
             }
         }
+    }
+
+    fn unpacked(packed: &[u8]) -> io::Result<Vec<u8>> {
+        let mut back = Vec::new();
+        let packing = Decompressor::detect(packed);
+        Decompressor::new(packed, packing)?.read_to_end(&mut back)?;
+        Ok(back)
+    }
+
+    /// `hello\n`, as xz-utils packs it.
+    const XZ: &[u8] = include_bytes!("../../testdata/layer/hello.xz");
+    /// The same, with a window of 512 MiB.
+    const XZ_WIDE: &[u8] = include_bytes!("../../testdata/layer/hello-wide.xz");
+    const BZIP2: &[u8] = include_bytes!("../../testdata/layer/hello.bz2");
+
+    #[test]
+    fn bzip2_and_xz() {
+        for (packed, packing) in [(XZ, Packing::Xz), (BZIP2, Packing::Bzip2)] {
+            assert_eq!(Decompressor::detect(packed), packing);
+            assert_eq!(unpacked(packed).unwrap(), b"hello\n");
+            // Parallel tools write several streams, one after the other.
+            assert_eq!(unpacked(&packed.repeat(3)).unwrap(), b"hello\n".repeat(3));
+            for cut in [packed.len() / 2, packed.len() - 1] {
+                assert!(unpacked(&packed[..cut]).is_err(), "{packing:?} cut off at {cut}");
+            }
+            let mut damaged = packed.to_vec();
+            damaged[packed.len() / 2] ^= 0x10;
+            assert!(unpacked(&damaged).is_err(), "{packing:?} damaged");
+        }
+        let wide = unpacked(XZ_WIDE).unwrap_err();
+        assert!(wide.to_string().contains("memory") || wide.kind() == io::ErrorKind::OutOfMemory);
     }
 
     #[test]

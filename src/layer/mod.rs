@@ -11,6 +11,7 @@ mod index;
 
 mod pax;
 mod read;
+mod sparse;
 mod view;
 
 #[cfg(test)]
@@ -40,6 +41,21 @@ pub enum Compression {
     #[default]
     Gzip,
     Zstd,
+}
+
+/// How an archive is compressed that somebody else made: as a layer, or in a way in
+/// which layers never are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    Layer(Compression),
+    Bzip2,
+    Xz,
+}
+
+impl From<Compression> for Packing {
+    fn from(compression: Compression) -> Self {
+        Self::Layer(compression)
+    }
 }
 
 /// A layer's facts; the bytes are in the store.

@@ -1,14 +1,16 @@
 //! Reads a layer's tar: strict, since its bytes are a stranger's.
 //!
 //! ustar, pax (POSIX.1-2008) and GNU long names are understood. Sizes from all
-//! header forms are settled before the position moves. Sparse files, multi-volume
-//! archives and anything unknown are an error, as is a path with `..`.
+//! header forms are settled before the position moves. Files with holes are read
+//! whole. Multi-volume archives and anything unknown are an error, as is a path with
+//! `..`.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use super::entry::{Entry, Kind, Name, RawBytes};
 use super::pax;
+use super::sparse::{self, Part, Records, Sparse};
 
 /// Most bytes of one extended header or long name.
 const MAX_HEADER: u64 = 1 << 20;
@@ -33,6 +35,8 @@ pub struct Reader<R: Read> {
     /// Content of the current entry that was not read yet, and the padding after it.
     left: u64,
     padding: u64,
+    /// Set if the current entry has holes.
+    sparse: Option<Sparse>,
     number: u64,
 }
 
@@ -46,7 +50,7 @@ struct Extra {
 
 impl<R: Read> Reader<R> {
     pub fn new(from: R) -> Self {
-        Self { from, left: 0, padding: 0, number: 0 }
+        Self { from, left: 0, padding: 0, sparse: None, number: 0 }
     }
 
     fn malformed(&self, path: Option<&Name>, why: impl Into<String>) -> ReadError {
@@ -94,11 +98,11 @@ impl<R: Read> Reader<R> {
                         .extend(pax::read(&bytes).map_err(|why| self.malformed(None, why))?);
                 }
                 b'g' => {
-                    // git archive writes its commit here; anything that changes entries would
-                    // have to hold for all of them, which readers do differently.
+                    // git archive writes its commit here. What changes entries would have to
+                    // hold for all of them, which readers do differently.
                     let bytes = self.small(size)?;
                     let records = pax::read(&bytes).map_err(|why| self.malformed(None, why))?;
-                    if let Some(key) = records.keys().find(|key| *key != "comment") {
+                    if let Some(key) = records.keys().find(|key| has_meaning(key)) {
                         return Err(self.malformed(None, format!("global header sets `{key}`")));
                     }
                 }
@@ -116,7 +120,7 @@ impl<R: Read> Reader<R> {
         if skipped != rest {
             return Err(self.malformed(None, "the archive is cut off"));
         }
-        (self.left, self.padding) = (0, 0);
+        (self.left, self.padding, self.sparse) = (0, 0, None);
         Ok(())
     }
 
@@ -190,8 +194,12 @@ impl<R: Read> Reader<R> {
 
     fn entry(&mut self, header: &tar::Header, size: u64, extra: Extra) -> Result<Entry, ReadError> {
         let Extra { mut records, path, link } = extra;
-        let path =
-            records.remove("path").or(path).unwrap_or_else(|| header.path_bytes().into_owned());
+        let (holes, real_path) =
+            sparse::take(&mut records).map_err(|why| self.malformed(None, why))?;
+        let path = real_path
+            .or(records.remove("path"))
+            .or(path)
+            .unwrap_or_else(|| header.path_bytes().into_owned());
         let link = records.remove("linkpath").or(link);
         let link = link
             .or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned))
@@ -204,9 +212,6 @@ impl<R: Read> Reader<R> {
             self.malformed(None, format!("its path `{shown}` leads out of the archive"))
         })?;
         let bad = |this: &Self, why: &str| this.malformed(Some(&name), why);
-        if let Some(key) = records.keys().find(|key| key.starts_with("GNU.sparse.")) {
-            return Err(bad(self, &format!("sparse files (`{key}`) are not supported")));
-        }
         let size = match records.remove("size") {
             Some(text) => number(&text).ok_or_else(|| bad(self, "its size is no number"))?,
             None => size,
@@ -234,7 +239,7 @@ impl<R: Read> Reader<R> {
             }
             b'5' => Kind::Dir,
             b'6' => Kind::Fifo,
-            b'S' => return Err(bad(self, "sparse files are not supported")),
+            b'S' => Kind::File { size },
             other => {
                 return Err(bad(
                     self,
@@ -281,7 +286,91 @@ impl<R: Read> Reader<R> {
             }
         }
         self.begin(if matches!(kind, Kind::File { .. }) { size } else { 0 });
+        let sparse = match (header.entry_type().as_byte(), &holes) {
+            (b'S', _) => Some(self.old_map(header)),
+            (_, Records::Plain) => None,
+            (_, Records::Map(pieces, size)) => Some(Sparse::new(pieces, *size, self.left)),
+            (_, Records::Inside(size)) => Some(self.map_inside(*size)),
+        };
+        let sparse = sparse.transpose().map_err(|why| self.malformed(Some(&name), why))?;
+        let kind = match (&sparse, kind) {
+            (Some(sparse), Kind::File { .. }) => Kind::File { size: sparse.size() },
+            (Some(_), _) => return Err(bad(self, "it has holes although it is no file")),
+            (None, kind) => kind,
+        };
+        self.sparse = sparse;
         Ok(Entry { name, kind, mode, uid, gid, mtime, xattrs })
+    }
+}
+
+/// Whether an extended header's record changes what an entry is; others are for
+/// people, or tell what no layer keeps.
+fn has_meaning(key: &str) -> bool {
+    matches!(key, "charset" | "gid" | "hdrcharset" | "linkpath" | "mtime" | "path" | "size" | "uid")
+        || key.starts_with("GNU.sparse.")
+        || key.starts_with("SCHILY.xattr.")
+}
+
+/// The maps of files with holes that lie behind the header.
+impl<R: Read> Reader<R> {
+    /// The old form: four pieces in the header, more in blocks that are no part of
+    /// the content's size.
+    fn old_map(&mut self, header: &tar::Header) -> Result<Sparse, String> {
+        let header = header.as_gnu().ok_or("a sparse file in a header that is not GNU's")?;
+        let size = header.real_size().map_err(|_| "its real size is no number")?;
+        let mut pieces = Vec::new();
+        sparse::old(&header.sparse, &mut pieces)?;
+        let mut more = header.is_extended();
+        while more {
+            let mut block = tar::GnuExtSparseHeader::new();
+            let read = self.from.read_exact(block.as_mut_bytes());
+            read.map_err(|_| "the archive is cut off")?;
+            sparse::old(block.sparse(), &mut pieces)?;
+            more = block.is_extended();
+        }
+        Sparse::new(&pieces, size, self.left)
+    }
+
+    /// Form 1.0: numbers, one a line, in whole blocks before what is stored.
+    fn map_inside(&mut self, size: u64) -> Result<Sparse, String> {
+        let mut block = [0; 512];
+        let mut at = block.len();
+        let mut number = |this: &mut Self| -> Result<u64, String> {
+            let mut value = 0u64;
+            for digits in 0.. {
+                if at == block.len() {
+                    // Not `read`: the content's own reader.
+                    this.from.read_exact(&mut block).map_err(|_| "the archive is cut off")?;
+                    this.left = this.left.checked_sub(512).ok_or("its map is cut off")?;
+                    at = 0;
+                }
+                let next = match block[at] {
+                    b'\n' if digits > 0 => None,
+                    digit @ b'0'..=b'9' => {
+                        let more = value.checked_mul(10);
+                        more.and_then(|value| value.checked_add((digit - b'0').into()))
+                            .map(Some)
+                            .ok_or("its map has a number that is too large")?
+                    }
+                    _ => return Err("its map is no list of numbers".to_owned()),
+                };
+                at += 1;
+                match next {
+                    Some(more) => value = more,
+                    None => break,
+                }
+            }
+            Ok(value)
+        };
+        let count = number(self)?;
+        if count > sparse::MAX_PIECES as u64 {
+            return Err(format!("a sparse file of more than {} pieces", sparse::MAX_PIECES));
+        }
+        let mut pieces = Vec::new();
+        for _ in 0..count {
+            pieces.push((number(self)?, number(self)?));
+        }
+        Sparse::new(&pieces, size, self.left)
     }
 }
 
@@ -303,15 +392,30 @@ fn seconds(text: &[u8]) -> Option<i64> {
 
 impl<R: Read> Read for Reader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
+        let next = self.sparse.as_ref().map_or(Part::Stored(self.left), Sparse::next);
+        let (Part::Hole(most) | Part::Stored(most)) = next;
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(buf.len());
         if most == 0 {
             return Ok(0);
         }
-        let n = self.from.read(&mut buf[..most])?;
-        if n == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is cut off"));
+        let n = match next {
+            Part::Hole(_) => {
+                buf[..most].fill(0);
+                most
+            }
+            Part::Stored(_) => {
+                let n = self.from.read(&mut buf[..most])?;
+                if n == 0 {
+                    let cut = "the archive is cut off";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, cut));
+                }
+                self.left -= n as u64;
+                n
+            }
+        };
+        if let Some(sparse) = &mut self.sparse {
+            sparse.advance(n as u64);
         }
-        self.left -= n as u64;
         Ok(n)
     }
 }

@@ -21,7 +21,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{OutputError, Work, tree};
+use super::{OutputError, Split, Work, tree};
 use crate::atomic::AtPath as _;
 use crate::image::AnyImage;
 use crate::layer::{Entry, Kind, Name};
@@ -41,6 +41,7 @@ pub struct LeftOut {
 /// other way round, or nothing can be written.
 pub fn write_local(
     image: &AnyImage,
+    split: Split,
     store: &Store,
     folder: &Path,
     work: &Work<'_>,
@@ -50,7 +51,7 @@ pub fn write_local(
     let root = openat(CWD, folder, flags, Mode::empty()).at("open", folder)?;
     let mut writer = Writer { root, folders: BTreeMap::new() };
     let mut left = LeftOut::default();
-    tree::walk(image, store, work, |entry, content| {
+    tree::walk(image, split, store, work, |entry, content| {
         if matches!(entry.kind, Kind::Char { .. } | Kind::Block { .. }) {
             left.devices.push(entry.name.display().into_owned());
             return Ok(());
@@ -130,7 +131,11 @@ impl Writer {
                     | OFlags::NOFOLLOW
                     | OFlags::CLOEXEC;
                 let mut file = File::from(openat(&parent, base, flags, private)?);
-                io::copy(content, &mut file)?;
+                if let Err(error) = io::copy(content, &mut file) {
+                    // A part of a file is worse than none; the first error is told.
+                    let _ = unlinkat(&parent, base, AtFlags::empty());
+                    return Err(error);
+                }
                 fchmod(&file, Mode::from_raw_mode(entry.mode & 0o777))?;
             }
             Kind::Symlink { target } => symlinkat(OsStr::from_bytes(&target.0), &parent, base)?,

@@ -10,6 +10,7 @@
 
 mod archive;
 mod docker;
+mod layout;
 mod load;
 mod local;
 mod oci;
@@ -17,6 +18,7 @@ mod tar;
 mod tree;
 mod work;
 
+pub use layout::write_layout;
 pub use load::{Found, Loaded, Spooled, load, read_images, spool};
 pub use local::{LeftOut, write_local};
 pub use tar::write_tar;
@@ -28,24 +30,11 @@ use std::path::{Path, PathBuf};
 
 use crate::atomic::{self, AtPath as _, PathError};
 use crate::digest::{BlobDigest, DiffId};
-use crate::image::{AnyImage, ImageError};
+use crate::image::{Annotations, AnyImage, ImageError};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::rootfs::RootfsError;
 use crate::store::{Store, StoreError};
-
-/// The form a result leaves in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// An OCI image layout in a tar.
-    Oci,
-    /// What `docker save` writes and `docker load` reads.
-    Docker,
-    /// The files of the image in a tar, without its config.
-    Tar,
-    /// The files of the image in a folder.
-    Local,
-}
 
 /// Where a result goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +58,20 @@ pub enum Archive {
 pub struct Named {
     pub names: Vec<Reference>,
     pub image: AnyImage,
+    /// What its entries in the index of an OCI layout carry besides their names.
+    pub annotations: Annotations,
+}
+
+/// Whether the files of each platform have a folder of their own, named like
+/// `linux_arm64`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Split {
+    /// Where there are several platforms.
+    #[default]
+    Several,
+    Always,
+    /// All in one folder; a name of two platforms is an error.
+    Never,
 }
 
 /// What can go wrong with archives.
@@ -102,6 +105,10 @@ pub enum OutputError {
     Blob { digest: BlobDigest, source: Box<StoreError> },
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
+    #[error("`{name}` is in the image for {one} and in that for {other}")]
+    Twice { name: String, one: String, other: String },
+    #[error("{} is no image layout: {why}", folder.display())]
+    NotALayout { folder: PathBuf, why: String },
     #[error("the work was stopped")]
     Stopped,
 }
@@ -123,6 +130,12 @@ impl OutputError {
                  or zstd"
                     .into(),
             ),
+            Self::Twice { .. } => {
+                Some("leave out platform-split=false: each platform has a folder then".into())
+            }
+            Self::NotALayout { .. } => {
+                Some("name a folder that is empty or not there, or a layout to add to".into())
+            }
             Self::Store(_)
             | Self::Path(_)
             | Self::Write(_)

@@ -32,8 +32,8 @@ pub(super) fn write(
         let root = collect(named, store, &mut blobs)?;
         let entry = |name: &Reference| {
             let mut entry = root.clone();
-            entry.annotations =
-                [REF_NAME, CONTAINERD_NAME].map(|key| (key.to_owned(), name.to_string())).into();
+            let names = [REF_NAME, CONTAINERD_NAME].map(|key| (key.to_owned(), name.to_string()));
+            entry.annotations.extend(names);
             entry
         };
         if named.names.is_empty() {
@@ -72,10 +72,10 @@ pub(super) fn write(
 }
 
 /// Bytes to be written; those of layers are in the store alone.
-struct Blob {
-    digest: BlobDigest,
-    size: u64,
-    bytes: Option<Vec<u8>>,
+pub(super) struct Blob {
+    pub(super) digest: BlobDigest,
+    pub(super) size: u64,
+    pub(super) bytes: Option<Vec<u8>>,
 }
 
 impl Blob {
@@ -86,7 +86,17 @@ impl Blob {
 }
 
 /// Adds what an image consists of, and gives the descriptor that its names get.
-fn collect(named: &Named, store: &Store, blobs: &mut Vec<Blob>) -> Result<Descriptor, OutputError> {
+pub(super) fn collect(
+    named: &Named,
+    store: &Store,
+    blobs: &mut Vec<Blob>,
+) -> Result<Descriptor, OutputError> {
+    let mut root = parts(named, store, blobs)?;
+    root.annotations.clone_from(&named.annotations);
+    Ok(root)
+}
+
+fn parts(named: &Named, store: &Store, blobs: &mut Vec<Blob>) -> Result<Descriptor, OutputError> {
     match &named.image {
         AnyImage::Image(image) => {
             add_image(image, named, store, blobs)?;

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use super::{OutputError, Work, tree};
+use super::{OutputError, Split, Work, tree};
 use crate::image::AnyImage;
 use crate::layer::{Compression, LayerForm, LayerWriter};
 use crate::store::Store;
@@ -14,13 +14,14 @@ use crate::store::Store;
 /// If a layer is absent or damaged, or nothing can be written.
 pub fn write_tar(
     image: &AnyImage,
+    split: Split,
     store: &Store,
     to: &mut (dyn Write + '_),
     work: &Work<'_>,
 ) -> Result<(), OutputError> {
     let form = LayerForm { compression: Compression::None };
     let mut writer = LayerWriter::new(to, form);
-    tree::walk(image, store, work, |entry, content| {
+    tree::walk(image, split, store, work, |entry, content| {
         writer.entry(entry, content).map_err(OutputError::Write)
     })?;
     let (to, _) = writer.finish().map_err(OutputError::Write)?;

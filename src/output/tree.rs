@@ -4,37 +4,60 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use super::{OutputError, Work};
+use super::{OutputError, Split, Work};
 use crate::image::AnyImage;
 use crate::layer::{Entry, Kind, Located, Name, Node};
 use crate::rootfs::Rootfs;
 use crate::store::Store;
 
 /// Calls `each` for everything in an image but its root: folders first, a file
-/// before further names of it. Of an image for several platforms, each one's
-/// files are in a folder named like `linux_arm64`.
+/// before further names of it.
 ///
 /// # Errors
-/// If a layer is absent or damaged, or what `each` returns.
+/// If a layer is absent or damaged, a name that is not to be split is there twice,
+/// or what `each` returns.
 pub(super) fn walk(
     image: &AnyImage,
+    split: Split,
     store: &Store,
     work: &Work<'_>,
     mut each: impl FnMut(&Entry, &mut dyn Read) -> Result<(), OutputError>,
 ) -> Result<(), OutputError> {
+    let several = image.images().len() > 1;
+    let split = match split {
+        Split::Several => matches!(image, AnyImage::Index { .. }),
+        Split::Always => true,
+        Split::Never => false,
+    };
+    // Whose each name is, where platforms share a folder.
+    let mut owners: BTreeMap<Name, String> = BTreeMap::new();
     for one in image.images() {
-        let prefix = match image {
-            AnyImage::Image(_) => Name::root(),
-            AnyImage::Index { .. } => {
-                let name = one.platform().to_string().replace('/', "_");
-                Name::clean(name.as_bytes()).unwrap_or_default()
-            }
+        let platform = one.platform().to_string();
+        let prefix = if split {
+            Name::clean(platform.replace('/', "_").as_bytes()).unwrap_or_default()
+        } else {
+            Name::root()
         };
         let rootfs = Rootfs::open(store, one.layers())?;
         if !prefix.is_root() {
             each(&Entry::dir(prefix.clone(), 0), &mut io::empty())?;
         }
-        files(&rootfs, &prefix, store, work, &mut each)?;
+        if split || !several {
+            files(&rootfs, &prefix, store, work, &mut each)?;
+            continue;
+        }
+        let mut alone = |entry: &Entry, content: &mut dyn Read| match owners
+            .insert(entry.name.clone(), platform.clone())
+        {
+            None => each(entry, content),
+            Some(_) if entry.kind == Kind::Dir => Ok(()),
+            Some(other) => Err(OutputError::Twice {
+                name: entry.name.display().into_owned(),
+                one: other,
+                other: platform.clone(),
+            }),
+        };
+        files(&rootfs, &prefix, store, work, &mut alone)?;
     }
     Ok(())
 }

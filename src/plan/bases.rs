@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Span};
+use crate::dockerfile::lint::Settings;
 use crate::dockerfile::{Dockerfile, Instruction, Mount, Spanned, Stage, nearest};
 use crate::platform::Platform;
 use crate::reference::Reference;
 
 use super::graph::{BaseRequest, Bases, NamedContext, PlanRequest};
+use super::rules;
 use super::scope::Globals;
 
 /// Where a root comes from.
@@ -25,6 +27,13 @@ pub(super) enum Origin {
 }
 
 impl Origin {
+    pub(super) fn stage(&self) -> Option<usize> {
+        match self {
+            Self::Stage(at) => Some(*at),
+            Self::Scratch | Self::Image { .. } | Self::Files(_) => None,
+        }
+    }
+
     /// What a named context stands for.
     fn of((at, context): (usize, &NamedContext), platform: Platform) -> Self {
         match context {
@@ -58,12 +67,13 @@ impl Layout {
         file: &Dockerfile,
         ask: &PlanRequest,
         globals: &Globals,
+        lint: &Settings,
         out: &mut Vec<Diagnostic>,
     ) -> Option<Self> {
         // Every FROM must make sense, whether its stage is needed or not.
         let errors = out.len();
         let starts: Vec<Option<Origin>> =
-            (0..file.stages.len()).map(|at| start(file, at, ask, globals, out)).collect();
+            (0..file.stages.len()).map(|at| start(file, at, ask, globals, lint, out)).collect();
         let target = target(&file.stages, ask.target.as_deref(), out)?;
         if out[errors..].iter().any(Diagnostic::is_error) {
             return None;
@@ -76,6 +86,9 @@ impl Layout {
             wants: Vec::new(),
         };
         let mut open = vec![target];
+        if ask.all_stages && ask.target.is_none() {
+            open.extend(0..target);
+        }
         while let Some(at) = open.pop() {
             if layout.starts[at].is_some() {
                 continue;
@@ -129,6 +142,26 @@ impl Layout {
         self.wants = wants;
     }
 
+    /// A stage and those that it needs: first what it starts from, all the way down,
+    /// then what it copies from.
+    pub(super) fn needed(&self, stage: usize) -> Vec<usize> {
+        let mut needed = Vec::new();
+        let mut open = vec![stage];
+        while let Some(at) = open.pop() {
+            if needed.contains(&at) {
+                continue;
+            }
+            needed.push(at);
+            let copies = self.copies.iter().filter(|((stage, _), _)| *stage == at);
+            let mounts = self.mounts.iter().filter(|((stage, ..), _)| *stage == at);
+            let others = copies.map(|(_, origin)| origin).chain(mounts.map(|(_, origin)| origin));
+            let others = others.filter_map(Origin::stage).collect::<Vec<_>>();
+            open.extend(others.into_iter().rev());
+            open.extend(self.starts[at].as_ref().and_then(Origin::stage));
+        }
+        needed
+    }
+
     /// The images that are not known yet.
     pub(super) fn missing(&self, bases: &Bases) -> Vec<BaseRequest> {
         let known = |want: &&BaseRequest| bases.get(&want.reference, &want.platform).is_none();
@@ -154,12 +187,17 @@ fn start(
     at: usize,
     ask: &PlanRequest,
     globals: &Globals,
+    lint: &Settings,
     out: &mut Vec<Diagnostic>,
 ) -> Option<Origin> {
     let from = &file.stages[at].from;
-    let image = globals.fill(&from.image, file.escape, out);
+    let lint = &lint.above(file.note(from.span));
+    let image = globals.fill(&from.image, file.escape, lint, out);
     let platform = match &from.platform {
-        Some(word) => Some(platform(word, file.escape, globals, out)?),
+        Some(word) => {
+            rules::platform(from, word, file.escape, globals, lint, out);
+            Some(platform(word, file.escape, globals, lint, out)?)
+        }
         None => None,
     };
     let image = image?;
@@ -196,9 +234,10 @@ fn platform(
     word: &Spanned<String>,
     escape: char,
     globals: &Globals,
+    lint: &Settings,
     out: &mut Vec<Diagnostic>,
 ) -> Option<Platform> {
-    let text = globals.fill(word, escape, out)?;
+    let text = globals.fill(word, escape, lint, out)?;
     if text.is_empty() {
         out.push(
             Diagnostic::error(word.span, "--platform is empty")

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::digest::BlobDigest;
-use crate::dockerfile::RunNetwork;
+use crate::dockerfile::{Ignore, RunNetwork};
 use crate::epoch::Epoch;
 use crate::image::ImageConfig;
 use crate::layer::Layer;
@@ -14,6 +14,7 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 
 use super::op::Op;
+use super::outline::Outline;
 
 /// What is to be built of a Dockerfile.
 #[derive(Debug, Clone)]
@@ -33,11 +34,14 @@ pub struct PlanRequest {
     pub contexts: Vec<(String, NamedContext)>,
     /// The network of a `RUN` that names none.
     pub network: RunNetwork,
+    /// `RUN --security=insecure` is allowed.
+    pub insecure: bool,
     /// Lines of a `RUN`'s `/etc/hosts`: a name and its address.
     pub hosts: Vec<(String, IpAddr)>,
-    /// An `ARG SOURCE_DATE_EPOCH` before the first `FROM` holds instead, unless
-    /// `build_args` has that name.
+    /// Of what is made, unless `SOURCE_DATE_EPOCH` says another one.
     pub epoch: Epoch,
+    /// The commit's, where the build context is one of a git repository.
+    pub context_time: Option<Epoch>,
     /// Somebody chose the platform: the config says it then, whatever the image
     /// is for that the target starts from.
     pub chosen: bool,
@@ -45,6 +49,10 @@ pub struct PlanRequest {
     pub several: bool,
     /// Names of stages whose steps are to be made anew.
     pub anew: Vec<String>,
+    /// What the context keeps from the build, for the rule that looks at it.
+    pub ignore: Option<Ignore>,
+    /// Look at every stage, unless a target is named: nothing is to be built.
+    pub all_stages: bool,
 }
 
 /// What a name of `--build-context` stands for.
@@ -57,6 +65,13 @@ pub enum NamedContext {
 }
 
 impl PlanRequest {
+    /// What BuildKit's argument `BUILDKIT_NAME` is set to, if it is.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        let value = self.build_args.get(&format!("BUILDKIT_{name}"))?;
+        Some(value.as_str()).filter(|value| !value.is_empty())
+    }
+
     /// What a name of the file stands for, if anything.
     #[must_use]
     pub fn context(&self, name: &str, platform: &Platform) -> Option<(usize, &NamedContext)> {
@@ -88,17 +103,78 @@ pub struct BaseRequest {
     pub span: Span,
 }
 
-/// The images that are known.
+/// The images that are known, and guesses in the place of others.
 #[derive(Debug, Clone, Default)]
-pub struct Bases(pub BTreeMap<(Reference, Platform), Base>);
+pub struct Bases(BTreeMap<(Reference, Platform), (Base, Certainty)>);
+
+/// How much of an image is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Certainty {
+    Known,
+    /// Nothing; it is asked for when a rule's answer depends on it.
+    Guessed,
+    /// Nothing, and it cannot be had.
+    GivenUp,
+}
 
 impl Bases {
     pub fn insert(&mut self, reference: Reference, platform: Platform, base: Base) {
-        self.0.insert((reference, platform), base);
+        self.0.insert((reference, platform), (base, Certainty::Known));
     }
+
+    /// Lets an empty image stand for one, where nothing is to be built. The plan asks
+    /// again for the image if a rule needs it.
+    pub fn guess(&mut self, want: &BaseRequest) {
+        self.stand_in(want, Certainty::Guessed);
+    }
+
+    /// As [`Self::guess`], and the plan does not ask again.
+    pub fn give_up(&mut self, want: &BaseRequest) {
+        self.stand_in(want, Certainty::GivenUp);
+    }
+
+    fn stand_in(&mut self, want: &BaseRequest, certainty: Certainty) {
+        let base = Base {
+            reference: want.reference.clone(),
+            digest: BlobDigest::of(b""),
+            config: ImageConfig::scratch(&want.platform),
+            layers: Vec::new(),
+        };
+        self.0.insert((want.reference.clone(), want.platform.clone()), (base, certainty));
+    }
+
     #[must_use]
     pub fn get(&self, reference: &Reference, platform: &Platform) -> Option<&Base> {
+        Some(&self.entry(reference, platform)?.0)
+    }
+
+    /// Whether an empty image stands for it.
+    #[must_use]
+    pub fn is_guess(&self, reference: &Reference, platform: &Platform) -> bool {
+        self.entry(reference, platform).is_some_and(|(_, certainty)| match certainty {
+            Certainty::Known => false,
+            Certainty::Guessed | Certainty::GivenUp => true,
+        })
+    }
+
+    /// Whether the plan is to ask for an image that it could do without until now.
+    pub(super) fn is_open(&self, want: &BaseRequest) -> bool {
+        let entry = self.entry(&want.reference, &want.platform);
+        entry.is_some_and(|(_, certainty)| *certainty == Certainty::Guessed)
+    }
+
+    fn entry(&self, reference: &Reference, platform: &Platform) -> Option<&(Base, Certainty)> {
         self.0.get(&(reference.clone(), platform.clone()))
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -128,6 +204,8 @@ pub struct Plan {
     pub config: ImageConfig,
     /// A span of nothing at byte 0 means the request and not the file.
     pub warnings: Vec<Diagnostic>,
+    /// What the build can be given.
+    pub outline: Outline,
 }
 
 /// The steps of one or more plans; what they have in common is there once.

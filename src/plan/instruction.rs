@@ -4,6 +4,7 @@
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::history as texts;
+use crate::dockerfile::lint::{self, Settings};
 use crate::dockerfile::{
     Arg, Env, Expose, Instruction, Label, Pair, Ports, Spanned, Stopsignal, User, Volume, Workdir,
     expand,
@@ -14,6 +15,7 @@ use super::graph::StepId;
 use super::history;
 use super::op::{Op, WorkdirOp};
 use super::path;
+use super::rules::{Once, Sure};
 use super::scope::{define, fill, fill_words};
 use super::stage::{Numbering, State, Walk};
 
@@ -26,8 +28,9 @@ pub(super) struct InStage<'w, 'a, 's> {
     pub(super) at: usize,
     pub(super) state: &'s mut State,
     pub(super) numbering: Numbering,
-    /// Whether this stage has a `CMD` of its own.
-    pub(super) cmd: bool,
+    pub(super) once: Once,
+    /// The rules that hold for the instruction.
+    pub(super) lint: Settings,
 }
 
 impl InStage<'_, '_, '_> {
@@ -36,24 +39,26 @@ impl InStage<'_, '_, '_> {
             Instruction::Add(it) => self.add(it),
             Instruction::Arg(it) => self.arg(it),
             Instruction::Cmd(it) => {
+                self.command_rules(instruction, &it.command);
                 let argv = config::arguments(&self.state.config.config, &it.command);
                 self.tell(texts::exec("CMD", &argv));
                 self.state.config.config.cmd = config::or_absent(argv);
-                self.cmd = true;
             }
             Instruction::Copy(it) => self.copy(number, it),
             Instruction::Entrypoint(it) => {
+                self.command_rules(instruction, &it.command);
                 let argv = config::arguments(&self.state.config.config, &it.command);
                 self.tell(texts::exec("ENTRYPOINT", &argv));
                 self.state.config.config.entrypoint = config::or_absent(argv);
                 // Arguments that were meant for another program.
-                if !self.cmd {
+                if self.once.cmd.is_none() {
                     self.state.config.config.cmd = None;
                 }
             }
             Instruction::Env(it) => self.env(it),
             Instruction::Expose(it) => self.expose(it),
             Instruction::Healthcheck(it) => {
+                self.used_once(instruction);
                 let (check, told) = config::healthcheck(it);
                 self.state.config.config.healthcheck = Some(check);
                 self.tell(told);
@@ -126,10 +131,14 @@ impl InStage<'_, '_, '_> {
     pub(super) fn warn(&mut self, undefined: Vec<(String, Span)>) {
         for (name, span) in undefined {
             // Declared and not set: whoever wrote it knows that it may be empty.
-            if self.state.args.iter().any(|(declared, _)| *declared == name) {
+            if self.state.args.iter().any(|(declared, _)| *declared == name)
+                || !self.lint.follows(&lint::UNDEFINED_VAR)
+                || self.sure() != Sure::Known
+            {
                 continue;
             }
-            let said = Diagnostic::warning(span, format!("variable `{name}` is not defined"));
+            let said = Diagnostic::warning(span, format!("variable `{name}` is not defined"))
+                .rule(&lint::UNDEFINED_VAR);
             self.walk.out.push(if self.walk.globals.declares(&name) {
                 said.hint(format!("an ARG before the first FROM is for FROM alone: write ARG {name} in this stage too"))
             } else {
@@ -158,6 +167,10 @@ impl InStage<'_, '_, '_> {
 
     fn env(&mut self, env: &Env) {
         let Some(pairs) = self.pairs(&env.pairs, "ENV") else { return };
+        self.old_form(env.old_form, env.span, &env.text);
+        pairs.iter().zip(&env.pairs).for_each(|((name, _), pair)| {
+            self.secret("ENV", name, pair.key.span);
+        });
         for (name, value) in &pairs {
             self.state.vars.set(name, value);
             config::set_env(&mut self.state.config.config.env, name, value);
@@ -167,6 +180,7 @@ impl InStage<'_, '_, '_> {
 
     fn label(&mut self, label: &Label) {
         let Some(pairs) = self.pairs(&label.pairs, "LABEL") else { return };
+        self.old_form(label.old_form, label.span, &label.text);
         self.tell(joined("LABEL", &pairs));
         self.state.config.config.labels.extend(pairs);
     }
@@ -175,6 +189,7 @@ impl InStage<'_, '_, '_> {
         let before = self.state.args.len();
         for item in &arg.items {
             let name = &item.name.value;
+            self.secret("ARG", name, item.name.span);
             let value = match (self.walk.ask.build_args.get(name), &item.default) {
                 (Some(given), _) => Some(given.clone()),
                 (None, Some(default)) => match self.fill(default) {
@@ -186,6 +201,9 @@ impl InStage<'_, '_, '_> {
             if let Some(value) = value.as_ref().filter(|_| !SCANNING.contains(&name.as_str())) {
                 self.state.vars.set(name, value);
             }
+            let inherited = item.default.is_none() && !self.walk.ask.build_args.contains_key(name);
+            let (uses, file) = (&mut self.walk.uses, self.walk.file);
+            uses.arg(self.at, file, arg, name, value.as_deref(), inherited);
             self.state.args.push((name.clone(), value));
         }
         let new = self.state.args[before..].iter();
@@ -206,6 +224,7 @@ impl InStage<'_, '_, '_> {
             });
             self.warn(undefined);
             let ports = filled.and_then(|words| {
+                self.port_rules(&words, word.span);
                 let ports: Result<Vec<Ports>, _> = words.iter().map(|word| word.parse()).collect();
                 ports.map_err(|error| Diagnostic::error(word.span, format!("{error}")))
             });
@@ -258,6 +277,7 @@ impl InStage<'_, '_, '_> {
 
     fn workdir(&mut self, workdir: &Workdir) {
         let Some(to) = self.fill(&workdir.path) else { return };
+        self.relative_workdir(&to, workdir.path.span);
         let to = path::join(&self.cwd(), &to);
         self.state.config.config.working_dir.clone_from(&to);
         let told = texts::word("WORKDIR", &to);
@@ -269,11 +289,6 @@ impl InStage<'_, '_, '_> {
         let owner = (!user.is_empty()).then(|| user.clone());
         let op = Op::Workdir(WorkdirOp { path: to, owner });
         self.step(op, None, workdir.span, name, told);
-    }
-
-    pub(super) fn not_yet(&mut self, span: Span, what: &str) {
-        let said = format!("{what} is not built by this version of kiln yet");
-        self.walk.out.push(Diagnostic::error(span, said).label("not supported"));
     }
 }
 

@@ -6,9 +6,10 @@
 //! | the kind of operation and its fields | they say what is done |
 //! | each input's diff IDs | what a root holds, however it came about |
 //! | a digest of the chosen files (context), and of each file that was fetched | names, modes and content, computed by the build |
+//! | of a git repository, the commit and what is taken of it | they name the files; the `.git` folder has the ref and the remote too |
 //! | the epoch | the times in the layer |
 //! | for `RUN`: a heredoc that is run as a program | its text is not in the arguments |
-//! | for `RUN`: its network and names of hosts, and each mount's kind, place and settings | what the process can see |
+//! | for `RUN`: its network, `--security`, host name and names of hosts, and each mount's kind, place and settings | what the process can see |
 //! | for `RUN`: a digest of the files that a mount takes from the context; the root it takes others from | as for a copy |
 //! | for `RUN`: the platform | the same files, run on another processor |
 //!
@@ -18,7 +19,7 @@
 //! | what a cache holds and how it is shared, a secret's value, what an agent knows | a step that depends on them has no result that could be named |
 //! | the root below a `COPY --link` | the layer is made as if there were none: see [`Step::stands_alone`] |
 //! | the step's name, number and stage | names |
-//! | where a file was fetched from | what was found there counts |
+//! | where a file or a commit was fetched from | what was found there counts |
 //! | how an input came about, its name and its compression | only what it holds counts |
 //! | metadata: `LABEL`, `CMD`, `EXPOSE`, … | they make no step |
 //! | user, working folder, environment, for steps other than `RUN` | they read none of it but what their fields have |
@@ -36,7 +37,7 @@ use super::graph::Step;
 use super::op::{CopyFrom, MountSource, Op, RunMount};
 
 /// Raised when what a step with given fields makes, or how it is hashed, changes.
-pub const FORMAT: u64 = 2;
+pub const FORMAT: u64 = 3;
 
 /// What a step's result depends on, in one digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ pub enum InputKey {
     /// A root, by its layers, the lowest first.
     Rootfs(Vec<DiffId>),
     /// The files that were chosen from a source, with all that is copied of them;
-    /// or a file that was fetched.
+    /// or a file that was fetched; or what names the files of a git repository.
     Context(Digest),
 }
 
@@ -95,11 +96,13 @@ impl Step {
                     RunNetwork::None => "none",
                     RunNetwork::Host => "host",
                 });
+                to.text(if run.insecure { "insecure" } else { "sandbox" });
                 to.number(run.hosts.len() as u64);
                 for (name, address) in &run.hosts {
                     to.text(name);
                     to.text(&address.to_string());
                 }
+                to.maybe(run.hostname.as_deref());
                 to.number(run.mounts.len() as u64);
                 run.mounts.iter().for_each(|mount| to.mount(mount));
             }
@@ -117,9 +120,11 @@ impl Step {
                     to.text(&source.path);
                     to.maybe(source.below.as_deref());
                 }
+                to.number(copy.repositories.len() as u64);
                 to.number(copy.remotes.len() as u64);
                 for remote in &copy.remotes {
                     to.text(&remote.name);
+                    to.number(u64::from(remote.unpack));
                 }
                 to.number(copy.contents.len() as u64);
                 for content in &copy.contents {

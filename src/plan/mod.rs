@@ -23,13 +23,16 @@ mod key;
 mod mount;
 mod names;
 mod op;
+mod outline;
 mod path;
 mod print;
+mod rules;
 mod run;
 mod scope;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod time;
 mod transfer;
 mod triggers;
 
@@ -42,11 +45,13 @@ pub use op::{
     BaseImage, BaseOp, CacheMount, Content, CopyFrom, CopyHints, CopyOp, CopySource, MountSource,
     Op, Proxies, RemoteSource, RunHints, RunMount, RunOp, Script, SecretMount, SshMount, WorkdirOp,
 };
+pub use outline::{Outline, OutlineArg, OutlineUse};
 
 use std::borrow::Cow;
 
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::Dockerfile;
+use crate::dockerfile::lint::{self, Settings};
 
 use bases::Layout;
 use scope::Globals;
@@ -60,16 +65,21 @@ use triggers::Triggers;
 /// If the file or the request makes no sense once variables are filled in, or
 /// asks for what kiln does not build.
 pub fn plan(file: &Dockerfile, ask: &PlanRequest, bases: &Bases) -> Result<Planned, PlanError> {
-    let mut said = Vec::new();
-    let globals = Globals::new(file, ask, &mut said);
+    let lint = Settings::of(file, &ask.build_args)
+        .map_err(|said| PlanError { diagnostics: vec![said] })?;
+    let mut said = lint::syntax(file, true, &lint);
+    rules::defaults(file, ask, &lint, &mut said);
+    let mut globals = Globals::new(file, ask, &ask.build_args, &mut said);
+    let timed = time::timed(file, ask, &mut globals)
+        .map_err(|wrong| PlanError { diagnostics: vec![wrong] })?;
+    let ask: &PlanRequest = &timed;
     // Triggers of what a stage starts from may need further stages and images.
     let mut whole = Cow::Borrowed(file);
     stage::replaced(&mut whole, ask);
-    let ask = &scope::timed(file, ask, &globals, &mut said);
     let mut triggers = Triggers::default();
     let layout = loop {
         let before = said.len();
-        let Some(layout) = Layout::new(&whole, ask, &globals, &mut said) else {
+        let Some(layout) = Layout::new(&whole, ask, &globals, &lint, &mut said) else {
             return Err(PlanError { diagnostics: said });
         };
         if said.iter().any(Diagnostic::is_error) {
@@ -89,8 +99,12 @@ pub fn plan(file: &Dockerfile, ask: &PlanRequest, bases: &Bases) -> Result<Plann
     if !missing.is_empty() {
         return Ok(Planned::Missing(missing));
     }
-    let mut walk = Walk::new(file, ask, &globals, bases, &layout, &triggers);
+    let mut walk = Walk::new(file, ask, &globals, bases, &layout, &triggers, &lint);
     let state = walk.run();
+    // Before what is wrong: that may come of a guess.
+    if !walk.doubts.is_empty() {
+        return Ok(Planned::Missing(walk.doubts));
+    }
     said.append(&mut walk.out);
     said.extend(scope::unused(file, ask));
     let Some(state) = state else {
@@ -116,5 +130,6 @@ pub fn plan(file: &Dockerfile, ask: &PlanRequest, bases: &Bases) -> Result<Plann
         result: state.root,
         config,
         warnings: said,
+        outline: outline::of(file, &globals, &layout, &walk.uses),
     }))
 }

@@ -49,12 +49,17 @@ impl InStage<'_, '_, '_> {
                     RunMount::Bind { source, target, read_only }
                 }
                 MountType::Cache => {
+                    self.walk.uses.cache(self.at, &mount, run.span);
                     let seed = match &mount.from {
                         Some(_) => Some(self.mount_source(number, at, &mount, more)?),
                         None => None,
                     };
+                    let id = mount.id.clone().unwrap_or_else(|| path::join("/", &mount.target));
                     RunMount::Cache(CacheMount {
-                        id: mount.id.clone().unwrap_or_else(|| path::join("/", &mount.target)),
+                        id: match self.walk.ask.setting("CACHE_MOUNT_NS") {
+                            Some(space) => format!("{space}/{id}"),
+                            None => id,
+                        },
                         target,
                         sharing: mount.sharing,
                         seed,
@@ -67,15 +72,21 @@ impl InStage<'_, '_, '_> {
                     let size = mount.size.filter(|size| *size > 0);
                     RunMount::Tmpfs { target, size, read_only }
                 }
-                MountType::Secret => RunMount::Secret(secret(&mount)),
+                MountType::Secret => {
+                    let secret = secret(&mount);
+                    self.walk.uses.secret(self.at, &secret.id, secret.required, run.span);
+                    RunMount::Secret(secret)
+                }
                 MountType::Ssh => {
                     let place = match mount.target.as_str() {
                         "" => format!("{AGENTS}.{agents}"),
                         _ => target,
                     };
                     agents += 1;
+                    let id = mount.id.clone().unwrap_or_else(|| "default".to_owned());
+                    self.walk.uses.ssh(self.at, &id, mount.required, run.span);
                     RunMount::Ssh(SshMount {
-                        id: mount.id.clone().unwrap_or_else(|| "default".to_owned()),
+                        id,
                         target: place,
                         required: mount.required,
                         span: mount.span,

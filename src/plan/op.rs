@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use crate::diagnostic::Span;
 use crate::digest::BlobDigest;
-use crate::dockerfile::{Chmod, RunNetwork, Sharing};
+use crate::dockerfile::{Chmod, GitSource, RunNetwork, Sharing};
 use crate::layer::Layer;
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -52,8 +52,12 @@ pub struct RunOp {
     /// `--mount`, in order.
     pub mounts: Vec<RunMount>,
     pub network: RunNetwork,
+    /// `--security=insecure`.
+    pub insecure: bool,
     /// Names that `/etc/hosts` has besides the usual ones.
     pub hosts: Vec<(String, IpAddr)>,
+    /// The machine's name as the step sees it, if whoever builds chose one.
+    pub hostname: Option<String>,
     /// The whole environment but the hints, each name once: the image's `ENV`,
     /// then the arguments that are set. `HOME` is whoever runs it to find.
     pub env: Vec<(String, String)>,
@@ -175,7 +179,9 @@ impl fmt::Debug for Proxies {
 pub struct CopyOp {
     pub from: CopyFrom,
     pub sources: Vec<CopySource>,
-    /// Files that are fetched, and copied after the sources; mode 0600, root's.
+    /// Repositories whose files are copied after the sources; root's.
+    pub repositories: Vec<GitSource>,
+    /// Files that are fetched, and copied after these; mode 0600, root's.
     pub remotes: Vec<RemoteSource>,
     /// Files that are written after the sources are copied; mode 0644, root's.
     pub contents: Vec<Content>,
@@ -220,6 +226,8 @@ pub struct RemoteSource {
     /// The last part of the URL's path.
     pub name: String,
     pub checksum: Option<BlobDigest>,
+    /// An archive is unpacked.
+    pub unpack: bool,
 }
 
 /// A file whose text the Dockerfile has.

@@ -49,6 +49,12 @@ impl fmt::Display for Step {
                 if run.network != RunNetwork::Default {
                     writeln!(f, "  network {:?}", run.network)?;
                 }
+                if let Some(name) = &run.hostname {
+                    writeln!(f, "  hostname {name:?}")?;
+                }
+                if run.insecure {
+                    writeln!(f, "  insecure")?;
+                }
                 for (name, value) in &run.env {
                     writeln!(f, "  env {name}={value:?}")?;
                 }
@@ -74,9 +80,13 @@ impl fmt::Display for Step {
                 for below in copy.sources.iter().filter_map(|source| source.below.as_ref()) {
                     writeln!(f, "  with parents {below:?}")?;
                 }
+                for repository in &copy.repositories {
+                    writeln!(f, "  repository {repository}")?;
+                }
                 for remote in &copy.remotes {
                     let checksum = remote.checksum.map(|sum| format!(" {sum}")).unwrap_or_default();
-                    writeln!(f, "  fetch {:?} as {:?}{checksum}", remote.url, remote.name)?;
+                    let how = if remote.unpack { "fetch and unpack" } else { "fetch" };
+                    writeln!(f, "  {how} {:?} as {:?}{checksum}", remote.url, remote.name)?;
                 }
                 for Content { name, text } in &copy.contents {
                     writeln!(f, "  content {name:?} {text:?}")?;

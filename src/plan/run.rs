@@ -1,5 +1,6 @@
 //! `RUN` in a stage: what is run, and what it sees.
 
+use crate::diagnostic::Diagnostic;
 use crate::dockerfile::history as texts;
 use crate::dockerfile::{CommandLine, Run, RunNetwork, Security, Spanned};
 
@@ -13,9 +14,19 @@ const SCRIPTS: &str = "/dev/pipes";
 
 impl InStage<'_, '_, '_> {
     pub(super) fn run(&mut self, number: usize, run: &Run) {
-        if let Security::Insecure(span) = run.security {
-            self.not_yet(span, "RUN --security=insecure");
-        }
+        let insecure =
+            match run.security {
+                Security::Sandbox => false,
+                Security::Insecure(span) => {
+                    if !self.walk.ask.insecure {
+                        let said = "RUN --security=insecure is not allowed by whoever builds";
+                        self.walk.out.push(Diagnostic::error(span, said).hint(
+                            "if you trust the Dockerfile, build with --allow security.insecure",
+                        ));
+                    }
+                    true
+                }
+            };
         let mut more = Vec::new();
         let Some(mounts) = self.mounts(number, run, &mut more) else { return };
         let (command, script) = command(run);
@@ -37,7 +48,9 @@ impl InStage<'_, '_, '_> {
                 RunNetwork::Default => self.walk.ask.network,
                 named => named,
             },
+            insecure,
             hosts: self.walk.ask.hosts.clone(),
+            hostname: self.walk.ask.setting("SANDBOX_HOSTNAME").map(str::to_owned),
             env: vars.to_vec(),
             user: self.state.config.config.user.clone(),
             cwd: self.cwd(),

@@ -1,15 +1,17 @@
 //! Variables: which are set where, and words with them filled in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::{Diagnostic, Span};
+use crate::dockerfile::lint::{self, Settings};
 use crate::dockerfile::{
     Arg, Dockerfile, ExpandError, Spanned, Variable, expand, expand_words, nearest,
 };
-use crate::epoch::EpochError;
 use crate::platform::Platform;
 
 use super::graph::PlanRequest;
+use super::outline::Head;
+use super::time;
 
 /// Variables in the order in which they were last set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,11 +44,18 @@ pub(super) struct Globals {
     pub(super) vars: Vars,
     /// Declared by an `ARG`, set or not.
     declared: BTreeSet<String>,
+    pub(super) heads: BTreeMap<String, Head>,
 }
 
 impl Globals {
-    /// The platform's arguments, then those that the file declares.
-    pub(super) fn new(file: &Dockerfile, ask: &PlanRequest, out: &mut Vec<Diagnostic>) -> Self {
+    /// The platform's arguments, then those that the file declares with what is given
+    /// for them.
+    pub(super) fn new(
+        file: &Dockerfile,
+        ask: &PlanRequest,
+        given: &BTreeMap<String, String>,
+        out: &mut Vec<Diagnostic>,
+    ) -> Self {
         let mut globals = Self::default();
         let last = file.stages.last().and_then(|stage| stage.from.name.as_ref());
         let target = ask.target.as_deref().or(last.map(|name| name.value.as_str()));
@@ -54,9 +63,10 @@ impl Globals {
             let value = ask.build_args.get(&name).cloned().unwrap_or(value);
             globals.vars.set(&name, value);
         }
-        for item in file.meta_args.iter().flat_map(|arg| &arg.items) {
+        let items = file.meta_args.iter().flat_map(|arg| arg.items.iter().map(move |it| (arg, it)));
+        for (arg, item) in items {
             globals.declared.insert(item.name.value.clone());
-            let value = match (ask.build_args.get(&item.name.value), &item.default) {
+            let value = match (given.get(&item.name.value), &item.default) {
                 (Some(given), _) => Some(given.clone()),
                 (None, Some(default)) => {
                     match fill(default, file.escape, &globals.vars, &mut |_, _| ()) {
@@ -69,6 +79,10 @@ impl Globals {
                 }
                 (None, None) => None,
             };
+            let (name, own) = (&item.name.value, item.default.as_ref());
+            let default = own.filter(|_| !given.contains_key(name));
+            let head = Head::new(file, arg, name, value.as_deref(), default, &globals);
+            globals.heads.insert(name.clone(), head);
             if let Some(value) = value {
                 globals.vars.set(&item.name.value, value);
             }
@@ -81,19 +95,32 @@ impl Globals {
         &self,
         word: &Spanned<String>,
         escape: char,
+        lint: &Settings,
         out: &mut Vec<Diagnostic>,
     ) -> Option<String> {
         let mut undeclared = Vec::new();
+        let follows = lint.follows(&lint::UNDEFINED_ARG_IN_FROM);
         let filled = fill(word, escape, &self.vars, &mut |name, span| {
-            if !self.declared.contains(name) {
+            if !self.declared.contains(name) && follows {
                 undeclared.push(
                     Diagnostic::warning(span, format!("FROM uses `{name}`, which is not declared"))
-                        .hint(format!("put ARG {name} before the first FROM")),
+                        .hint(format!("put ARG {name} before the first FROM"))
+                        .rule(&lint::UNDEFINED_ARG_IN_FROM),
                 );
             }
         });
         out.append(&mut undeclared);
         filled.map_err(|said| out.push(said)).ok()
+    }
+
+    /// Sets what is set, to something else or to nothing.
+    pub(super) fn reset(&mut self, name: &str, value: Option<&str>) {
+        if self.vars.get(name).is_some() {
+            match value {
+                Some(value) => self.vars.set(name, value),
+                None => self.vars.0.retain(|(known, _)| known != name),
+            }
+        }
     }
 
     /// Whether an `ARG` before the first `FROM` declares it.
@@ -140,7 +167,7 @@ pub(super) fn proxies(ask: &PlanRequest) -> Vec<(String, String)> {
 fn expected(name: &str) -> bool {
     const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
     PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
-        || name == "SOURCE_DATE_EPOCH"
+        || name == time::ARGUMENT
         || name.starts_with("BUILDKIT_")
 }
 
@@ -175,36 +202,6 @@ pub(super) fn unused(file: &Dockerfile, ask: &PlanRequest) -> Option<Diagnostic>
     )
 }
 
-/// The request with the time that an `ARG SOURCE_DATE_EPOCH` before the first `FROM`
-/// says, unless the request has one of its own.
-pub(super) fn timed(
-    file: &Dockerfile,
-    ask: &PlanRequest,
-    globals: &Globals,
-    out: &mut Vec<Diagnostic>,
-) -> PlanRequest {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    let mut ask = ask.clone();
-    let own = file.meta_args.iter().flat_map(|arg| &arg.items).rfind(|item| {
-        item.name.value == NAME && item.default.is_some() && !ask.build_args.contains_key(NAME)
-    });
-    let text = globals.vars.get(NAME).filter(|text| !text.is_empty());
-    if let (Some(item), Some(text)) = (own, text) {
-        match text.parse() {
-            Ok(epoch) => ask.epoch = epoch,
-            Err(error) => {
-                let place = item.default.as_ref().unwrap_or(&item.name).span;
-                let error: EpochError = error;
-                out.push(
-                    Diagnostic::error(place, error.to_string())
-                        .hint("write it in seconds, or give it with --build-arg"),
-                );
-            }
-        }
-    }
-    ask
-}
-
 /// What to say of a variable that nobody defined.
 pub(super) fn define(name: &str, vars: &Vars) -> String {
     match nearest(name, vars.0.iter().map(|(known, _)| known.as_str())) {
@@ -213,7 +210,7 @@ pub(super) fn define(name: &str, vars: &Vars) -> String {
     }
 }
 
-/// Told of each variable that a word counts on and nobody set.
+/// Told once of each variable of a word that nobody set.
 pub(super) type Undefined<'a> = &'a mut dyn FnMut(&str, Span);
 
 /// A word with its variables filled in and its quotes and escapes gone.
@@ -238,7 +235,7 @@ pub(super) fn fill_words(
 ) -> Result<Vec<String>, Diagnostic> {
     let filled = expand_words(&word.value, escape, &|name| vars.get(name).map(str::to_owned))
         .map_err(|error| refuse(word, &error))?;
-    let lacking = filled.variables.iter().filter(|v| !v.defined && !v.provided_for);
+    let lacking = filled.variables.iter().filter(|v| !v.defined);
     tell(word, lacking, undefined);
     Ok(filled.words)
 }
@@ -248,7 +245,8 @@ fn tell<'a>(
     lacking: impl Iterator<Item = &'a Variable>,
     undefined: Undefined<'_>,
 ) {
-    for variable in lacking {
+    let mut told = BTreeSet::new();
+    for variable in lacking.filter(|variable| told.insert(variable.name.as_str())) {
         undefined(&variable.name, word.part(variable.range.clone()));
     }
 }

@@ -4,18 +4,21 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Span};
+use crate::dockerfile::lint::Settings;
 use crate::dockerfile::{Dockerfile, Instruction, Stage};
 use crate::image::ImageConfig;
 use crate::platform::Platform;
 
 use super::bases::{Layout, Origin};
 use super::config;
-use super::graph::{Bases, PlanRequest, Step, StepId};
+use super::graph::{BaseRequest, Bases, PlanRequest, Step, StepId};
 use super::history;
 use super::instruction::InStage;
 use super::names;
 use super::op::{BaseImage, BaseOp, CopyFrom, CopyHints, CopyOp, CopySource, Op};
+use super::outline::Uses;
 use super::path;
+use super::rules::{self, Once};
 use super::scope::{Globals, Vars};
 use super::triggers::Triggers;
 
@@ -30,6 +33,10 @@ pub(super) struct State {
     pub(super) config: ImageConfig,
     pub(super) platform: Platform,
     pub(super) root: StepId,
+    /// Whether a stage of the file has set it already.
+    pub(super) workdir_set: bool,
+    /// The image below, if nothing is known of it but its name.
+    pub(super) guess: Option<BaseRequest>,
 }
 
 /// How the steps of a stage are called and counted.
@@ -68,6 +75,10 @@ pub(super) struct Walk<'a> {
     pub(super) done: BTreeMap<usize, State>,
     /// The stage's steps are to be made whether they are known or not.
     anew: bool,
+    pub(super) lint: &'a Settings,
+    /// The images that a rule has to know.
+    pub(super) doubts: Vec<BaseRequest>,
+    pub(super) uses: Uses,
 }
 
 impl<'a> Walk<'a> {
@@ -78,9 +89,23 @@ impl<'a> Walk<'a> {
         bases: &'a Bases,
         layout: &'a Layout,
         triggers: &'a Triggers,
+        lint: &'a Settings,
     ) -> Self {
-        let (steps, out, done) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { file, ask, globals, bases, layout, triggers, steps, out, done, anew: false }
+        Self {
+            file,
+            ask,
+            globals,
+            bases,
+            layout,
+            triggers,
+            steps: Vec::new(),
+            out: Vec::new(),
+            done: BTreeMap::new(),
+            anew: false,
+            lint,
+            doubts: Vec::new(),
+            uses: Uses::default(),
+        }
     }
 
     /// Plans every needed stage; gives the target's outcome. None if `out` has
@@ -104,13 +129,16 @@ impl<'a> Walk<'a> {
         let mut numbering = self.numbering(at, stage, start);
         let mut state = self.begin(stage, start, &mut numbering)?;
         let triggers = self.triggers;
-        let mut in_stage = InStage { walk: self, at, state: &mut state, numbering, cmd: false };
+        let lint = self.lint.clone();
+        let once = Once::default();
+        let mut in_stage = InStage { walk: self, at, state: &mut state, numbering, once, lint };
         for (number, instruction) in stage.instructions.iter().enumerate() {
             in_stage.numbering.trigger = triggers.has(at, number);
             if in_stage.walk.ask.several {
                 in_stage.numbering.platform =
                     names::platforms(&in_stage.state.platform, &in_stage.state.vars);
             }
+            in_stage.lint = in_stage.walk.lint.above(in_stage.walk.file.note(instruction.span()));
             in_stage.instruction(number, instruction);
         }
         Some(state)
@@ -161,17 +189,14 @@ impl<'a> Walk<'a> {
                     config,
                     platform: self.ask.platform.clone(),
                     root: self.base(start, from.image.span, &mut |text| text.to_owned())?,
+                    workdir_set: false,
+                    guess: None,
                 }
             }
             Origin::Image { reference, platform } => {
                 let root = self.base(start, from.image.span, &mut |text| numbering.name(text))?;
                 let base = self.bases.get(reference, platform)?;
                 let mut config = base.config.clone();
-                if !config.platform().satisfies(platform) {
-                    let found = config.platform();
-                    let said = format!("{reference} is for {found}, not for {platform}");
-                    self.out.push(Diagnostic::warning(from.image.span, said));
-                }
                 history::reconcile(&mut config, base.layers.len());
                 State {
                     vars: Vars::default(),
@@ -179,6 +204,12 @@ impl<'a> Walk<'a> {
                     config,
                     platform: platform.clone(),
                     root,
+                    workdir_set: false,
+                    guess: self.bases.is_guess(reference, platform).then(|| BaseRequest {
+                        reference: reference.clone(),
+                        platform: platform.clone(),
+                        span: from.image.span,
+                    }),
                 }
             }
         };
@@ -211,6 +242,7 @@ impl<'a> Walk<'a> {
             Origin::Scratch => (None, "FROM scratch".to_owned()),
             Origin::Image { reference, platform } => {
                 let base = self.bases.get(reference, platform)?;
+                rules::base_platform(reference, platform, base, span, self.lint, &mut self.out);
                 let tag = reference.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
                 let text = format!("FROM {}{tag}@{}", reference.name(), base.digest);
                 let image = BaseImage {
@@ -237,6 +269,7 @@ impl<'a> Walk<'a> {
         let op = Op::Copy(CopyOp {
             from: CopyFrom::Named(context),
             sources: vec![CopySource { path: ".".to_owned(), below: None }],
+            repositories: Vec::new(),
             remotes: Vec::new(),
             contents: Vec::new(),
             destination: "/".to_owned(),

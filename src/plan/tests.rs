@@ -16,6 +16,8 @@ use crate::layer::{Compression, Layer};
 use crate::platform::Platform;
 use crate::reference::Reference;
 
+mod lint;
+
 fn layer(diff_id: DiffId) -> Layer {
     let digest = BlobDigest::of(diff_id.to_string().as_bytes());
     Layer { diff_id, digest, size: 1, compression: Compression::Gzip }
@@ -41,11 +43,15 @@ fn request(text: &str) -> PlanRequest {
         labels: BTreeMap::new(),
         contexts: Vec::new(),
         network: RunNetwork::Default,
+        insecure: true,
         hosts: Vec::new(),
         epoch: Epoch::DEFAULT,
+        context_time: None,
         chosen: false,
         several: false,
         anew: Vec::new(),
+        ignore: None,
+        all_stages: false,
     };
     for line in text.lines().filter_map(|line| line.strip_prefix("# plan: ")) {
         let (what, rest) = line.split_once(' ').unwrap();
@@ -80,7 +86,7 @@ fn planned(text: &str, told: &mut String) -> Result<Option<Plan>, PlanError> {
             Planned::Ready(plan) => return Ok(Some(plan)),
             Planned::Missing(wants) => wants,
         };
-        let before = bases.0.len();
+        let before = bases.len();
         for want in wants {
             let line = source.line(want.span.start);
             writeln!(told, "line {line} wants {} for {}", want.reference, want.platform).unwrap();
@@ -89,7 +95,7 @@ fn planned(text: &str, told: &mut String) -> Result<Option<Plan>, PlanError> {
                 bases.insert(want.reference, want.platform, base);
             }
         }
-        if bases.0.len() == before {
+        if bases.len() == before {
             return Ok(None);
         }
     }
@@ -104,7 +110,11 @@ fn text_of(said: &[Diagnostic], text: &str) -> String {
     let mut all = String::new();
     for said in said {
         let place = &text[said.span.range()];
-        let kind = if said.is_error() { "error" } else { "warning" };
+        let kind = match said.rule {
+            _ if said.is_error() => "error".to_owned(),
+            Some(rule) => format!("warning[{}]", rule.name),
+            None => "warning".to_owned(),
+        };
         let line = source.line(said.span.start);
         writeln!(all, "{kind}, line {line} `{place}`: {}", said.message).unwrap();
         if !said.label.is_empty() {
@@ -235,6 +245,7 @@ fn what_changes_a_key() {
         ("RUN", "SHELL [\"bash\", \"-c\"]\nRUN", "R"),
         ("RUN make", "RUN make all", "R"),
         ("RUN make", "RUN --network=none make", "R"),
+        ("RUN make", "RUN --security=insecure make", "R"),
         ("RUN make", "RUN --mount=target=/x make", "R"),
         ("RUN make", "RUN --mount=type=cache,target=/x make", "R"),
         ("RUN make", "RUN --mount=type=secret,id=x make", "R"),
@@ -310,12 +321,52 @@ fn inputs_and_time_change_a_key() {
 
 /// Recorded: keys name results on other machines and in older stores. If one
 /// changes on purpose, [`FORMAT`] is raised.
+/// `SOURCE_DATE_EPOCH` as an argument of the build, of the file, and as a context's name.
+#[test]
+fn times_that_are_asked_for() {
+    let file = |default: &str| format!("ARG SOURCE_DATE_EPOCH{default}\nFROM scratch\nLABEL a=b\n");
+    let commit: Epoch = "1500000000".parse().unwrap();
+    for (text, given, context_time, want) in [
+        (file("=1600000000"), None, None, Ok("2020-09-13T12:26:40Z")),
+        (file("=1600000000"), Some("1700000000"), None, Ok("2023-11-14T22:13:20Z")),
+        (file(""), None, None, Ok("1980-01-01T00:00:00Z")),
+        (
+            "FROM scratch\nARG SOURCE_DATE_EPOCH=1".to_owned(),
+            None,
+            None,
+            Ok("1980-01-01T00:00:00Z"),
+        ),
+        (file("=context"), None, Some(commit), Ok("2017-07-14T02:40:00Z")),
+        (file("=context"), None, None, Ok("1980-01-01T00:00:00Z")),
+        (file("=files"), None, None, Ok("1980-01-01T00:00:00Z")),
+        (file(""), Some("context"), Some(commit), Ok("2017-07-14T02:40:00Z")),
+        (file("=today"), None, None, Err("`today` is not a SOURCE_DATE_EPOCH")),
+        (file("=s") + "FROM scratch AS s\n", None, None, Err("does not look up the time")),
+    ] {
+        let mut ask = PlanRequest { context_time, ..request("") };
+        ask.contexts = vec![("files".to_owned(), NamedContext::Files)];
+        ask.build_args
+            .extend(given.map(|given| ("SOURCE_DATE_EPOCH".to_owned(), given.to_owned())));
+        let (parsed, _) = dockerfile::parse(&Source::new("Dockerfile", text.as_str()));
+        match (plan(&parsed, &ask, &Bases::default()), want) {
+            (Ok(Planned::Ready(plan)), Ok(want)) => {
+                assert_eq!(plan.config.created.as_deref(), Some(want), "{text}");
+            }
+            (Err(error), Err(want)) => {
+                let said = &error.diagnostics[0].message;
+                assert!(said.contains(want), "{text}: {said}");
+            }
+            (found, _) => panic!("{text}: {found:?}"),
+        }
+    }
+}
+
 #[test]
 fn keys_stay() {
     let all: Vec<String> = keys(FILE).iter().map(|(_, key)| key.0.short()).collect();
     assert_eq!(
         (FORMAT, all.join(" ").as_str()),
-        (2, "089a993f8c36 ca535b649e78 82a38e40eb4e 6b264c690231")
+        (3, "f02676e373b8 aaf1ff7efc40 59d0668b3647 2826cde0feda")
     );
 }
 

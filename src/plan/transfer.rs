@@ -3,7 +3,9 @@
 use crate::diagnostic::{Diagnostic, Span};
 use crate::digest::BlobDigest;
 use crate::dockerfile::history as texts;
-use crate::dockerfile::{self, Add, Chmod, Copy, Ignore, Remote, Spanned, expand_unquoted, remote};
+use crate::dockerfile::{
+    self, Add, Chmod, Copy, GitSource, Ignore, Remote, Spanned, expand_unquoted, remote,
+};
 
 use super::bases::Origin;
 use super::graph::StepId;
@@ -20,8 +22,16 @@ struct Transfer<'a> {
     link: bool,
     parents: bool,
     excludes: &'a [Spanned<String>],
-    unpack: bool,
+    /// None: those of the context are, those of a URL are not.
+    unpack: Option<bool>,
+    keep_git_dir: Option<bool>,
     checksum: Option<&'a Spanned<String>>,
+}
+
+/// A source that is not in the context.
+enum Elsewhere {
+    File(RemoteSource),
+    Repository(GitSource),
 }
 
 impl InStage<'_, '_, '_> {
@@ -52,16 +62,14 @@ impl InStage<'_, '_, '_> {
             link: copy.link,
             parents: copy.parents,
             excludes: &copy.excludes,
-            unpack: false,
+            unpack: Some(false),
+            keep_git_dir: None,
             checksum: None,
         };
         self.transfer(&transfer, from, input, copy.span, &copy.text);
     }
 
     pub(super) fn add(&mut self, add: &Add) {
-        if add.keep_git_dir.is_some() {
-            self.not_yet(add.span, "ADD --keep-git-dir");
-        }
         let transfer = Transfer {
             keyword: "ADD",
             files: &add.files,
@@ -70,7 +78,8 @@ impl InStage<'_, '_, '_> {
             link: add.link,
             parents: false,
             excludes: &add.excludes,
-            unpack: add.unpack.unwrap_or(true),
+            unpack: add.unpack,
+            keep_git_dir: add.keep_git_dir,
             checksum: add.checksum.as_ref(),
         };
         self.transfer(&transfer, CopyFrom::Context, None, add.span, &add.text);
@@ -120,7 +129,11 @@ impl InStage<'_, '_, '_> {
         let excludes: Vec<String> = what.excludes.iter().map(|word| word.value.clone()).collect();
         self.patterns(what.excludes)?;
         let checksum = self.checksum(what, &sources)?;
-        let (mut local, mut spans, mut remotes) = (Vec::new(), Vec::new(), Vec::new());
+        if from == CopyFrom::Context {
+            self.ignored_sources(what.keyword, &sources, &what.files.sources);
+        }
+        let (mut local, mut spans) = (Vec::new(), Vec::new());
+        let (mut remotes, mut repositories) = (Vec::new(), Vec::new());
         for (source, word) in sources.iter().zip(&what.files.sources) {
             match remote(source) {
                 None => {
@@ -128,20 +141,25 @@ impl InStage<'_, '_, '_> {
                     spans.push(word.span);
                 }
                 Some(kind) => {
-                    remotes.push(self.remote(what.keyword, kind, source, checksum, word)?)
+                    let checksum = checksum.as_ref().map(|(text, span)| (text.as_str(), *span));
+                    match self.remote(what, kind, source, checksum, word)? {
+                        Elsewhere::File(file) => remotes.push(file),
+                        Elsewhere::Repository(repository) => repositories.push(repository),
+                    }
                 }
             }
         }
         let op = CopyOp {
             from,
             sources: local,
+            repositories,
             remotes,
             contents,
             destination: path::destination(&self.cwd(), &destination),
             excludes,
             owner,
             mode,
-            unpack: what.unpack,
+            unpack: what.unpack.unwrap_or(true),
             link,
             hints: CopyHints {
                 sources: spans,
@@ -210,49 +228,48 @@ impl InStage<'_, '_, '_> {
         .ok()
     }
 
-    /// A source that is not in the context.
+    /// A source that is not in the context. `checksum` is of it, and stands there.
     fn remote(
         &mut self,
-        keyword: &str,
+        what: &Transfer<'_>,
         kind: Remote,
         source: &str,
-        checksum: Option<BlobDigest>,
+        checksum: Option<(&str, Span)>,
         word: &Spanned<String>,
-    ) -> Option<RemoteSource> {
-        let what = match kind {
-            Remote::Url => "a URL",
-            Remote::Git => "a git repository",
+    ) -> Option<Elsewhere> {
+        if what.keyword != "ADD" {
+            let named = match kind {
+                Remote::Url => "a URL",
+                Remote::Git => "a git repository",
+            };
+            self.walk.out.push(
+                Diagnostic::error(word.span, format!("{} cannot take {named}", what.keyword))
+                    .label(format!("this is {}", redacted(source)))
+                    .hint("ADD takes it"),
+            );
+            return None;
+        }
+        let read = match kind {
+            Remote::Url => fetched(source, what.unpack.unwrap_or(false), checksum),
+            Remote::Git => repository(source, what.keep_git_dir, checksum, word.span),
         };
-        let said = match (keyword, kind) {
-            ("ADD", Remote::Url) => {
-                let name = file_name(source);
-                return Some(RemoteSource { url: source.to_owned(), name, checksum });
-            }
-            ("ADD", Remote::Git) => format!("ADD of {what} is not built yet"),
-            (keyword, _) => format!("{keyword} cannot take {what}"),
-        };
-        self.walk.out.push(
-            Diagnostic::error(word.span, said)
-                .label(format!("this is {source}"))
-                .hint("fetch it in a RUN step, or put it into the context"),
-        );
-        None
+        read.map_err(|said| self.walk.out.push(*said)).ok()
     }
 
     /// `--checksum` of the one source that it can be of. The outer None says that
     /// something is wrong.
-    fn checksum(&mut self, what: &Transfer<'_>, sources: &[String]) -> Option<Option<BlobDigest>> {
+    fn checksum(
+        &mut self,
+        what: &Transfer<'_>,
+        sources: &[String],
+    ) -> Option<Option<(String, Span)>> {
         let Some(word) = what.checksum else { return Some(None) };
         let text = self.fill(word)?;
         if text.is_empty() {
             return Some(None);
         }
         let said = match sources {
-            [one] if remote(one).is_some() => match text.parse() {
-                Ok(digest) => return Some(Some(digest)),
-                Err(error) => Diagnostic::error(word.span, format!("`{text}`: {error}"))
-                    .hint("write --checksum=sha256: and 64 hexadecimal digits"),
-            },
+            [one] if remote(one).is_some() => return Some(Some((text, word.span))),
             [_] => Diagnostic::error(word.span, "--checksum is for sources with a URL"),
             _ => Diagnostic::error(word.span, "--checksum is for one source alone")
                 .hint("write an ADD for each"),
@@ -260,6 +277,53 @@ impl InStage<'_, '_, '_> {
         self.walk.out.push(said);
         None
     }
+}
+
+type Read = Result<Elsewhere, Box<Diagnostic>>;
+
+fn fetched(url: &str, unpack: bool, checksum: Option<(&str, Span)>) -> Read {
+    let read = |(text, span): (&str, Span)| {
+        text.parse::<BlobDigest>().map_err(|error| {
+            Box::new(
+                Diagnostic::error(span, format!("`{text}`: {error}"))
+                    .hint("write --checksum=sha256: and 64 hexadecimal digits"),
+            )
+        })
+    };
+    let checksum = checksum.map(read).transpose()?;
+    let (url, name) = (url.to_owned(), file_name(url));
+    Ok(Elsewhere::File(RemoteSource { url, name, checksum, unpack }))
+}
+
+fn repository(
+    url: &str,
+    keep_git_dir: Option<bool>,
+    checksum: Option<(&str, Span)>,
+    span: Span,
+) -> Read {
+    let wrong = |span: Span, said: String| Box::new(Diagnostic::error(span, said));
+    let source = GitSource::parse(url);
+    let source = source.ok_or_else(|| wrong(span, "this is no git repository".to_owned()))?;
+    let mut source = source.map_err(|error| wrong(span, error.to_string()))?;
+    if let Some((text, span)) = checksum {
+        let known = source.with_checksum(text);
+        source = known.map_err(|error| wrong(span, error.to_string()))?;
+    }
+    if let Some(text) = source.checksum.as_ref().filter(|text| !GitSource::is_checksum(text)) {
+        let place = checksum.map_or(span, |(_, span)| span);
+        let said = format!("invalid checksum `{text}` for a git repository");
+        return Err(Box::new(
+            Diagnostic::error(place, said)
+                .hint("write the commit's hash in hexadecimal digits, or the first of them"),
+        ));
+    }
+    match (keep_git_dir, source.keep_git_dir) {
+        (Some(flag), Some(own)) if flag != own => {
+            return Err(wrong(span, "--keep-git-dir and the URL's keep-git-dir differ".to_owned()));
+        }
+        (flag, own) => source.keep_git_dir = own.or(flag),
+    }
+    Ok(Elsewhere::Repository(source))
 }
 
 /// A text without the user and password that URLs in it may have: they are for the

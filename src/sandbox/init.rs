@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use super::message::{Channel, Doing as _, Event, Failure, RunRequest, retry};
 use super::spec::{Exit, Network, Root};
 use super::target::{Places, Stub};
-use super::{given, mount, network, privilege, program, seccomp, target};
+use super::{device, given, mount, network, privilege, program, seccomp, target};
 
 /// What the process reports on its way to the program, one JSON text a line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +52,10 @@ pub(super) fn supervise(
     let mut fds = fds.into_iter();
     let streams = run.streams.map(|present| if present { fds.next() } else { None });
     let root = mount::overlay(&run.spec.root, run.user_xattr, run.volatile)?;
+    // In a user namespace the kernel refuses them whatever the mount says.
+    if run.spec.privileged && !run.user_xattr {
+        mount::allow_devices(&root).doing(|| "allow devices on the root".to_owned())?;
+    }
     let (alive, hold) = pipe()?;
     let (reports, report) = pipe()?;
     let (exits, exit) = pipe()?;
@@ -200,8 +204,12 @@ fn prepare(
     own_keyring();
     program::place_streams(streams, spec.user.uid)?;
     fchdir(&cwd).doing(|| format!("enter {}", spec.cwd.display()))?;
-    seccomp::install().doing(|| "install the seccomp filter".to_owned())?;
-    privilege::drop_to(&spec.user, run.many_ids)?;
+    if spec.privileged {
+        privilege::keep_as(&spec.user, run.many_ids)?;
+    } else {
+        seccomp::install().doing(|| "install the seccomp filter".to_owned())?;
+        privilege::drop_to(&spec.user, run.many_ids)?;
+    }
     program::execute(spec)
 }
 
@@ -209,9 +217,14 @@ fn prepare(
 fn mounts(places: &mut Places<'_>, run: &RunRequest) -> Result<OwnedFd, Failure> {
     let spec = &run.spec;
     mount::proc(places)?;
-    mount::sys(places)?;
+    mount::sys(places, spec.privileged)?;
     mount::dev(places, run.many_ids)?;
-    mount::mask(places)?;
+    if !spec.privileged {
+        mount::mask(places)?;
+    } else if !run.user_xattr {
+        // Real root of the machine; in a user namespace they could not be used.
+        device::host(places)?;
+    }
     given::mounts(places, run)?;
     let cwd = std::path::Path::new("/").join(&spec.cwd);
     places.folder(&cwd)

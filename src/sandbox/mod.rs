@@ -12,7 +12,8 @@
 //! by default under a filter of system calls, an environment and descriptors that
 //! are exactly those of the specification, and kernel settings it cannot write. Everything it started
 //! ends with it, with the helper, and with kiln, however they end. If one piece
-//! cannot be had the error names it. Mount points that had to be made are gone
+//! cannot be had the error names it. A privileged process is the exception: it has what
+//! the tier has, and is held by its namespaces alone. Mount points that had to be made are gone
 //! afterwards, and with them every trace in their folder's times.
 //!
 //! `no_new_privs` is not set: `sudo` and `su` in a build step need it off. What
@@ -22,6 +23,7 @@
 //! `resolv.conf`, unpacking trees (a job does that).
 
 pub mod cgroup;
+mod device;
 mod given;
 mod holder;
 mod idmap;

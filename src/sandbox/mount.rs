@@ -145,8 +145,17 @@ pub(super) fn read_only_copy(path: &Path) -> Result<OwnedFd, Failure> {
     Ok(copy)
 }
 
+/// Lets device nodes on a mount be opened.
+pub(super) fn allow_devices(mount: &OwnedFd) -> io::Result<()> {
+    change(mount, MountAttrFlags::empty(), MountAttrFlags::MOUNT_ATTR_NODEV)
+}
+
 /// Adds attributes to a mount and all below it.
 pub(super) fn restrict(mount: &OwnedFd, attributes: MountAttrFlags) -> io::Result<()> {
+    change(mount, attributes, MountAttrFlags::empty())
+}
+
+fn change(mount: &OwnedFd, set: MountAttrFlags, clear: MountAttrFlags) -> io::Result<()> {
     /// `struct mount_attr` of mount_setattr(2).
     #[repr(C)]
     struct Attributes {
@@ -155,8 +164,8 @@ pub(super) fn restrict(mount: &OwnedFd, attributes: MountAttrFlags) -> io::Resul
         propagation: u64,
         user: u64,
     }
-    let attributes =
-        Attributes { set: u64::from(attributes.bits()), clear: 0, propagation: 0, user: 0 };
+    let (set, clear) = (u64::from(set.bits()), u64::from(clear.bits()));
+    let attributes = Attributes { set, clear, propagation: 0, user: 0 };
     // SAFETY: the path is empty and ends in NUL, the struct and its size are the call's.
     let result = unsafe {
         libc::syscall(
@@ -191,19 +200,19 @@ pub(super) fn proc(places: &mut Places<'_>) -> Result<(), Failure> {
     fresh("proc", &[], NO_EXEC).and_then(|proc| attach(&proc, &place)).doing(|| PROC.to_owned())
 }
 
-/// `/sys`, read-only: that of the own network namespace, or else a copy of the
-/// host's.
-pub(super) fn sys(places: &mut Places<'_>) -> Result<(), Failure> {
+/// `/sys`: that of the own network namespace, or else a copy of the host's;
+/// read-only unless it may be written.
+pub(super) fn sys(places: &mut Places<'_>, writable: bool) -> Result<(), Failure> {
     let what = || "mount /sys".to_owned();
     let place = places.stub(Path::new("/sys"), Kind::Folder)?;
-    let read_only = NO_EXEC | MountAttrFlags::MOUNT_ATTR_RDONLY;
-    let sys = match fresh("sysfs", &[], read_only) {
+    let flags = if writable { NO_EXEC } else { NO_EXEC | MountAttrFlags::MOUNT_ATTR_RDONLY };
+    let sys = match fresh("sysfs", &[], flags) {
         Ok(sys) => sys,
         // sysfs shows its network namespace, so that of the host is not for a user
         // namespace to mount; nor is any where the host's is masked, as in a container.
         Err(Errno::PERM) => {
             let sys = copy_of(CWD, Path::new("/sys")).doing(what)?;
-            restrict(&sys, read_only).doing(what)?;
+            restrict(&sys, flags).doing(what)?;
             sys
         }
         Err(error) => return Err(Failure::new(what(), &error.into())),

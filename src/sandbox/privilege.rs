@@ -24,6 +24,23 @@ const GRANTED: CapabilitySet = CapabilitySet::AUDIT_WRITE
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SYS_CHROOT);
 
+/// Takes on the IDs, and keeps every capability over a change of user and the
+/// execution of a program.
+pub(super) fn keep_as(user: &Ids, many_ids: bool) -> Result<(), Failure> {
+    let what = || "keep capabilities".to_owned();
+    rustix::thread::set_keep_capabilities(true).doing(what)?;
+    become_user(user, many_ids)?;
+    let held = rustix::thread::capabilities(None).doing(what)?.permitted;
+    let sets = CapabilitySets { effective: held, permitted: held, inheritable: held };
+    rustix::thread::set_capabilities(None, sets).doing(what)?;
+    for bit in (0..64).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
+        if held.contains(bit) {
+            rustix::thread::configure_capability_in_ambient_set(bit, true).doing(what)?;
+        }
+    }
+    Ok(())
+}
+
 /// Takes on the IDs and gives up all other capabilities, for good.
 pub(super) fn drop_to(user: &Ids, many_ids: bool) -> Result<(), Failure> {
     for bit in 0..64 {
@@ -42,6 +59,17 @@ pub(super) fn drop_to(user: &Ids, many_ids: bool) -> Result<(), Failure> {
     }
     rustix::thread::clear_ambient_capability_set()
         .doing(|| "clear the ambient capabilities".to_owned())?;
+    become_user(user, many_ids)?;
+    let own = if user.uid == 0 { GRANTED } else { CapabilitySet::empty() };
+    // What the outer container withholds cannot be taken.
+    let held = rustix::thread::capabilities(None).doing(|| "read capabilities".to_owned())?;
+    let own = own & held.permitted;
+    let sets =
+        CapabilitySets { effective: own, permitted: own, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).doing(|| "give up capabilities".to_owned())
+}
+
+fn become_user(user: &Ids, many_ids: bool) -> Result<(), Failure> {
     if many_ids {
         let groups: Vec<Gid> = user.groups.iter().map(|group| Gid::from_raw(*group)).collect();
         rustix::thread::set_thread_groups(&groups)
@@ -50,13 +78,5 @@ pub(super) fn drop_to(user: &Ids, many_ids: bool) -> Result<(), Failure> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid)
         .doing(|| format!("become gid {}", user.gid))?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid)
-        .doing(|| format!("become uid {}", user.uid))?;
-    let own = if user.uid == 0 { GRANTED } else { CapabilitySet::empty() };
-    // What the outer container withholds cannot be taken.
-    let held = rustix::thread::capabilities(None).doing(|| "read capabilities".to_owned())?;
-    let own = own & held.permitted;
-    let sets =
-        CapabilitySets { effective: own, permitted: own, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).doing(|| "give up capabilities".to_owned())
+    rustix::thread::set_thread_res_uid(uid, uid, uid).doing(|| format!("become uid {}", user.uid))
 }

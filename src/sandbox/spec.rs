@@ -23,6 +23,9 @@ pub struct SandboxSpec {
     /// In order: a later mount may lie inside an earlier one.
     pub mounts: Vec<Mount>,
     pub network: Network,
+    /// It keeps every capability that the tier has, no call of the kernel is filtered,
+    /// nothing of `/proc` and `/sys` is hidden; for real root, with the host's devices.
+    pub privileged: bool,
     pub limits: Limits,
     /// The signal that asks the process to end when the caller is cancelled.
     pub stop_signal: i32,

@@ -1,4 +1,5 @@
-//! Folders of `RUN --mount=type=cache`: kept between builds, never in a layer.
+//! What is kept between builds and is never in a layer: folders of
+//! `RUN --mount=type=cache`, git repositories.
 
 use std::path::PathBuf;
 
@@ -7,6 +8,17 @@ use crate::atomic::{self, FileLock};
 use crate::digest::Digest;
 
 impl Store {
+    /// The folder of git repositories from which files were taken, bare ones by a
+    /// digest of their remote. Whoever uses one has its lock.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn repositories(&self) -> Result<PathBuf, StoreError> {
+        let folder = self.root.join("git");
+        atomic::private_folder(&folder)?;
+        Ok(folder)
+    }
+
     /// Where a cache lies. `kind` names the owner mapping, as for
     /// [trees](Store::tree). The folder may not exist yet.
     ///

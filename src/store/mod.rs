@@ -4,6 +4,7 @@
 //! oci-layout  index.json  blobs/sha256/HEX     an OCI image layout (spec 1.1, image-layout.md)
 //! trees/KIND/HEX/fs                            unpacked layers, by owner mapping and diff ID
 //! records/AREA/HEX                             small facts: cache entries, layer indexes
+//! git/HEX                                      bare repositories that ADD took files from
 //! locks/                                       lock files; they hold nothing
 //! tmp/                                         work under way; each entry is locked while in use
 //! ```

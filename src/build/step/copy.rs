@@ -14,7 +14,7 @@ use crate::epoch::Epoch;
 use crate::layer::{
     Entry, Kind, Layer, LayerForm, LayerWriter, Located, Name, Node, View, whiteout_of,
 };
-use crate::plan::{self, CopyOp};
+use crate::plan::{self, CopyOp, RemoteSource};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Cancel, SandboxError};
 use crate::store::{BlobWriter, Store};
@@ -42,6 +42,14 @@ enum Content {
     Text(usize),
 }
 
+/// Where an entry comes from, and the time of its files, if they have one.
+#[derive(Clone, Copy)]
+enum Found {
+    Archive,
+    Context(Option<i64>),
+    Layers,
+}
+
 /// What the places are made of and under which rules.
 struct Plan<'a> {
     below: &'a View,
@@ -58,8 +66,8 @@ pub(super) fn run(
     cancel: &Cancel,
     op: &CopyOp,
     origin: &Origin<'_>,
-    chosen: &[Chosen],
-    fetched: &[Fetched],
+    chosen: &[&Chosen],
+    fetched: &[(&RemoteSource, Fetched)],
     onto: &Rootfs,
     epoch: Epoch,
     form: LayerForm,
@@ -90,8 +98,8 @@ impl Plan<'_> {
         &mut self,
         op: &CopyOp,
         origin: &Origin<'_>,
-        chosen: &[Chosen],
-        fetched: &[Fetched],
+        chosen: &[&Chosen],
+        fetched: &[(&RemoteSource, Fetched)],
     ) -> Result<(), StepError> {
         let to = self.below.resolve(op.destination.as_bytes(), true)?;
         let slash = op.destination.ends_with('/');
@@ -102,17 +110,21 @@ impl Plan<'_> {
                 self.made(&to, 0o755)?;
                 for node in archive.view.below(&Name::root()).filter(|node| !node.implied) {
                     let target = self.inside(&to, &node.entry.name)?;
-                    self.put(target, node, origin, number, true)?;
+                    self.put(target, node, number, Found::Archive)?;
                 }
                 continue;
             }
             self.folders(made.as_ref())?;
-            let view = origin.view()?;
+            let view = one.view(origin)?;
+            let found = || match one.context(origin) {
+                Some(context) => Found::Context(context.time()),
+                None => Found::Layers,
+            };
             if !one.is_dir {
                 let target =
                     if slash || self.is_dir(&to) { to.join(&one.base) } else { to.clone() };
                 if let Some(node) = view.get(&one.at) {
-                    self.put(target, node, origin, number, false)?;
+                    self.put(target, node, number, found())?;
                 }
                 continue;
             }
@@ -121,10 +133,10 @@ impl Plan<'_> {
             self.folders(Some(&to))?;
             for node in one.nodes(view) {
                 let rest = node.entry.name.below(&one.at).unwrap_or_default();
-                self.put(to.join_name(&rest), node, origin, number, false)?;
+                self.put(to.join_name(&rest), node, number, found())?;
             }
         }
-        for (remote, file) in op.remotes.iter().zip(fetched) {
+        for (remote, file) in fetched {
             self.folders(made.as_ref())?;
             let inside = slash || self.is_dir(&to);
             let name = if inside { to.join(remote.name.as_bytes()) } else { to.clone() };
@@ -212,29 +224,23 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn put(
-        &mut self,
-        to: Name,
-        node: &Node,
-        origin: &Origin<'_>,
-        number: usize,
-        archive: bool,
-    ) -> Result<(), StepError> {
+    fn put(&mut self, to: Name, node: &Node, number: usize, found: Found) -> Result<(), StepError> {
         let mut entry = Entry { name: to, ..node.entry.clone() };
         // Empty files too: they may have several names.
         let is_file = matches!(entry.kind, Kind::File { .. });
-        let content = match (origin, archive) {
+        let content = match found {
             _ if !is_file => Content::None,
-            (_, true) => Content::Archive(number, node.content.ordinal),
-            (Origin::Context(_), false) => {
-                Content::Context(number, node.content, node.entry.name.clone())
-            }
-            (Origin::Layers(_), false) => Content::Layers(number, node.content),
+            Found::Archive => Content::Archive(number, node.content.ordinal),
+            Found::Context(_) => Content::Context(number, node.content, node.entry.name.clone()),
+            Found::Layers => Content::Layers(number, node.content),
         };
-        // The times of files in a folder of the host are those of its checkout.
-        let of_host = matches!(origin, Origin::Context(_)) && !archive;
-        entry.mtime = if of_host { self.epoch } else { entry.mtime.min(self.epoch) };
-        self.place(entry, content, archive)
+        entry.mtime = match found {
+            // The times of files in a folder of the host are those of its checkout.
+            Found::Context(None) => self.epoch,
+            Found::Context(Some(time)) => time.min(self.epoch),
+            Found::Archive | Found::Layers => entry.mtime.min(self.epoch),
+        };
+        self.place(entry, content, matches!(found, Found::Archive))
     }
 
     /// Puts an entry to its place, with the owner and mode that are asked for.
@@ -326,7 +332,7 @@ fn emit(
     cancel: &Cancel,
     op: &CopyOp,
     origin: &Origin<'_>,
-    chosen: &[Chosen],
+    chosen: &[&Chosen],
     outs: &BTreeMap<Name, Out>,
     writer: &mut Writer,
 ) -> Result<(), StepError> {
@@ -362,7 +368,7 @@ fn emit(
             }
             Content::Context(number, at, name) => {
                 let first = *files.entry((*number, *at)).or_insert(&out.entry);
-                if let Origin::Context(context) = origin
+                if let Some(context) = chosen[*number].context(origin)
                     && first.name == out.entry.name
                 {
                     packed_as_hashed(context, name, |content| full(writer, &out.entry, content))?;
@@ -392,11 +398,10 @@ fn emit(
             layer_contents(store, rootfs, pass, |entry, content| full(writer, entry, content))?;
         }
     }
-    if let Origin::Context(context) = origin {
-        for (number, wanted) in &archives {
-            if let Some(archive) = &chosen[*number].archive {
-                archive.contents(context, wanted, |entry, content| full(writer, entry, content))?;
-            }
+    for (number, wanted) in &archives {
+        if let Some(archive) = &chosen[*number].archive {
+            let context = chosen[*number].context(origin);
+            archive.contents(context, wanted, |entry, content| full(writer, entry, content))?;
         }
     }
     links.iter().try_for_each(|link| write(writer, link))

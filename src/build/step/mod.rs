@@ -8,17 +8,21 @@ mod select;
 mod workdir;
 
 use std::io;
+use std::sync::Arc;
 
-use super::context::{ContextError, Contexts};
+use super::context::{Context, ContextError, Contexts};
 use super::fetch::{FetchError, Fetched, Fetcher};
+use super::files::Files;
+use super::git::{Git, GitError, Resolved};
 use super::given::Given;
-use crate::dockerfile::Rule;
+use crate::dockerfile::{Ignore, Rule};
 use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError};
-use crate::plan::{CopyFrom, CopyOp, InputKey, Op, Step};
+use crate::plan::{CopyFrom, CopyOp, InputKey, Op, RemoteSource, Step};
 use crate::progress::{Progress, Task};
 use crate::rootfs::{Rootfs, RootfsError};
 use crate::sandbox::{Cancel, Exit, Sandbox, SandboxError};
 use crate::store::{BlobWriter, Store, StoreError};
+use select::Chosen;
 
 /// Why a step cannot be done. The caller knows which step and where it stands.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,8 @@ pub enum StepError {
     },
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Git(#[from] GitError),
     #[error("mount: {path} not found")]
     MountSource { path: String },
     #[error("secret `{id}` is required, and none was given")]
@@ -97,12 +103,22 @@ pub(super) struct Bench<'a> {
     pub form: LayerForm,
 }
 
+impl Bench<'_> {
+    fn git(&self) -> Git<'_> {
+        let Bench { store, given, progress, cancel, .. } = *self;
+        Git { store, given, progress, cancel }
+    }
+}
+
+type Elsewhere<'a> = (Vec<Chosen>, Vec<(&'a RemoteSource, Fetched)>);
+
 /// A step with its inputs known: ready to be looked up or made.
 pub(super) struct Prepared<'a> {
     step: &'a Step,
     inputs: &'a [Vec<Layer>],
     keys: Vec<InputKey>,
-    chosen: Vec<select::Chosen>,
+    chosen: Vec<Chosen>,
+    repositories: Vec<Resolved>,
     fetched: Vec<Fetched>,
 }
 
@@ -128,8 +144,13 @@ impl<'a> Prepared<'a> {
             chosen = origin.choose(op)?;
             keys.push(InputKey::Context(origin.digest(&chosen, bench.cancel)?));
         }
-        let mut fetched = Vec::new();
+        let (mut repositories, mut fetched) = (Vec::new(), Vec::new());
         if let Op::Copy(op) = &step.op {
+            for source in &op.repositories {
+                let resolved = bench.git().resolve(source)?;
+                keys.push(InputKey::Context(resolved.key(source)));
+                repositories.push(resolved);
+            }
             for remote in &op.remotes {
                 let Bench { store, fetcher, progress, cancel, .. } = bench;
                 let file = fetcher.fetch(remote, store, progress, cancel)?;
@@ -144,14 +165,36 @@ impl<'a> Prepared<'a> {
                 }
             }
         }
-        Ok(Self { step, inputs, keys, chosen, fetched })
+        Ok(Self { step, inputs, keys, chosen, repositories, fetched })
     }
 
     pub(super) fn key(&self) -> crate::plan::CacheKey {
         self.step.key(&self.keys)
     }
 
-    fn warn(&self, op: &CopyOp, chosen: &[select::Chosen], progress: &Progress) {
+    /// What is copied from elsewhere than the context: checkouts and archives, and
+    /// the files that are neither.
+    fn elsewhere(&self, op: &'a CopyOp, bench: &Bench<'_>) -> Result<Elsewhere<'a>, StepError> {
+        let (mut chosen, mut files) = (Vec::new(), Vec::new());
+        for (source, resolved) in op.repositories.iter().zip(&self.repositories) {
+            let checkout = Files::Checkout(Arc::new(bench.git().checkout(source, resolved)?));
+            chosen.push(Chosen::checkout(op, Context::new(checkout, Ignore::default()))?);
+        }
+        for (remote, file) in op.remotes.iter().zip(&self.fetched) {
+            let archive = if remote.unpack {
+                Chosen::fetched(bench.store.blob_path(&file.digest), &remote.name)?
+            } else {
+                None
+            };
+            match archive {
+                Some(archive) => chosen.push(archive),
+                None => files.push((remote, *file)),
+            }
+        }
+        Ok((chosen, files))
+    }
+
+    fn warn(&self, op: &CopyOp, chosen: &[Chosen], progress: &Progress) {
         for pattern in select::unmatched(op, chosen) {
             progress.warn(format!("{}: no file matches `{pattern}`", self.step.name));
         }
@@ -187,23 +230,17 @@ impl<'a> Prepared<'a> {
                     self.warn(op, &self.chosen, bench.progress);
                     let Some(context) = bench.contexts.of(op.from) else { return Ok(None) };
                     let origin = select::Origin::Context(context);
-                    copy::run(
-                        store,
-                        cancel,
-                        op,
-                        &origin,
-                        &self.chosen,
-                        &self.fetched,
-                        &onto()?,
-                        epoch,
-                        *form,
-                    )?
+                    let (more, files) = self.elsewhere(op, bench)?;
+                    let chosen: Vec<_> = self.chosen.iter().chain(&more).collect();
+                    let onto = onto()?;
+                    copy::run(store, cancel, op, &origin, &chosen, &files, &onto, epoch, *form)?
                 }
                 CopyFrom::Input(at) => {
                     let source = Rootfs::open(store, &self.inputs[at])?;
                     let origin = select::Origin::Layers(&source);
                     let chosen = origin.choose(op)?;
                     self.warn(op, &chosen, bench.progress);
+                    let chosen: Vec<_> = chosen.iter().collect();
                     copy::run(store, cancel, op, &origin, &chosen, &[], &onto()?, epoch, *form)?
                 }
             },

@@ -180,6 +180,7 @@ fn selection(
     }
     let form = LayerForm { compression: Compression::None };
     let nothing = Rootfs::open(store, &[])?;
+    let chosen: Vec<_> = chosen.iter().collect();
     let layer = copy::run(store, cancel, &op, &origin, &chosen, &[], &nothing, around.epoch, form)?;
     slot.write(&layer)?;
     Ok(layer)
@@ -206,6 +207,7 @@ fn copy_of(source: &MountSource) -> CopyOp {
     CopyOp {
         from: CopyFrom::Context,
         sources: vec![CopySource { path, below: None }],
+        repositories: Vec::new(),
         remotes: Vec::new(),
         contents: Vec::new(),
         destination: format!("/{CONTENT}"),

@@ -18,7 +18,6 @@ use crate::sandbox::{Exit, Io, Limits, Mount, MountKind, Network, Root, Sandbox,
 
 /// The same on every machine: programs write the host's name into files.
 const HOSTNAME: &str = "kiln";
-const HOSTS: &str = "127.0.0.1\tlocalhost kiln\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 /// Longer lines are shown in parts.
 const MAX_LINE: u64 = 64 << 10;
 /// OVL_MAX_STACK of the kernel's fs/overlayfs.
@@ -83,12 +82,13 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
         env,
         cwd: op.cwd.clone().into(),
         user: account.ids,
-        hostname: HOSTNAME.into(),
+        hostname: hostname(op).into(),
         mounts,
         network: match op.network {
             RunNetwork::Default | RunNetwork::Host => Network::Host,
             RunNetwork::None => Network::None,
         },
+        privileged: op.insecure,
         limits: Limits::default(),
         stop_signal: libc::SIGTERM,
     };
@@ -99,13 +99,20 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
     Ok(rootfs::pack(store, sandbox, &tree, &lowers, around.epoch, bench.form)?)
 }
 
+fn hostname(op: &RunOp) -> &str {
+    op.hostname.as_deref().unwrap_or(HOSTNAME)
+}
+
 /// The host's resolver, and a host file that knows the step's own name.
 fn network_files(op: &RunOp) -> Vec<Mount> {
     let file = |target: &str, content: Vec<u8>| Mount {
         target: target.into(),
         what: MountKind::File { content, mode: 0o644, owner: (0, 0) },
     };
-    let mut hosts = HOSTS.to_owned();
+    let mut hosts = format!(
+        "127.0.0.1\tlocalhost {}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+        hostname(op)
+    );
     for (name, address) in &op.hosts {
         hosts.push_str(&format!("{address}\t{name}\n"));
     }

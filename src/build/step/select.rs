@@ -3,16 +3,18 @@
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _};
+use std::io::{self, Seek as _};
+use std::path::PathBuf;
 
 use super::super::context::Context;
+use super::super::files::{first, tar_begins};
 use super::StepError;
 use crate::atomic::AtPath as _;
 use crate::digest::{Digest, Hashing};
 use crate::dockerfile::Ignore;
 use crate::dockerfile::glob::{self, Glob};
 use crate::layer::{
-    Compression, Decompressor, Entry, Kind, LayerIndex, Located, Name, Node, Reader, View,
+    Decompressor, Entry, Kind, LayerIndex, Located, Name, Node, Packing, Reader, View,
 };
 use crate::plan::{CopyOp, CopySource};
 use crate::rootfs::Rootfs;
@@ -25,11 +27,19 @@ pub(super) enum Origin<'a> {
     Layers(&'a Rootfs),
 }
 
-/// A local archive of the context that `ADD` unpacks.
+/// An archive that `ADD` unpacks.
 pub(super) struct Archive {
+    /// For messages; of one of the context, where it is there.
     pub name: Name,
-    pub compression: Compression,
+    from: Packed,
+    pub packing: Packing,
     pub view: View,
+}
+
+/// Where an archive is.
+enum Packed {
+    Context,
+    Blob(PathBuf),
 }
 
 /// One thing that was chosen: a file, or a folder with what is in it.
@@ -43,6 +53,8 @@ pub(super) struct Chosen {
     pub is_dir: bool,
     /// Set if it is an archive to unpack: what is chosen is its content.
     pub archive: Option<Archive>,
+    /// Set if it is not of where the instruction's own sources are.
+    pub of: Option<Context>,
     filter: Filter,
 }
 
@@ -77,6 +89,41 @@ impl Filter {
 }
 
 impl Chosen {
+    /// All of a repository's files.
+    pub(super) fn checkout(op: &CopyOp, context: Context) -> Result<Self, StepError> {
+        let filter = Filter::new(op, &CopySource { path: ".".into(), below: None })?;
+        let (number, of) = (usize::MAX, Some(context));
+        let (base, at) = (Vec::new(), Name::root());
+        Ok(Self { number, base, at, is_dir: true, archive: None, of, filter })
+    }
+
+    /// A file that was fetched, if it is an archive.
+    pub(super) fn fetched(path: PathBuf, name: &str) -> Result<Option<Self>, StepError> {
+        let name = Name::clean(name.as_bytes()).unwrap_or_default();
+        let file = File::open(&path).at("open", &path)?;
+        let Some(archive) = unpackable(file, &name, Packed::Blob(path))? else { return Ok(None) };
+        let (number, at, filter) = (usize::MAX, Name::root(), Filter::default());
+        let archive = Some(archive);
+        Ok(Some(Self { number, base: Vec::new(), at, is_dir: true, archive, of: None, filter }))
+    }
+
+    /// Where its files are; none for those of layers.
+    pub(super) fn context<'c>(&'c self, origin: &Origin<'c>) -> Option<&'c Context> {
+        match (&self.of, origin) {
+            (Some(own), _) => Some(own),
+            (None, Origin::Context(context)) => Some(context),
+            (None, Origin::Layers(_)) => None,
+        }
+    }
+
+    pub(super) fn view<'c>(&'c self, origin: &Origin<'c>) -> Result<&'c View, StepError> {
+        match (&self.of, origin) {
+            (Some(own), _) => Ok(own.view()?),
+            (None, Origin::Context(context)) => Ok(context.view()?),
+            (None, Origin::Layers(rootfs)) => Ok(rootfs.view()),
+        }
+    }
+
     /// What is taken of a folder, in order: what the filter keeps, and the folders
     /// above that.
     pub(super) fn nodes<'v>(&self, view: &'v View) -> Vec<&'v Node> {
@@ -148,10 +195,11 @@ impl Origin<'_> {
                             at,
                             is_dir: true,
                             archive,
+                            of: None,
                             filter: Filter::default(),
                         }
                     }
-                    None => Chosen { number, base, at, is_dir, archive: None, filter },
+                    None => Chosen { number, base, at, is_dir, archive: None, of: None, filter },
                 });
             }
         }
@@ -216,6 +264,15 @@ impl Origin<'_> {
             for node in nodes {
                 field(node.entry.name.below(at).unwrap_or_default().as_bytes());
                 field(format!("{:o}", node.entry.mode).as_bytes());
+                // Those of a folder of the host have none of this.
+                let Entry { uid, gid, xattrs, .. } = &node.entry;
+                if (*uid, *gid) != (0, 0) {
+                    field(format!("{uid}:{gid}").as_bytes());
+                }
+                for (name, value) in xattrs {
+                    field(format!("{name}=").as_bytes());
+                    field(&value.0);
+                }
                 match &node.entry.kind {
                     Kind::Dir => field(b"dir"),
                     // One more name of a file becomes a hard link to the first one.
@@ -237,6 +294,9 @@ impl Origin<'_> {
                         field(b"other")
                     }
                 }
+            }
+            if let Some(time) = context.time() {
+                field(format!("time {time}").as_bytes());
             }
             field(b"end");
         }
@@ -277,34 +337,25 @@ fn matching(view: &View, pattern: &str) -> Result<Vec<Vec<u8>>, StepError> {
 fn archive(context: &Context, node: &Node) -> Result<Option<Archive>, StepError> {
     let Kind::File { .. } = node.entry.kind else { return Ok(None) };
     let name = &node.entry.name;
-    let mut file = context.open(name)?;
+    unpackable(context.open(name)?, name, Packed::Context)
+}
+
+/// The archive that a file is, if it is one.
+fn unpackable(mut file: File, name: &Name, from: Packed) -> Result<Option<Archive>, StepError> {
     let read = |error| StepError::Archive { name: name.clone(), why: io::Error::to_string(&error) };
-    let mut first = [0; 6];
-    let mut filled = 0;
-    while filled < first.len() {
-        match file.read(&mut first[filled..]).map_err(read)? {
-            0 => break,
-            n => filled += n,
-        }
-    }
+    let head = first(&mut file, 6).map_err(read)?;
     file.rewind().map_err(read)?;
-    let compression = Decompressor::detect(&first).map_err(|kind| StepError::Archive {
-        name: name.clone(),
-        why: format!(
-            "archives compressed by {kind} are not unpacked yet; use gzip or zstd, or COPY it and \
-             unpack it in a RUN"
-        ),
-    })?;
-    let is_tar = tar_begins(Decompressor::new(&file, compression).map_err(read)?);
+    let packing = Decompressor::detect(&head);
+    let is_tar = tar_begins(Decompressor::new(&file, packing).map_err(read)?);
     if !is_tar {
         return Ok(None);
     }
     file.rewind().map_err(read)?;
-    let tar = Decompressor::new(io::BufReader::new(file), compression).map_err(read)?;
+    let tar = Decompressor::new(io::BufReader::new(file), packing).map_err(read)?;
     let mut index = LayerIndex::read(tar)
         .map_err(|error| StepError::Archive { name: name.clone(), why: error.to_string() })?;
     last_word(&mut index.entries);
-    Ok(Some(Archive { name: name.clone(), compression, view: View::plain(index.entries)? }))
+    Ok(Some(Archive { name: name.clone(), from, packing, view: View::plain(index.entries)? }))
 }
 
 /// Gives files the owner and mode that their last hard link states, as whoever unpacks
@@ -324,33 +375,21 @@ fn last_word(entries: &mut [Entry]) {
     }
 }
 
-/// True if a stream begins with a tar header whose checksum is right.
-fn tar_begins(mut stream: impl io::Read) -> bool {
-    let mut block = [0; 512];
-    if stream.read_exact(&mut block).is_err() {
-        return false;
-    }
-    let mut header = tar::Header::new_old();
-    header.as_mut_bytes().copy_from_slice(&block);
-    let sum: u32 = block
-        .iter()
-        .enumerate()
-        .map(|(at, &c)| if (148..156).contains(&at) { 32 } else { u32::from(c) })
-        .sum();
-    header.cksum().is_ok_and(|stated| stated == sum) && block[0] != 0
-}
-
 impl Archive {
     /// Calls `each` for the wanted entries, by their place in the archive.
     pub(super) fn contents<T>(
         &self,
-        context: &Context,
+        context: Option<&Context>,
         wanted: &BTreeMap<usize, T>,
         mut each: impl FnMut(&T, &mut dyn io::Read) -> io::Result<()>,
     ) -> Result<(), StepError> {
         let wrong = |why: String| StepError::Archive { name: self.name.clone(), why };
-        let file: File = context.open(&self.name)?;
-        let tar = Decompressor::new(io::BufReader::new(file), self.compression)
+        let file = match (&self.from, context) {
+            (Packed::Blob(path), _) => File::open(path).at("open", path)?,
+            (Packed::Context, Some(context)) => context.open(&self.name)?,
+            (Packed::Context, None) => return Ok(()),
+        };
+        let tar = Decompressor::new(io::BufReader::new(file), self.packing)
             .map_err(|e| wrong(e.to_string()))?;
         let mut reader = Reader::new(tar);
         let mut ordinal = 0;
@@ -392,9 +431,7 @@ pub(super) fn packed_as_hashed(
     let written = write(&mut through);
     let (watched, found, _) = through.finish();
     match (written, watched.failed) {
-        (_, Some(error)) => {
-            Err(error).at("read", context.root().join(name.as_path())).map_err(StepError::Io)
-        }
+        (_, Some(error)) => Err(error).at("read", context.path(name)).map_err(StepError::Io),
         (Ok(()), None) if found == expected => Ok(()),
         (Ok(()), None) => Err(StepError::Changed { name: name.clone() }),
         // Not the reader's: the file is shorter than it was, or the store is at fault.

@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
+use clap::{ArgAction, ValueEnum};
 
+use super::refused::RefusedFlags;
 use crate::cli::credentials::RegistryArgs;
 use crate::cli::given::GivenFlags;
 use crate::cli::progress::ProgressArgs;
-use crate::cli::value::{Assignment, ContextArg, EnvAssignment, OutputArg};
+use crate::cli::value::{
+    AnnotationArg, CallArg, ContextArg, EnvAssignment, LabelArg, Method, OutputArg,
+};
+use crate::image::Note;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::sandbox::Tier;
@@ -26,14 +30,33 @@ pub struct Args {
     #[command(flatten)]
     pub how: BuildFlags,
 
-    /// Write the result to a file or folder as well:
-    /// type=oci|docker|tar|local,dest=PATH; may be repeated
+    /// Answer a question about the Dockerfile instead of building it: check, outline
+    /// or targets; `,format=json` behind it is for machines
+    #[arg(long, alias = "print", value_name = "METHOD", conflicts_with_all = ["check", "outputs", "push"])]
+    pub call: Option<CallArg>,
+
+    /// Check the Dockerfile instead of building it: --call=check
+    #[arg(long, conflicts_with_all = ["outputs", "push"])]
+    pub check: bool,
+
+    /// Where the result goes: type=oci|docker|tar|local,dest=PATH, type=image, type=registry
+    /// or type=cacheonly, with attributes as `docker buildx build` has them; a path alone is
+    /// a folder, `-` a tar on stdout; may be repeated
     #[arg(short, long = "output", value_name = "SPEC")]
     pub outputs: Vec<OutputArg>,
 
-    /// Push the image under each of its names
-    #[arg(long, requires = "tags")]
+    /// Push the image under each of its names; short for -o type=registry
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = ArgAction::Set, value_name = "BOOL",
+        hide_default_value = true, hide_possible_values = true)]
     pub push: bool,
+
+    /// Keep the image in the store under its names, as is done anyway; short for
+    /// -o type=docker
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = ArgAction::Set, value_name = "BOOL",
+        hide_default_value = true, hide_possible_values = true)]
+    pub load: bool,
 
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -42,20 +65,30 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
 
-    /// Write what was built and pushed to a file, as JSON
+    /// Write what was built and pushed to a file, as JSON with buildx's fields
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
 
     /// Show no progress; the digest alone is printed
-    #[arg(short, long, conflicts_with = "progress")]
+    #[arg(short, long)]
     pub quiet: bool,
 
     #[command(flatten)]
     pub progress: ProgressArgs,
+
+    #[command(flatten)]
+    pub refused: RefusedFlags,
+}
+
+impl Args {
+    pub(super) fn call(&self) -> CallArg {
+        let method = if self.check { Method::Check } else { Method::Build };
+        self.call.unwrap_or(CallArg::plain(method))
+    }
 }
 
 /// How to build: what `build` and `up` share.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct BuildFlags {
     /// The Dockerfile, or `-` for stdin [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
@@ -74,7 +107,9 @@ pub struct BuildFlags {
     pub platforms: Vec<Platform>,
 
     /// Run every step anew
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = ArgAction::Set, value_name = "BOOL",
+        hide_default_value = true, hide_possible_values = true)]
     pub no_cache: bool,
 
     /// Run the steps of these stages anew; may be repeated
@@ -82,12 +117,20 @@ pub struct BuildFlags {
     pub no_cache_filter: Vec<String>,
 
     /// Ask the registries for newer base images
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = ArgAction::Set, value_name = "BOOL",
+        hide_default_value = true, hide_possible_values = true)]
     pub pull: bool,
 
     /// Label for the image; may be repeated
     #[arg(long = "label", value_name = "NAME=VALUE")]
-    pub labels: Vec<Assignment>,
+    pub labels: Vec<LabelArg>,
+
+    /// Annotation for the image; TYPE is manifest, manifest-descriptor, index or
+    /// index-descriptor, the first two with [OS/ARCH] behind them for one platform
+    /// [default: manifest]; may be repeated
+    #[arg(long = "annotation", value_name = "[TYPE:]NAME=VALUE")]
+    pub annotations: Vec<AnnotationArg>,
 
     /// Which users the steps see [default: the best that this machine allows]
     #[arg(long, value_name = "TIER", value_enum)]
@@ -100,6 +143,13 @@ pub struct BuildFlags {
 
     #[command(flatten)]
     pub given: GivenFlags,
+}
+
+impl BuildFlags {
+    /// What `--annotation` asks for.
+    pub(super) fn notes(&self) -> Vec<Note> {
+        self.annotations.iter().flat_map(|arg| arg.0.iter().cloned()).collect()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,16 +1,18 @@
-//! What `--build-context` names: folders, images, layouts.
+//! What `--build-context` names: folders, images, layouts, repositories, archives.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use super::sources::opening;
 use super::texts;
 use crate::atomic::AtPath as _;
-use crate::build::ContextSource;
+use crate::build::{ContextSource, Opening};
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::cli::value::{ContextArg, ContextFrom};
-use crate::output::{self, Found, Work};
+use crate::image::AnyImage;
+use crate::output::{self, Found, OutputError, Work};
 use crate::progress::Progress;
 use crate::reference::Reference;
 
@@ -18,9 +20,10 @@ use crate::reference::Reference;
 /// store, without a name there.
 pub(super) fn sources(
     args: &[ContextArg],
-    progress: &Progress,
+    how: &Opening<'_>,
     invocation: &Invocation,
 ) -> Result<Vec<(String, ContextSource)>, CliError> {
+    let progress = how.progress;
     let mut sources: Vec<(String, ContextSource)> = Vec::with_capacity(args.len());
     for (at, arg) in args.iter().enumerate() {
         if sources.iter().any(|(name, _)| *name == arg.name) {
@@ -35,16 +38,35 @@ pub(super) fn sources(
                 ContextSource::Folder { path, ignore }
             }
             ContextFrom::Path(path) if path.is_file() => {
-                let images = read(path, progress, invocation)?;
-                loaded(at, path, &images, None, None)?
+                match read(path, progress, invocation) {
+                    Ok(images) => loaded(at, path, &images, None, None)?,
+                    // Any other archive is one of files.
+                    Err(Unread::NoImages) => {
+                        let file = File::open(path).at("open", path)?;
+                        ContextSource::Files(how.archive(file).map_err(opening)?)
+                    }
+                    Err(Unread::Failed(error)) => return Err(*error),
+                }
+            }
+            ContextFrom::Git(source) => {
+                ContextSource::Files(how.repository(source).map_err(opening)?)
+            }
+            ContextFrom::Url(url) => {
+                let fetched = how.url(url).map_err(opening)?;
+                ContextSource::Files(how.single(fetched).map_err(opening)?)
             }
             ContextFrom::Path(path) => {
                 let said = format!("context `{}`: there is no `{}`", arg.name, path.display());
                 return Err(CliError::plain(said)
-                    .hint("name a folder, an archive of images, docker-image://REFERENCE or oci-layout://FOLDER"));
+                    .hint("name a folder, an archive, a git URL, docker-image://REFERENCE or oci-layout://FOLDER"));
             }
             ContextFrom::Layout { path, tag, digest } => {
-                let images = read(path, progress, invocation)?;
+                let images = read(path, progress, invocation).map_err(|error| match error {
+                    Unread::NoImages => {
+                        CliError::plain(format!("{}: no image in it", path.display()))
+                    }
+                    Unread::Failed(error) => *error,
+                })?;
                 loaded(at, path, &images, tag.as_deref(), digest.as_deref())?
             }
         };
@@ -53,8 +75,21 @@ pub(super) fn sources(
     Ok(sources)
 }
 
+/// Why there are no images.
+enum Unread {
+    /// It is an archive of something else.
+    NoImages,
+    Failed(Box<CliError>),
+}
+
+impl<E: Into<CliError>> From<E> for Unread {
+    fn from(error: E) -> Self {
+        Self::Failed(Box::new(error.into()))
+    }
+}
+
 /// Reads a layout, as a folder or in an archive, into the store.
-fn read(path: &Path, progress: &Progress, invocation: &Invocation) -> Result<Found, CliError> {
+fn read(path: &Path, progress: &Progress, invocation: &Invocation) -> Result<Found, Unread> {
     let store = invocation.store()?;
     let task = progress.task(format!("read {}", path.display()));
     let interrupt = invocation.interrupt()?;
@@ -67,12 +102,15 @@ fn read(path: &Path, progress: &Progress, invocation: &Invocation) -> Result<Fou
         let spooled = output::spool(from, store, &work);
         match packer.join() {
             Ok(packed) => packed.at("read", path)?,
-            Err(_) => return Err(CliError::plain(format!("cannot read {}", path.display()))),
+            Err(_) => return Err(CliError::plain(format!("cannot read {}", path.display())).into()),
         }
         output::read_images(spooled?.file(), store, &work)?
     } else {
         let file = File::open(path).at("open", path)?;
-        output::read_images(&file, store, &work)?
+        match output::read_images(&file, store, &work) {
+            Err(OutputError::NotAnArchive(_)) => return Err(Unread::NoImages),
+            other => other?,
+        }
     };
     for (_, image) in &found {
         store.keep_documents(image)?;
@@ -106,10 +144,19 @@ fn loaded(
     tag: Option<&str>,
     digest: Option<&str>,
 ) -> Result<ContextSource, CliError> {
-    let tag = tag.and_then(|tag| tag.parse::<Reference>().ok());
-    let mut fit = images.iter().filter(|(names, image)| {
-        tag.as_ref().is_none_or(|tag| names.iter().any(|name| is_called(name, tag)))
-            && digest.is_none_or(|digest| image.digest().to_string() == digest)
+    let named = |one: &(Vec<Reference>, AnyImage), fits: &dyn Fn(&Reference) -> bool| {
+        one.0.iter().any(fits)
+    };
+    // The whole name comes before the tag alone.
+    let whole = tag.and_then(|tag| tag.parse::<Reference>().ok());
+    let whole = whole.filter(|name| images.iter().any(|one| named(one, &|own| own == name)));
+    let mut fit = images.iter().filter(|one| {
+        let called = match (tag, &whole) {
+            (None, _) => true,
+            (Some(_), Some(name)) => named(one, &|own| own == name),
+            (Some(tag), None) => named(one, &|own| own.tag() == Some(tag)),
+        };
+        called && digest.is_none_or(|digest| one.1.digest().to_string() == digest)
     });
     let only = match (fit.next(), fit.next()) {
         (Some((_, image)), None) => Ok(image),
@@ -130,10 +177,4 @@ fn loaded(
     })?;
     let name: Reference = format!("build-context.invalid/{at}").parse()?;
     Ok(ContextSource::Loaded { name, image: Box::new(image.clone()) })
-}
-
-/// `v1` is the tag, or all of the name.
-fn is_called(name: &Reference, tag: &Reference) -> bool {
-    let word = tag.familiar();
-    name == tag || name.tag().is_some_and(|tag| tag == word)
 }

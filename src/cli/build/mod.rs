@@ -1,58 +1,88 @@
 //! `kiln build`.
 
 mod args;
+mod call;
 mod contexts;
 mod outputs;
+mod refused;
 mod request;
+mod sources;
 mod texts;
 
 pub use args::{Args, BuildFlags, SandboxTier};
+pub(super) use call::answer;
 
 use super::invocation::Invocation;
 use super::progress::Mode;
 use super::report::CliError;
-use crate::atomic::AtPath as _;
-use crate::registry;
+use super::value::Method;
+use crate::image::AnyImage;
+use outputs::{Outputs, Written};
 
 /// Builds, writes the outputs, pushes, and prints the digest.
 ///
 /// # Errors
 /// If the image cannot be built, or an output or a push fails.
 pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
-    let mode = if args.quiet { Some(Mode::Quiet) } else { args.progress.progress };
-    let progress = invocation.progress(mode)?;
+    args.refused.check()?;
+    let progress = invocation.progress(mode(&args)?)?;
     if let Some(pinned) = args.tags.iter().find(|name| name.digest().is_some()) {
         return Err(CliError::usage(format!("`{}` has a digest", pinned.familiar()))
             .hint("an image gets its digest by being built; name it NAME[:TAG]"));
     }
-    let registries = args.registry.registries(args.tags.first())?;
-    let image = args.how.build(&args.context, &args.tags, &registries, &progress, invocation)?;
-    for output in &args.outputs {
-        outputs::write(output, &image, &args.tags, &progress, invocation)?;
+    let outputs = Outputs::of(&args)?;
+    let registries = args.registry.registries(outputs.first_name())?;
+    let call = args.call();
+    if call.method != Method::Build {
+        return answer(call, &args.how, &args.context, &registries, &progress, invocation);
     }
-    let mut pushed = Vec::new();
-    if args.push {
-        let store = invocation.store()?;
-        for name in &args.tags {
-            let push = registry::push(&image, name, store, &registries, &progress);
-            pushed.push(invocation.block_on(push)?.to_string());
-        }
-    }
+    let (kept, form) = (outputs.kept(), outputs.form());
+    let image = args.how.build(&args.context, kept, form, &registries, &progress, invocation)?;
+    let written = outputs.write(&image, &registries, &progress, invocation)?;
     if let Some(path) = &args.iidfile {
-        std::fs::write(path, image.digest().to_string()).at("write", path)?;
+        outputs::text(path, written.image.digest().to_string().as_bytes())?;
     }
     if let Some(path) = &args.metadata_file {
-        let names: Vec<String> = args.tags.iter().map(ToString::to_string).collect();
-        let facts = serde_json::json!({
-            "containerimage.digest": image.digest(),
-            "containerimage.descriptor": image.raw().descriptor(),
-            "image.name": names.join(","),
-            "kiln.pushed": pushed,
-        });
-        std::fs::write(path, serde_json::to_vec_pretty(&facts)?).at("write", path)?;
+        outputs::text(path, &serde_json::to_vec_pretty(&facts(&written))?)?;
     }
-    if pushed.is_empty() {
-        return invocation.print(image.digest().to_string());
+    if outputs.take_stdout() {
+        progress.note(format!("built {}", written.image.digest()));
+        return Ok(());
     }
-    pushed.iter().try_for_each(|pinned| invocation.print(pinned))
+    if written.pushed.is_empty() {
+        return invocation.print(written.image.digest().to_string());
+    }
+    written.pushed.iter().try_for_each(|pinned| invocation.print(pinned.to_string()))
+}
+
+/// `--quiet` is a mode of its own.
+fn mode(args: &Args) -> Result<Option<Mode>, CliError> {
+    match (args.quiet, args.progress.progress) {
+        (false, mode) => Ok(mode),
+        (true, None | Some(Mode::Auto | Mode::Quiet)) => Ok(Some(Mode::Quiet)),
+        (true, Some(Mode::Tty | Mode::Plain | Mode::Rawjson)) => {
+            Err(CliError::usage("--quiet shows no progress, and --progress asks for some"))
+        }
+    }
+}
+
+/// The fields that buildx writes, and where the image was pushed to.
+fn facts(written: &Written) -> serde_json::Value {
+    let Written { image, annotations, names, pushed } = written;
+    let mut descriptor = image.raw().descriptor();
+    descriptor.annotations.clone_from(annotations);
+    let mut facts = serde_json::json!({
+        "containerimage.digest": image.digest(),
+        "kiln.pushed": pushed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    });
+    if let AnyImage::Image(one) = image {
+        descriptor.platform = Some(one.platform());
+        facts["containerimage.config.digest"] = serde_json::json!(one.config_raw().digest);
+    }
+    facts["containerimage.descriptor"] = serde_json::json!(descriptor);
+    if !names.is_empty() {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        facts["image.name"] = names.join(",").into();
+    }
+    facts
 }

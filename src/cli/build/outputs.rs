@@ -1,52 +1,402 @@
-//! What is written besides the store.
+//! Where a build's result goes: checked before the build, written after it.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 
+use super::args::Args;
+use crate::atomic::AtPath as _;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
-use crate::cli::value::OutputArg;
-use crate::image::AnyImage;
-use crate::output::{self, Archive, Dest, Kind, Named, Work};
+use crate::cli::value::{FilesForm, ImageAttrs, OutputArg};
+use crate::image::{Annotations, AnyImage, Note, Style};
+use crate::layer::{Compression, LayerForm};
+use crate::output::{self, Archive, Dest, Named, OutputError, Split, Work};
 use crate::platform::Platform;
 use crate::progress::Progress;
-use crate::reference::Reference;
+use crate::reference::{Pinned, Reference};
+use crate::registry::{self, Registries};
 
-pub(super) fn write(
+/// The outputs of one build.
+pub(super) struct Outputs {
+    all: Vec<OutputArg>,
+    /// Of `--tag`; an output's own names stand in where there are none.
+    tags: Vec<Reference>,
+    /// Of `--annotation`.
+    notes: Vec<Note>,
+    compression: Option<Compression>,
+}
+
+/// What became of the image.
+pub(super) struct Written {
+    /// The image as it left: an output may have media types of its own.
+    pub(super) image: AnyImage,
+    /// What its descriptor carries.
+    pub(super) annotations: Annotations,
+    pub(super) names: Vec<Reference>,
+    pub(super) pushed: Vec<Pinned>,
+}
+
+impl Outputs {
+    /// Those that the flags ask for; whatever can be found wrong is found now.
+    pub(super) fn of(args: &Args) -> Result<Self, CliError> {
+        let mut all = args.outputs.clone();
+        if args.push {
+            let mut found = false;
+            for output in &mut all {
+                if let OutputArg::Image { push, .. } = output {
+                    *push = true;
+                    found = true;
+                }
+            }
+            if !found {
+                all.push(OutputArg::Image {
+                    push: true,
+                    by_digest: false,
+                    canonical: false,
+                    keep: true,
+                    image: ImageAttrs::default(),
+                });
+            }
+        }
+        let keeps = |output: &OutputArg| matches!(output, OutputArg::Image { keep: true, .. });
+        if args.load && !all.is_empty() && !all.iter().any(keeps) {
+            all.push(OutputArg::Image {
+                push: false,
+                by_digest: false,
+                canonical: false,
+                keep: true,
+                image: ImageAttrs::default(),
+            });
+        }
+        let outputs = Self {
+            compression: compression(&all)?,
+            all,
+            tags: args.tags.clone(),
+            notes: args.how.notes(),
+        };
+        outputs.check(&args.how.platforms)?;
+        Ok(outputs)
+    }
+
+    fn check(&self, platforms: &[Platform]) -> Result<(), CliError> {
+        let mut built: Vec<Platform> = Vec::new();
+        for platform in platforms {
+            if !built.contains(platform) {
+                built.push(platform.clone());
+            }
+        }
+        if built.is_empty() {
+            built.push(Platform::host());
+        }
+        let wrong = |error: crate::image::StyleError| CliError::usage(error.to_string());
+        Style { notes: self.notes.clone(), ..Style::default() }.check(&built).map_err(wrong)?;
+        let mut places: Vec<PathBuf> = Vec::new();
+        for output in &self.all {
+            if let Some(image) = attrs(output) {
+                self.style(image).check(&built).map_err(wrong)?;
+            }
+            match output {
+                OutputArg::Archive { form: Archive::Docker, .. } if built.len() > 1 => {
+                    return Err(CliError::usage(
+                        "type=docker has room for one platform, and several are built",
+                    )
+                    .hint("type=oci holds all of them"));
+                }
+                OutputArg::Image { push: true, by_digest, image, .. } => {
+                    if self.names(image).is_empty() {
+                        return Err(CliError::usage("an image is pushed under a name")
+                            .hint("name it with --tag, or with name= of the output"));
+                    }
+                    let tagged = self.tags.iter().find(|name| name.tag() != Some("latest"));
+                    if let (true, Some(name)) = (by_digest, tagged) {
+                        let said = format!(
+                            "push-by-digest=true gives no tag, and --tag `{}` has one",
+                            name.familiar()
+                        );
+                        return Err(CliError::usage(said));
+                    }
+                }
+                OutputArg::Archive { .. }
+                | OutputArg::Layout { .. }
+                | OutputArg::Files { .. }
+                | OutputArg::Image { .. }
+                | OutputArg::CacheOnly => (),
+            }
+            match place(output) {
+                Some(Dest::Path(path)) if places.contains(path) => {
+                    return Err(CliError::usage(format!("two outputs go to {}", path.display())));
+                }
+                Some(Dest::Path(path)) => places.push(path.clone()),
+                Some(Dest::Stdout) => {
+                    if io::stdout().is_terminal() {
+                        return Err(CliError::usage("an archive is not written to a terminal")
+                            .hint("name a file with dest=, or redirect stdout"));
+                    }
+                    if places.contains(&PathBuf::from("-")) {
+                        return Err(CliError::usage("two outputs go to stdout"));
+                    }
+                    places.push("-".into());
+                }
+                None => (),
+            }
+        }
+        Ok(())
+    }
+
+    /// True if an output takes stdout for itself.
+    pub(super) fn take_stdout(&self) -> bool {
+        self.all.iter().any(|output| matches!(place(output), Some(Dest::Stdout)))
+    }
+
+    /// The form of the layers that the build makes.
+    pub(super) fn form(&self) -> LayerForm {
+        LayerForm { compression: self.compression.unwrap_or_default() }
+    }
+
+    /// Names that the store keeps the image under as it is built. An output of the
+    /// image does that itself, and `cacheonly` wants none.
+    pub(super) fn kept(&self) -> &[Reference] {
+        let own =
+            |output: &OutputArg| matches!(output, OutputArg::Image { .. } | OutputArg::CacheOnly);
+        if self.all.iter().any(own) { &[] } else { &self.tags }
+    }
+
+    /// The first name, which says whose registry is spoken to.
+    pub(super) fn first_name(&self) -> Option<&Reference> {
+        let own = || self.all.iter().filter_map(attrs).find_map(|image| image.names.first());
+        self.tags.first().or_else(|| own().map(|(name, _)| name))
+    }
+
+    fn names(&self, image: &ImageAttrs) -> Vec<Reference> {
+        if self.tags.is_empty() {
+            image.names.iter().map(|(name, _)| name.clone()).collect()
+        } else {
+            self.tags.clone()
+        }
+    }
+
+    /// The output's own annotations come after those of `--annotation`.
+    fn style(&self, image: &ImageAttrs) -> Style {
+        let notes = self.notes.iter().chain(&image.style.notes).cloned().collect();
+        Style { dialect: image.style.dialect, notes }
+    }
+
+    /// Writes, keeps and pushes what was built.
+    pub(super) fn write(
+        &self,
+        image: &AnyImage,
+        registries: &Registries,
+        progress: &Progress,
+        invocation: &Invocation,
+    ) -> Result<Written, CliError> {
+        let plain = Style { notes: self.notes.clone(), ..Style::default() };
+        let mut written = Written {
+            annotations: plain.of_root(image),
+            image: image.clone(),
+            names: self.tags.clone(),
+            pushed: Vec::new(),
+        };
+        let mut first = true;
+        for output in &self.all {
+            let mut styled = None;
+            if let Some(attrs) = attrs(output) {
+                pressed(attrs, image)?;
+                let style = self.style(attrs);
+                let named = Named {
+                    names: self.names(attrs),
+                    image: style.apply(image)?,
+                    annotations: style.of_root(image),
+                };
+                // Archives are written from the store.
+                invocation.store()?.keep_documents(&named.image)?;
+                if std::mem::take(&mut first) {
+                    written.image = named.image.clone();
+                    written.annotations = named.annotations.clone();
+                    written.names.clone_from(&named.names);
+                }
+                styled = Some(named);
+            }
+            match (output, styled) {
+                (OutputArg::Image { push, by_digest, canonical, keep, .. }, Some(named)) => {
+                    let store = invocation.store()?;
+                    let digest = named.image.digest();
+                    for name in &named.names {
+                        if *keep && !by_digest {
+                            store.keep(name, &named.image)?;
+                        }
+                        if *keep && *canonical {
+                            store.keep(&name.pin(digest).reference(), &named.image)?;
+                        }
+                    }
+                    for name in named.names.iter().filter(|_| *push) {
+                        let to =
+                            if *by_digest { name.pin(digest).reference() } else { name.clone() };
+                        let push = registry::push(&named.image, &to, store, registries, progress);
+                        written.pushed.push(invocation.block_on(push)?);
+                    }
+                }
+                (OutputArg::CacheOnly, _) => (),
+                (output, styled) => file(output, image, styled, progress, invocation)?,
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// The one compression that the outputs ask for.
+fn compression(all: &[OutputArg]) -> Result<Option<Compression>, CliError> {
+    let mut asked: Option<Compression> = None;
+    for one in all.iter().filter_map(attrs).filter_map(|image| image.compression) {
+        if asked.is_some_and(|other| other != one) {
+            return Err(CliError::usage("the outputs ask for different values of compression")
+                .hint("the layers of one build have one: build once for each"));
+        }
+        asked = Some(one);
+    }
+    Ok(asked)
+}
+
+/// What an output says of the image; `None` for one that writes files only.
+fn attrs(output: &OutputArg) -> Option<&ImageAttrs> {
+    match output {
+        OutputArg::Archive { image, .. }
+        | OutputArg::Layout { image, .. }
+        | OutputArg::Image { image, .. } => Some(image),
+        OutputArg::Files { .. } | OutputArg::CacheOnly => None,
+    }
+}
+
+fn place(output: &OutputArg) -> Option<&Dest> {
+    match output {
+        OutputArg::Archive { dest, .. } | OutputArg::Files { form: FilesForm::Tar(dest), .. } => {
+            Some(dest)
+        }
+        // Folders are merged: several outputs may go to one.
+        OutputArg::Layout { .. }
+        | OutputArg::Files { form: FilesForm::Local(_), .. }
+        | OutputArg::Image { .. }
+        | OutputArg::CacheOnly => None,
+    }
+}
+
+/// `force-compression` asks that the base's layers too have the compression.
+fn pressed(attrs: &ImageAttrs, image: &AnyImage) -> Result<(), CliError> {
+    if !attrs.force {
+        return Ok(());
+    }
+    let wanted = attrs.compression.unwrap_or_default();
+    let mut layers = image.images().iter().flat_map(|image| image.layers());
+    match layers.find(|layer| layer.compression != wanted) {
+        None => Ok(()),
+        Some(layer) => {
+            let said = format!(
+                "force-compression=true cannot be had: layer {} of the base image is {}, and kiln \
+                 compresses no layer anew",
+                layer.digest,
+                word(layer.compression),
+            );
+            Err(CliError::plain(said).hint(format!(
+                "leave it out, or build on a base whose layers are {}",
+                word(wanted)
+            )))
+        }
+    }
+}
+
+fn word(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "uncompressed",
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+    }
+}
+
+/// Writes an output that is a file or a folder.
+fn file(
     output: &OutputArg,
     image: &AnyImage,
-    names: &[Reference],
+    styled: Option<Named>,
     progress: &Progress,
     invocation: &Invocation,
 ) -> Result<(), CliError> {
-    let images = [Named { names: names.to_vec(), image: image.clone() }];
     let store = invocation.store()?;
-    let task = progress.task("write the output");
+    let task = progress.task(format!("write {}", shown(output)));
     let interrupt = invocation.interrupt()?;
     let stop = || interrupt.signal().is_some();
     let work = Work::new(&task, &stop);
-    let platform = Platform::host();
-    let fill = |to: &mut dyn Write| match output.kind {
-        Kind::Oci => output::write_archive(Archive::Oci, &images, &platform, store, to, &work),
-        Kind::Docker => {
-            output::write_archive(Archive::Docker, &images, &platform, store, to, &work)
-        }
-        Kind::Tar | Kind::Local => output::write_tar(image, store, to, &work),
+    let images: Vec<Named> = styled.into_iter().collect();
+    let split = |split: Option<bool>| match split {
+        None => Split::Several,
+        Some(true) => Split::Always,
+        Some(false) => Split::Never,
     };
-    match (&output.dest, output.kind) {
-        (Dest::Path(path), Kind::Local) => {
-            let left = output::write_local(image, store, path, &work)?;
+    match output {
+        OutputArg::Archive { form, dest, .. } => {
+            let platform = images.first().and_then(|named| named.image.images().first());
+            let platform = platform.map_or_else(Platform::host, crate::image::Image::platform);
+            fill(dest, |to| output::write_archive(*form, &images, &platform, store, to, &work))?;
+        }
+        OutputArg::Layout { dest, .. } => output::write_layout(&images, store, dest, &work)?,
+        OutputArg::Files { form: FilesForm::Tar(dest), split: how } => {
+            fill(dest, |to| output::write_tar(image, split(*how), store, to, &work))?;
+        }
+        OutputArg::Files { form: FilesForm::Local(folder), split: how } => {
+            let left = output::write_local(image, split(*how), store, folder, &work)?;
             if let Some(first) = left.devices.first() {
                 progress.warn(match left.devices.len() {
-                    1 => format!("device `{first}` is left out of {}", path.display()),
+                    1 => format!("device `{first}` is left out of {}", folder.display()),
                     all => {
-                        format!("{all} devices are left out of {}: `{first}`, …", path.display())
+                        format!("{all} devices are left out of {}: `{first}`, …", folder.display())
                     }
                 });
             }
         }
-        (Dest::Path(path), _) => output::to_file(path, fill)?,
-        (Dest::Stdout, _) => fill(&mut std::io::stdout().lock())?,
+        OutputArg::Image { .. } | OutputArg::CacheOnly => (),
     }
     task.done();
     Ok(())
+}
+
+fn shown(output: &OutputArg) -> String {
+    let dest = |dest: &Dest| match dest {
+        Dest::Path(path) => path.display().to_string(),
+        Dest::Stdout => "to stdout".to_owned(),
+    };
+    match output {
+        OutputArg::Layout { dest, .. } => dest.display().to_string(),
+        OutputArg::Files { form: FilesForm::Local(folder), .. } => folder.display().to_string(),
+        OutputArg::Archive { .. }
+        | OutputArg::Files { form: FilesForm::Tar(_), .. }
+        | OutputArg::Image { .. }
+        | OutputArg::CacheOnly => place(output).map(dest).unwrap_or_default(),
+    }
+}
+
+fn fill(
+    dest: &Dest,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), OutputError>,
+) -> Result<(), CliError> {
+    match dest {
+        Dest::Path(path) => {
+            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                std::fs::create_dir_all(folder).at("create folder", folder)?;
+            }
+            Ok(output::to_file(path, write)?)
+        }
+        Dest::Stdout => {
+            // Not std's buffer, which breaks at newlines.
+            let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+            write(&mut out).map_err(|error| match error {
+                OutputError::Write(error) => CliError::stdout(error),
+                other => other.into(),
+            })
+        }
+    }
+}
+
+/// Writes a small file that appears whole or not at all.
+pub(super) fn text(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    Ok(output::to_file(path, |to| to.write_all(bytes).map_err(OutputError::Write))?)
 }

@@ -4,79 +4,79 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::args::{BuildFlags, SandboxTier};
-use super::{contexts, texts};
-use crate::atomic::AtPath as _;
-use crate::build::{self, BuildEnv, BuildRequest};
+use super::sources::Opened;
+use super::{contexts, sources};
+use crate::build::{self, BuildEnv, BuildRequest, Opening};
 use crate::cli::failure;
+use crate::cli::given::Entitlement;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::env;
 use crate::epoch::Epoch;
-use crate::image::AnyImage;
+use crate::image::{AnyImage, Style};
 use crate::layer::LayerForm;
 use crate::progress::Progress;
 use crate::reference::Reference;
 use crate::registry::Registries;
 use crate::sandbox::Cancel;
 
+/// The argument that keeps the `.git` folder of a context that is a repository.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
 impl BuildFlags {
-    /// Builds what the flags say of a context, and keeps it under the names.
+    /// Builds what the flags say of a context, and keeps it under the names. Layers
+    /// that are made get the form.
     pub(in crate::cli) fn build(
         &self,
         context: &Path,
         names: &[Reference],
+        form: LayerForm,
         registries: &Registries,
         progress: &Progress,
         invocation: &Invocation,
     ) -> Result<AnyImage, CliError> {
-        let request = self.request(context, names, progress, invocation)?;
-        let cancel = Cancel::new();
-        let runtime = invocation.runtime()?;
-        let interrupt = invocation.interrupt()?.clone();
-        let told = cancel.clone();
-        runtime.spawn(async move {
-            interrupt.wait().await;
-            told.cancel();
-        });
+        let cancel = cancelled_by_signals(invocation)?;
+        let request = self.request(context, names, form, progress, &cancel, invocation)?;
         let env = BuildEnv { store: invocation.store()?, registries, progress, cancel: &cancel };
-        runtime.block_on(build::build(&request, &env)).map_err(failure::of_build)
+        invocation.runtime()?.block_on(build::build(&request, &env)).map_err(failure::of_build)
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         context: &Path,
         names: &[Reference],
+        form: LayerForm,
         progress: &Progress,
+        cancel: &Cancel,
         invocation: &Invocation,
     ) -> Result<BuildRequest, CliError> {
-        if !context.is_dir() {
-            return Err(CliError::plain(format!(
-                "build context `{}` is not a folder",
-                context.display()
-            ))
-            .hint("the last argument is the folder whose files COPY may take, often `.`"));
-        }
-        let context = context.canonicalize().at("open", context)?;
         let mut build_args = BTreeMap::new();
         for arg in &self.build_args {
             // A name that has no value in the environment is as good as not given.
             build_args.extend(arg.resolve().map(|value| (arg.name.clone(), value)));
         }
-        // The environment's counts as an argument, as with buildx.
-        if let Some(text) = env::text(env::SOURCE_DATE_EPOCH) {
-            build_args.entry(env::SOURCE_DATE_EPOCH.to_owned()).or_insert(text);
+        if let Some(epoch) = env::text(env::SOURCE_DATE_EPOCH) {
+            build_args.entry(env::SOURCE_DATE_EPOCH.to_owned()).or_insert(epoch);
         }
-        let epoch = match build_args.get(env::SOURCE_DATE_EPOCH).map(String::as_str) {
-            // Given as nothing: the default, whatever the Dockerfile says.
-            None | Some("") => Epoch::default(),
-            Some(text) => text.parse()?,
+        let given = self.given.given()?;
+        let how = Opening {
+            store: invocation.store()?,
+            given: &given,
+            progress,
+            cancel,
+            runtime: invocation.runtime()?.handle().clone(),
         };
-        let (dockerfile, ignore) = texts::read(self.file.as_deref(), &context)?;
+        let keep_git_dir = build_args.get(KEEP_GIT_DIR).is_some_and(|value| {
+            matches!(value.as_str(), "1" | "t" | "T" | "TRUE" | "true" | "True")
+        });
+        let contexts = contexts::sources(&self.contexts, &how, invocation)?;
+        let Opened { files, dockerfile, ignore } =
+            sources::open(context, self.file.as_deref(), keep_git_dir, &how)?;
         Ok(BuildRequest {
             dockerfile,
-            context,
+            context: files,
             ignore,
-            contexts: contexts::sources(&self.contexts, progress, invocation)?,
+            contexts,
             platforms: self.platforms.clone(),
             target: self.target.clone(),
             build_args,
@@ -85,16 +85,30 @@ impl BuildFlags {
                 .iter()
                 .map(|label| (label.name.clone(), label.value.clone()))
                 .collect(),
+            style: Style { notes: self.notes(), ..Style::default() },
             names: names.to_vec(),
-            epoch,
-            form: LayerForm::default(),
+            epoch: Epoch::default(),
+            form,
             no_cache: self.no_cache,
             no_cache_filter: self.no_cache_filter.clone(),
             pull: self.pull,
             sandbox: self.sandbox.map(SandboxTier::tier),
             network: self.given.network.network(),
+            insecure: self.given.allow.contains(&Entitlement::SecurityInsecure),
             hosts: self.given.hosts(),
-            given: self.given.given()?,
+            given,
         })
     }
+}
+
+/// Cancelled by the first signal that asks kiln to end.
+pub(super) fn cancelled_by_signals(invocation: &Invocation) -> Result<Cancel, CliError> {
+    let cancel = Cancel::new();
+    let interrupt = invocation.interrupt()?.clone();
+    let told = cancel.clone();
+    invocation.runtime()?.spawn(async move {
+        interrupt.wait().await;
+        told.cancel();
+    });
+    Ok(cancel)
 }

@@ -35,12 +35,20 @@ pub(super) fn read(
         }
         other => other.at("read", &path)?,
     };
-    let text = String::from_utf8(bytes)
-        .map_err(|_| CliError::plain(format!("{} is not UTF-8 text", path.display())))?;
+    let dockerfile = source(path.display().to_string(), bytes)?;
     let mut own = path.clone().into_os_string();
     own.push(".dockerignore");
     let ignore = ignore_file(&[PathBuf::from(own), context.join(".dockerignore")])?;
-    Ok((Source::new(path.display().to_string(), text), ignore))
+    Ok((dockerfile, ignore))
+}
+
+/// A Dockerfile's text.
+pub(super) fn source(name: impl Into<String>, bytes: Vec<u8>) -> Result<Source, CliError> {
+    let name = name.into();
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Source::new(name, text)),
+        Err(_) => Err(CliError::plain(format!("{name} is not UTF-8 text"))),
+    }
 }
 
 /// The first of these files that exists.

@@ -1,6 +1,6 @@
 //! Progress as the user sees it: one renderer per mode.
 
-mod json;
+pub(super) mod json;
 mod plain;
 mod tty;
 
@@ -22,16 +22,18 @@ pub enum Mode {
     Tty,
     /// Lines
     Plain,
-    /// One JSON object per line
+    /// One JSON object per line, as BuildKit writes them
     Rawjson,
     /// Warnings only
+    #[value(alias = "none")]
     Quiet,
 }
 
 /// The flag, for the commands that take long.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub struct ProgressArgs {
-    /// How to show progress on stderr [default: $KILN_PROGRESS, else auto]
+    /// How to show progress on stderr [default: $KILN_PROGRESS, else $BUILDKIT_PROGRESS,
+    /// else auto]
     #[arg(long, value_name = "MODE", value_enum)]
     pub progress: Option<Mode>,
 }
@@ -112,10 +114,8 @@ impl Display {
         one: &Diagnostic,
         drawn: impl FnOnce() -> String,
     ) {
-        match &*self.lock() {
-            Renderer::Json(_) => {
-                report::say(&super::text::json(&report::diagnostic_object(source, one)));
-            }
+        match &mut *self.lock() {
+            Renderer::Json(json) => json.diagnostic(source, one),
             Renderer::Tty(tty) => tty.aside(|| report::say(&drawn())),
             Renderer::Plain(_) | Renderer::Quiet => report::say(&drawn()),
         }

@@ -55,6 +55,25 @@ impl EnvAssignment {
     }
 }
 
+/// `NAME=value` of a label; `NAME` alone has no value, as for docker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelArg {
+    pub name: String,
+    pub value: String,
+}
+
+impl FromStr for LabelArg {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        if name.is_empty() {
+            return Err(ValueError::new("NAME=VALUE is expected"));
+        }
+        Ok(Self { name: name.into(), value: value.into() })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +85,10 @@ mod tests {
         assert_eq!(of("a="), Some(("a".into(), String::new())));
         assert_eq!(of("a"), None);
         assert_eq!(of("=b"), None);
+        let label = |text: &str| text.parse::<LabelArg>().map(|label| (label.name, label.value));
+        assert_eq!(label("a"), Ok(("a".into(), String::new())));
+        assert_eq!(label("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(label("=b").is_err());
         assert_eq!("A".parse::<EnvAssignment>().unwrap().value, None);
         assert!("a b=c".parse::<EnvAssignment>().is_err());
     }

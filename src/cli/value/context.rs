@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::ValueError;
+use crate::dockerfile::GitSource;
 use crate::platform::Platform;
 use crate::reference::Reference;
 
@@ -18,8 +19,12 @@ pub struct ContextArg {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContextFrom {
-    /// A folder, or an archive of images.
+    /// A folder, or an archive of images or files.
     Path(PathBuf),
+    /// A git repository.
+    Git(Box<GitSource>),
+    /// Another file of an HTTP server.
+    Url(String),
     /// `docker-image://REFERENCE`.
     Image(Reference),
     /// `docker-image://scratch`.
@@ -77,9 +82,16 @@ fn from(source: &str) -> Result<ContextFrom, ValueError> {
         };
         return Ok(ContextFrom::Layout { path: path.into(), tag, digest });
     }
+    if let Some(git) = GitSource::parse(source) {
+        let git = git.map_err(|error| ValueError::new(error.to_string()))?;
+        return Ok(ContextFrom::Git(Box::new(git)));
+    }
     match source.split_once("://") {
+        Some((scheme, _)) if ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) => {
+            Ok(ContextFrom::Url(source.to_owned()))
+        }
         Some((scheme, _)) => Err(ValueError::new(format!(
-            "contexts from {scheme}:// are not read yet: name a folder, docker-image:// or oci-layout://"
+            "there are no contexts from {scheme}://: name a folder, an archive, a git or HTTP URL, docker-image:// or oci-layout://"
         ))),
         None => Ok(ContextFrom::Path(source.into())),
     }
@@ -113,7 +125,18 @@ mod tests {
         assert_eq!(read("a=oci-layout:///x/y").source, layout("/x/y", None, None));
         assert_eq!(read("a=oci-layout://y:v1").source, layout("y", Some("v1"), None));
         assert_eq!(read("a=oci-layout://y@sha256:0").source, layout("y", None, Some("sha256:0")));
-        for text in ["a", "=x", "a=", "a=ftp://x", "a=docker-image://A B", "a::x/y/z/w=."] {
+        let git = GitSource::parse("https://h/x.git#v1:d").unwrap().unwrap();
+        assert_eq!(read("a=https://h/x.git#v1:d").source, ContextFrom::Git(Box::new(git)));
+        assert_eq!(read("a=http://h/x").source, ContextFrom::Url("http://h/x".to_owned()));
+        for text in [
+            "a=https://h/x.git?x=y",
+            "a",
+            "=x",
+            "a=",
+            "a=ftp://x",
+            "a=docker-image://A B",
+            "a::x/y/z/w=.",
+        ] {
             assert!(text.parse::<ContextArg>().is_err(), "{text}");
         }
     }

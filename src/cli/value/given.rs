@@ -1,10 +1,11 @@
 //! `--secret`, `--ssh` and `--add-host`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::ValueError;
+use super::csv::fields;
 
 /// `id=ID[,type=file|env][,src=FILE|,env=NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,7 @@ impl FromStr for SecretArg {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let (mut id, mut kind, mut source, mut env) = (None, None, None, None);
-        for field in text.split(',') {
+        for field in fields(text)? {
             let (key, value) = field
                 .split_once('=')
                 .ok_or_else(|| ValueError::new("id=ID,src=FILE or id=ID,env=NAME is expected"))?;
@@ -61,7 +62,7 @@ impl FromStr for SecretArg {
     }
 }
 
-/// `default`, `ID`, or `ID=SOCKET`.
+/// `default`, `ID`, or `ID=SOCKET`; no id means `default`, as for buildx.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentArg {
     pub id: String,
@@ -74,17 +75,24 @@ impl FromStr for AgentArg {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let (id, socket) = match text.split_once('=') {
+            Some((_, "")) => return Err(ValueError::new("no socket is named behind `=`")),
+            Some((id, sockets)) if sockets.contains(',') => {
+                return Err(ValueError::new(format!(
+                    "several paths for `{id}` would be keys, which kiln does not read: add them to \
+                     an agent with `ssh-add`, and name its socket"
+                )));
+            }
             Some((id, socket)) => (id, Some(PathBuf::from(socket))),
             None => (text, None),
         };
-        if id.is_empty() {
-            return Err(ValueError::new("default or ID=SOCKET is expected"));
-        }
+        let id = if id.is_empty() { "default" } else { id };
         Ok(Self { id: id.to_owned(), socket })
     }
 }
 
 /// `NAME:ADDRESS` or `NAME=ADDRESS`; an IPv6 address may stand in brackets.
+/// `host-gateway` is this machine: a step shares its network, so it is reached at
+/// loopback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostArg {
     pub name: String,
@@ -100,9 +108,11 @@ impl FromStr for HostArg {
             .or_else(|| text.split_once(':'))
             .filter(|(name, _)| !name.is_empty())
             .ok_or_else(|| ValueError::new("NAME:ADDRESS is expected"))?;
+        if name.contains(char::is_whitespace) {
+            return Err(ValueError::new(format!("`{name}` is no name of a host")));
+        }
         if address == "host-gateway" {
-            let said = "a step shares the host's network and has no gateway to it: name 127.0.0.1";
-            return Err(ValueError::new(said));
+            return Ok(Self { name: name.to_owned(), address: Ipv4Addr::LOCALHOST.into() });
         }
         let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let address = bare.unwrap_or(address).parse();
@@ -120,6 +130,7 @@ mod tests {
         let from = |text: &str| text.parse::<SecretArg>().unwrap().from;
         assert_eq!(from("id=a"), None);
         assert_eq!(from("id=a,src=f"), Some(SecretFrom::File("f".into())));
+        assert_eq!(from("id=a,\"src=f,g\""), Some(SecretFrom::File("f,g".into())));
         assert_eq!(from("type=file,id=a"), Some(SecretFrom::File("a".into())));
         assert_eq!(from("id=a,env=E"), Some(SecretFrom::Env("E".into())));
         assert_eq!(from("id=a,type=env"), Some(SecretFrom::Env("a".into())));
@@ -134,10 +145,19 @@ mod tests {
         assert_eq!("default".parse(), Ok(AgentArg { id: "default".into(), socket: None }));
         let named = AgentArg { id: "a".into(), socket: Some("/s".into()) };
         assert_eq!("a=/s".parse(), Ok(named));
-        for (text, address) in [("a:1.2.3.4", "1.2.3.4"), ("a=::1", "::1"), ("a:[::1]", "::1")] {
+        assert_eq!("".parse(), Ok(AgentArg { id: "default".into(), socket: None }));
+        for text in ["a=", "a=/k1,/k2"] {
+            assert!(text.parse::<AgentArg>().is_err(), "{text}");
+        }
+        for (text, address) in [
+            ("a:1.2.3.4", "1.2.3.4"),
+            ("h:host-gateway", "127.0.0.1"),
+            ("a=::1", "::1"),
+            ("a:[::1]", "::1"),
+        ] {
             assert_eq!(text.parse::<HostArg>().unwrap().address.to_string(), address);
         }
-        for text in ["a", ":1.2.3.4", "a:b", "a:host-gateway"] {
+        for text in ["a", ":1.2.3.4", "a:b", "a b:1.2.3.4", "a:"] {
             assert!(text.parse::<HostArg>().is_err(), "{text}");
         }
     }

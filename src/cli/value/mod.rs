@@ -2,18 +2,23 @@
 //! error says what was expected; clap names the flag.
 
 mod amount;
+mod annotation;
 mod assignment;
+mod call;
 mod context;
+mod csv;
 mod given;
 mod output;
 mod publish;
 mod volume;
 
 pub use amount::{Cpus, PidsLimit, Size, duration};
-pub use assignment::{Assignment, EnvAssignment};
+pub use annotation::AnnotationArg;
+pub use assignment::{Assignment, EnvAssignment, LabelArg};
+pub use call::{CallArg, Method};
 pub use context::{ContextArg, ContextFrom};
 pub use given::{AgentArg, HostArg, SecretArg, SecretFrom};
-pub use output::OutputArg;
+pub use output::{FilesForm, ImageAttrs, OutputArg};
 pub use publish::Publish;
 pub use volume::Volume;
 

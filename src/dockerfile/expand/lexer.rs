@@ -218,7 +218,7 @@ impl<'a> Lexer<'a> {
         if name.is_empty() {
             return Ok("$".to_owned());
         }
-        match self.get(name, start..self.at, false)? {
+        match self.get(name, start..self.at)? {
             None if self.keep_unset => Ok(format!("${name}")),
             value => Ok(value.unwrap_or_default()),
         }
@@ -239,19 +239,14 @@ impl<'a> Lexer<'a> {
         &rest[..length]
     }
 
-    fn get(
-        &mut self,
-        name: &str,
-        range: Range<usize>,
-        provided_for: bool,
-    ) -> Result<Option<String>, ExpandError> {
+    fn get(&mut self, name: &str, range: Range<usize>) -> Result<Option<String>, ExpandError> {
         let value = (self.vars)(name);
         self.length += value.as_ref().map_or(0, String::len);
         if self.length > MAX_LENGTH {
             return Err(ExpandError { problem: Problem::Length, range });
         }
         let defined = value.is_some();
-        self.variables.push(Variable { name: name.to_owned(), range, defined, provided_for });
+        self.variables.push(Variable { name: name.to_owned(), range, defined });
         Ok(value)
     }
 
@@ -271,7 +266,7 @@ impl<'a> Lexer<'a> {
         let modifier = self.at;
         match self.next() {
             None => self.error(start, Problem::Missing('}')),
-            Some('}') => match self.get(name, named, false)? {
+            Some('}') => match self.get(name, named)? {
                 None if self.keep_unset => Ok(self.text[start..self.at].to_owned()),
                 value => Ok(value.unwrap_or_default()),
             },
@@ -313,7 +308,7 @@ impl<'a> Lexer<'a> {
         null_is_unset: bool,
     ) -> Result<String, ExpandError> {
         let word = self.part(start, '}', false)?;
-        let value = self.get(name, named, true)?;
+        let value = self.get(name, named)?;
         if value.is_none() && self.keep_unset {
             return Ok(self.text[start..self.at].to_owned());
         }
@@ -343,7 +338,7 @@ impl<'a> Lexer<'a> {
         operator: char,
     ) -> Result<String, ExpandError> {
         let word = self.part(start, '}', true)?;
-        let value = self.get(name, named, false)?;
+        let value = self.get(name, named)?;
         if value.is_none() && self.keep_unset {
             return Ok(self.text[start..self.at].to_owned());
         }
@@ -377,7 +372,7 @@ impl<'a> Lexer<'a> {
         }
         let word = self.part(start, '/', true)?;
         let replacement = self.part(start, '}', true)?;
-        let value = self.get(name, named, false)?;
+        let value = self.get(name, named)?;
         if value.is_none() && self.keep_unset {
             return Ok(self.text[start..self.at].to_owned());
         }

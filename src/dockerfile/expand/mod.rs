@@ -40,15 +40,13 @@ pub struct Variable {
     /// From the `$` to the end of the name, in bytes of the word.
     pub range: Range<usize>,
     pub defined: bool,
-    /// True where the word says what holds without it: `${name:-word}` and
-    /// the like.
-    pub provided_for: bool,
 }
 
 impl Expanded {
-    /// The variables that the word counts on and nobody defined.
+    /// The variables that nobody defined. As for BuildKit, it does not matter
+    /// whether the word says what holds without them.
     pub fn undefined(&self) -> impl Iterator<Item = &Variable> {
-        self.variables.iter().filter(|variable| !variable.defined && !variable.provided_for)
+        self.variables.iter().filter(|variable| !variable.defined)
     }
 }
 

@@ -165,7 +165,7 @@ fn variables_are_told() {
         expanded.variables.iter().map(|it| (it.name.as_str(), it.defined)).collect();
     assert_eq!(told, [("A", false), ("PWD", true), ("C", false), ("B", false), ("FOO", true)]);
     let undefined: Vec<&str> = expanded.undefined().map(|it| it.name.as_str()).collect();
-    assert_eq!(undefined, ["A", "C"]);
+    assert_eq!(undefined, ["A", "C", "B"]);
     assert_eq!(expanded.variables[1].range, 3..8);
 }
 

@@ -4,6 +4,7 @@ use crate::diagnostic::{Diagnostic, Span};
 
 use super::super::ast::Spanned;
 use super::super::flags::Known;
+use super::super::git::GitSource;
 use super::super::heredoc::Heredoc;
 use super::{Statement, Transfer, transfer};
 
@@ -47,26 +48,12 @@ pub enum Remote {
 /// What kind of remote source an expanded source is; none for a local one.
 #[must_use]
 pub fn remote(source: &str) -> Option<Remote> {
-    let scheme =
-        |name: &str| source.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-    if scheme("git://") || scheme("ssh://") || scp(source) {
+    if GitSource::parse(source).is_some() {
         return Some(Remote::Git);
     }
-    if scheme("http://") || scheme("https://") {
-        let path = source.split(['#', '?']).next().unwrap_or(source);
-        return Some(if path.ends_with(".git") { Remote::Git } else { Remote::Url });
-    }
-    None
-}
-
-/// `user@host:path`, as git takes it.
-fn scp(source: &str) -> bool {
-    let Some((user, rest)) = source.split_once('@') else { return false };
-    let Some((host, _)) = rest.split_once(':') else { return false };
-    let word = |text: &str, more: &str| {
-        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
-    };
-    word(user, "-_") && word(host, "-.")
+    let scheme =
+        |name: &str| source.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    (scheme("http://") || scheme("https://")).then_some(Remote::Url)
 }
 
 impl Add {

@@ -19,9 +19,11 @@ pub struct From {
     pub name: Option<Spanned<String>>,
 }
 
+pub(super) const FLAGS: &[Known] = &[Known::full("platform")];
+
 impl From {
     pub(in super::super) fn parse(st: &Statement<'_>, out: &mut Vec<Diagnostic>) -> Option<Self> {
-        let flags = st.flags(&[Known::full("platform")], out);
+        let flags = st.flags(FLAGS, out);
         let words: Vec<Spanned<String>> =
             st.blank_separated().iter().map(|word| st.spanned(word)).collect();
         let (image, name) = match &words[..] {

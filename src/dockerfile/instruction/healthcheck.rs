@@ -33,7 +33,7 @@ pub enum HealthTest {
     Cmd(CommandLine),
 }
 
-const FLAGS: &[Known] = &[
+pub(in super::super) const FLAGS: &[Known] = &[
     Known::full("interval"),
     Known::full("timeout"),
     Known::full("start-period"),

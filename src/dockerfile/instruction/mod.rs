@@ -55,6 +55,28 @@ pub use user::User;
 pub use volume::Volume;
 pub use workdir::Workdir;
 
+/// The flags that an instruction knows.
+#[cfg(test)]
+pub(super) fn flags_of(keyword: &str) -> &'static [Known] {
+    match keyword {
+        "ADD" => add::FLAGS,
+        "COPY" => copy::FLAGS,
+        "FROM" => from::FLAGS,
+        "HEALTHCHECK" => healthcheck::FLAGS,
+        "RUN" => run::FLAGS,
+        _ => &[],
+    }
+}
+
+/// The types and keys of `--mount`.
+#[cfg(test)]
+pub(super) fn mount_words() -> (Vec<&'static str>, Vec<&'static str>) {
+    let keys = mount::KEYS
+        .iter()
+        .flat_map(|(key, aliases)| std::iter::once(*key).chain(aliases.iter().copied()));
+    (mount::TYPES.iter().map(|(name, _)| *name).collect(), keys.collect())
+}
+
 /// A line cut into keyword, flags and the rest.
 #[derive(Clone)]
 pub(super) struct Statement<'a> {
@@ -93,6 +115,10 @@ impl<'a> Statement<'a> {
     }
     pub(super) fn text(&self) -> String {
         self.line.text[self.whole.clone()].to_owned()
+    }
+    /// With the white space at the line's end.
+    fn text_to_the_end(&self) -> String {
+        self.line.text[self.whole.start..].to_owned()
     }
     /// The keyword as written.
     pub(super) fn word(&self) -> Spanned<String> {
@@ -156,9 +182,11 @@ impl<'a> Statement<'a> {
             return Some(CommandLine::Exec(arguments));
         }
         let rest = self.rest();
-        // `[ "$A" = b ]` is a shell's test: it has a blank behind the bracket.
+        // `[ "$A" = b ]` is a shell's test: it has a blank behind the bracket. There is
+        // a rule for all of CMD and ENTRYPOINT that is no JSON.
         let inner = rest.strip_prefix('[').unwrap_or_default();
-        if inner.starts_with(['"', '\'', '“']) && rest.ends_with(']') {
+        let ruled = matches!(self.keyword.as_str(), "CMD" | "ENTRYPOINT");
+        if !ruled && inner.starts_with(['"', '\'', '“']) && rest.ends_with(']') {
             let said =
                 format!("{} is no JSON array, so a shell runs it as it stands", self.keyword);
             out.push(
@@ -227,11 +255,6 @@ impl<'a> Statement<'a> {
     fn nameless(&self, word: &Range<usize>) -> Diagnostic {
         Diagnostic::error(self.line.span(word), format!("{} needs a name before `=`", self.keyword))
             .label("no name")
-    }
-
-    /// The text from the keyword to the very end of the line.
-    fn to_line_end(&self) -> &str {
-        &self.line.text[self.whole.start..]
     }
 
     /// Whether the arguments have a form that the instruction cannot have, whatever

@@ -59,7 +59,7 @@ pub enum Sharing {
     Locked,
 }
 
-const TYPES: &[(&str, MountType)] = &[
+pub(super) const TYPES: &[(&str, MountType)] = &[
     ("bind", MountType::Bind),
     ("cache", MountType::Cache),
     ("secret", MountType::Secret),

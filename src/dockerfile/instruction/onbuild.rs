@@ -48,7 +48,7 @@ impl Onbuild {
             message: format!("builds from this image will fail: {}", said.message),
             ..said
         }));
-        let mut trigger = inner.to_line_end().to_owned();
+        let mut trigger = inner.text_to_the_end();
         trigger.extend(heredocs.iter().map(Heredoc::raw));
         Some(Self { span: st.span(), text: st.text(), trigger })
     }

@@ -15,7 +15,7 @@ use crate::digest::{BlobDigest, DiffId, Hashing};
 use crate::image::{
     Annotations, AnyImage, Dialect, ImageConfig, ImageError, assemble_around, strict_json,
 };
-use crate::layer::{Compression, Decompressor, Layer};
+use crate::layer::{Compression, Decompressor, Layer, Packing};
 use crate::reference::Reference;
 use crate::store::{BlobWriter, Store, StoreError};
 
@@ -80,10 +80,13 @@ fn layer(
     let mut from = entries.open(name)?;
     let mut head = Vec::new();
     from.by_ref().take(8).read_to_end(&mut head).map_err(OutputError::Read)?;
-    let compression = Decompressor::detect(&head).map_err(|kind| {
-        OutputError::NotAnArchive(format!("layer {name} is compressed with {kind}"))
-    })?;
     let from = entries.open(name)?;
+    let compression = match Decompressor::detect(&head) {
+        Packing::Layer(compression) => compression,
+        packing @ (Packing::Bzip2 | Packing::Xz) => {
+            return repacked(from, packing, diff_id, store, work);
+        }
+    };
     let size = from.size();
     let digest = BlobDigest(diff_id.0);
     if compression == Compression::None && store.has_blob(&digest, size) {
@@ -117,6 +120,26 @@ fn layer(
     }
     let (digest, size) = tee.to.commit(None)?;
     Ok(Layer { diff_id, digest, size, compression })
+}
+
+/// Keeps a layer plain that is compressed in a way in which layers never are.
+fn repacked(
+    from: Section<'_>,
+    packing: Packing,
+    diff_id: DiffId,
+    store: &Store,
+    work: &Work<'_>,
+) -> Result<Layer, OutputError> {
+    let tar = Decompressor::new(from, packing).map_err(OutputError::Read)?;
+    let mut to = store.writer()?;
+    let unwritten = |source| {
+        let path = store.root().join("tmp");
+        PathError { what: "write a blob in", path, source }.into()
+    };
+    work.copy(tar, &mut to, OutputError::Read, unwritten)?;
+    let (digest, size) = (BlobDigest(diff_id.0), to.count());
+    to.commit(Some((&digest, size)))?;
+    Ok(Layer { diff_id, digest, size, compression: Compression::None })
 }
 
 /// Passes on what is read, and keeps it.

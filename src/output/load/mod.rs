@@ -17,8 +17,7 @@ use super::{OutputError, Work};
 use crate::atomic::AtPath as _;
 use crate::digest::BlobDigest;
 use crate::image::{AnyImage, ImageError, MAX_DOCUMENT};
-use crate::layer::Compression;
-use crate::layer::Decompressor;
+use crate::layer::{Compression, Decompressor, Packing};
 use crate::reference::Reference;
 use crate::store::{Scratch, Store};
 use scan::{Entries, Section};
@@ -83,17 +82,14 @@ pub fn load(file: &File, store: &Store, work: &Work<'_>) -> Result<Vec<Loaded>, 
 pub fn read_images(file: &File, store: &Store, work: &Work<'_>) -> Result<Found, OutputError> {
     let head = head(file)?;
     match Decompressor::detect(&head) {
-        Ok(Compression::None) => read_tar(file, store, work),
-        Ok(compression) => {
+        Packing::Layer(Compression::None) => read_tar(file, store, work),
+        packing @ (Packing::Layer(_) | Packing::Bzip2 | Packing::Xz) => {
             let size = file.metadata().map_err(OutputError::Read)?.len();
             let whole = Section::new(file, 0, size);
-            let tar = Decompressor::new(whole, compression).map_err(OutputError::Read)?;
+            let tar = Decompressor::new(whole, packing).map_err(OutputError::Read)?;
             let plain = spool(tar, store, work)?;
             read_tar(&plain.file, store, work)
         }
-        Err(name) => Err(OutputError::NotAnArchive(format!(
-            "it is compressed with {name}, which kiln does not open"
-        ))),
     }
 }
 

@@ -17,3 +17,4 @@ COPY --chown=a --chown=b a b
 COPY --verbose-output a b
 COPY https://example.com/a git@example.com:a/b x/
 FROM a
+COPY ---from=x a b

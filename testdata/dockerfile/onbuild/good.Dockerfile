@@ -6,3 +6,4 @@ onbuild   copy --from=x  a \
   b
 ONBUILD CMD ["a"]
 ONBUILD WROKDIR /x
+ONBUILD COPY a b 	

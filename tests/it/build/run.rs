@@ -1,6 +1,6 @@
 //! `RUN`: what a step changes is what its layer says.
 
-use super::bench::{Bench, busybox, callers, dir, entry, file};
+use super::bench::{Bench, Caller, busybox, callers, dir, entry, file, tree};
 use kiln::layer::{Kind, RawBytes};
 
 /// Builds the same for every caller, and compares the topmost layer.
@@ -251,4 +251,44 @@ fn build_run_leaves_nothing_in_a_shared_tree() {
         assert_eq!(bench.layer(1), [""; 0]);
         assert!(!bench.content("seen").contains("tmp"), "{}", bench.content("seen"));
     }
+}
+
+/// The sandbox has the capabilities that BuildKit's has; without it, all of the
+/// tier's, for any user, and mounts are the process's to make.
+#[test]
+fn build_run_insecure() {
+    const TEXT: &str = r#"FROM busybox
+RUN [ "$(grep CapBnd /proc/self/status)" = "CapBnd:	00000000a80425fb" ] && mkdir /m && ! mount -t tmpfs none /m
+RUN --security=insecure mount -t tmpfs none /m && touch /m/x && unshare -U true && test -w /proc/sys/kernel/domainname
+USER 1000
+RUN --security=insecure cap() { grep $1: /proc/self/status | cut -f 2; }; [ "$(cap CapEff)" = "$(cap CapBnd)" ] && [ "$(cap CapEff)" != 00000000a80425fb ]
+"#;
+    for caller in callers() {
+        let bench = Bench::with_busybox(caller);
+        let refused = bench.build(TEXT, "").failure(1).stderr;
+        assert!(refused.contains("--allow security.insecure"), "{refused}");
+        assert!(refused.contains("Dockerfile:3:16"), "{refused}");
+        bench.build(TEXT, "--allow security.insecure").success();
+        let names: Vec<String> = tree(&bench.store(), bench.image().layers()).into_keys().collect();
+        assert!(names.contains(&"m".to_owned()) && !names.contains(&"m/x".to_owned()));
+    }
+}
+
+/// BuildKit's own arguments: the host name, a space of its own for caches, the time
+/// that an `ARG` of the file says, an index whatever the number of platforms.
+#[test]
+fn build_settings_by_argument() {
+    const TEXT: &str = "ARG SOURCE_DATE_EPOCH=1600000000\nFROM busybox\nARG SOURCE_DATE_EPOCH\n\
+        RUN --mount=type=cache,target=/c [ \"$(hostname)\" = box ] && grep -w box /etc/hosts && \
+        [ \"$SOURCE_DATE_EPOCH\" = 1600000000 ] && touch /c/x && ls /c > /seen\n";
+    let bench = Bench::with_busybox(Caller::Own);
+    let named = "--build-arg BUILDKIT_SANDBOX_HOSTNAME=box";
+    bench.build(TEXT, named).success();
+    assert_eq!(bench.image().config().created.as_deref(), Some("2020-09-13T12:26:40Z"));
+    bench.build(&TEXT.replace("touch /c/x &&", "[ -e /c/x ] &&"), named).success();
+    let space = format!("{named} --build-arg BUILDKIT_CACHE_MOUNT_NS=other");
+    bench.build(&TEXT.replace("touch /c/x &&", "[ ! -e /c/x ] &&"), &space).success();
+    bench.build(TEXT, &format!("{named} --build-arg BUILDKIT_MULTI_PLATFORM=1")).success();
+    let image = bench.store().image_named(&"out".parse().unwrap()).unwrap();
+    assert!(matches!(image, kiln::image::AnyImage::Index { .. }));
 }

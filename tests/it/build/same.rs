@@ -183,6 +183,8 @@ fn build_with_an_epoch() {
         rootfs.view().get(&kiln::layer::Name::clean(name).unwrap()).unwrap().entry.mtime
     };
     assert_eq!((time(b"a"), time(b"b"), time(b"etc")), (1_700_000_000, 1_700_000_000, 1_000_000));
-    let output = bench.run(bench.call(["build", "context"]).env("SOURCE_DATE_EPOCH", "today"));
+    let output = bench.run(
+        bench.call(["build", "-f", "Dockerfile", "context"]).env("SOURCE_DATE_EPOCH", "today"),
+    );
     output.failure(1).says("`today` is not a SOURCE_DATE_EPOCH");
 }

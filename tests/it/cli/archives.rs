@@ -279,7 +279,8 @@ fn stopped_work_leaves_nothing() {
     keep(&kiln, "app");
     let store = kiln.store();
     let image = store.image_named(&"app".parse().unwrap()).unwrap();
-    let images = [Named { names: vec!["app".parse().unwrap()], image }];
+    let annotations = kiln::image::Annotations::new();
+    let images = [Named { names: vec!["app".parse().unwrap()], image, annotations }];
     let task = kiln::progress::Progress::silent().task("test");
     let platform = kiln::platform::Platform::host();
     for form in [Archive::Oci, Archive::Docker] {

@@ -1,6 +1,7 @@
 //! The command line as a user or script meets it.
 
 mod archives;
+mod check;
 mod commands;
 mod hostile;
 

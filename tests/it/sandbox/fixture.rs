@@ -76,6 +76,7 @@ impl Fixture {
             hostname: "step".to_owned(),
             mounts: Vec::new(),
             network: Network::None,
+            privileged: false,
             limits: Limits::default(),
             stop_signal: 15,
         }

@@ -1,0 +1,173 @@
+//! Which commit is meant, and its way into the store.
+
+use std::path::{Path, PathBuf};
+
+use super::command::{Place, Session};
+use super::{Git, GitError, Resolved, refs};
+use crate::atomic::AtPath as _;
+use crate::digest::Digest;
+use crate::dockerfile::GitSource;
+use crate::store::Slot;
+
+/// The area of the locks: one for each remote.
+const AREA: &str = "git";
+/// Everything that the server names, for servers that give nothing else.
+const ALL: [&str; 2] = ["+refs/heads/*:refs/kiln/heads/*", "+refs/tags/*:refs/kiln/tags/*"];
+
+/// A remote's repository in the store, this one's alone as long as it lives.
+pub(super) struct Bare<'a> {
+    pub(super) path: PathBuf,
+    _lock: Slot<'a>,
+}
+
+impl<'a> Git<'a> {
+    /// Finds out which commit a source means. A whole hash is not asked for.
+    pub(in super::super) fn resolve(&self, source: &GitSource) -> Result<Resolved, GitError> {
+        let url = || source.remote.clone();
+        let checksum = source.checksum.as_deref();
+        if let Some(wrong) = checksum.filter(|text| !GitSource::is_checksum(text)) {
+            return Err(GitError::BadChecksum(wrong.to_owned()));
+        }
+        let exact = |hash: &str| Resolved {
+            reference: hash.to_owned(),
+            object: hash.to_owned(),
+            commit: None,
+        };
+        let found = match source.reference.as_deref() {
+            Some(hash) if GitSource::is_commit(hash) => exact(hash),
+            reference if source.by_commit => {
+                let hash = checksum.filter(|hash| GitSource::is_commit(hash));
+                let hash = hash.ok_or_else(|| GitError::ByCommit { url: url() })?;
+                let named = |name: &str| match name.starts_with("refs/") {
+                    true => name.to_owned(),
+                    false => format!("refs/heads/{name}"),
+                };
+                Resolved { reference: reference.map_or(hash.to_owned(), named), ..exact(hash) }
+            }
+            reference => self.ask(source, reference)?,
+        };
+        if let Some(expected) = checksum {
+            let start = expected.to_ascii_lowercase();
+            let hashes = || [Some(&found.object), found.commit.as_ref()].into_iter().flatten();
+            if !hashes().any(|hash| hash.starts_with(&start)) {
+                let found: Vec<&str> = hashes().map(String::as_str).collect();
+                let (expected, found) = (expected.to_owned(), found.join(" or "));
+                return Err(GitError::Checksum { url: url(), expected, found });
+            }
+        }
+        Ok(found)
+    }
+
+    fn ask(&self, source: &GitSource, reference: Option<&str>) -> Result<Resolved, GitError> {
+        let task = self.progress.task(format!("resolve {source}"));
+        let session = Session::new(*self, source)?;
+        let patterns = refs::patterns(reference);
+        let mut args = vec!["ls-remote", "--symref", "--", source.remote.as_str()];
+        args.extend(patterns.iter().map(String::as_str));
+        let answer = session.run(Place::Nowhere, &args)?;
+        let found = refs::find(&String::from_utf8_lossy(&answer), reference);
+        let found = found.ok_or_else(|| GitError::NoRef {
+            url: source.remote.clone(),
+            reference: reference.unwrap_or("HEAD").to_owned(),
+        })?;
+        task.done();
+        Ok(found)
+    }
+
+    /// Gets a commit into the store's repository of its remote.
+    pub(super) fn fetch(
+        &self,
+        session: &Session<'_>,
+        source: &GitSource,
+        wanted: &Resolved,
+    ) -> Result<Bare<'a>, GitError> {
+        let sha256 = wanted.object.len() == 64;
+        let key = Digest::of(format!("{sha256} {}", source.remote).as_bytes());
+        let lock = self.store.slot(AREA, &key)?;
+        let path = self.store.repositories()?.join(key.hex());
+        let bare = Bare { path, _lock: lock };
+        if !bare.path.join("HEAD").is_file() {
+            let format = if sha256 { "--object-format=sha256" } else { "--object-format=sha1" };
+            let args = ["init", "--quiet", "--bare", format, "--", text(&bare.path)?];
+            session.run(Place::Nowhere, &args)?;
+        }
+        let place = Place::Bare(&bare.path);
+        let object = wanted.object.as_str();
+        if has(session, place, object)? {
+            return Ok(bare);
+        }
+        let task = self.progress.task(format!("fetch {source}"));
+        // Left by a run that was killed: the lock above says that nobody else is there.
+        let _ = std::fs::remove_file(bare.path.join("shallow.lock"));
+        let kept = kept(object);
+        let by_hash = format!("+{object}:{kept}");
+        let by_name = format!("+{}:{kept}", wanted.reference);
+        let named = !source.by_commit && wanted.reference != wanted.object;
+        let first = if named { &by_name } else { &by_hash };
+        let shallow = ["fetch", "--progress", "--no-tags", "--depth=1", "--", &source.remote];
+        let whole = ["fetch", "--progress", "--no-tags", "--prune", "--", &source.remote];
+        let unshallow =
+            ["fetch", "--progress", "--no-tags", "--prune", "--unshallow", "--", &source.remote];
+        // The least first: servers differ in what they give. A ref that has moved
+        // since it was asked for leaves its commit to the ones behind.
+        let mut why = String::new();
+        let ways = [
+            (shallow.as_slice(), vec![first.as_str()]),
+            (whole.as_slice(), vec![first.as_str()]),
+            (shallow.as_slice(), vec![by_hash.as_str()]),
+            (unshallow.as_slice(), ALL.to_vec()),
+            (whole.as_slice(), ALL.to_vec()),
+        ];
+        for (number, (start, refs)) in ways.iter().enumerate() {
+            let is_shallow = bare.path.join("shallow").is_file();
+            // Asked for nothing new, or for what a repository that is whole refuses.
+            if (number == 2 && !named) || (number == 3 && !is_shallow) {
+                continue;
+            }
+            let args = [start, refs.as_slice()].concat();
+            match session.attempt(place, &args)? {
+                Ok(_) if exists(session, place, object)? => {
+                    session.run(place, &["update-ref", &kept, object])?;
+                    task.done();
+                    return Ok(bare);
+                }
+                Ok(_) => why = format!("the server has no `{object}`"),
+                // The first says best what is wrong with the server.
+                Err(said) if number == 0 => {
+                    let depth = said.contains("--depth") || said.contains("shallow");
+                    let refused = said.contains("not our ref")
+                        || said.contains("unadvertised")
+                        || said.contains("couldn't find remote ref");
+                    if !depth && !refused {
+                        return Err(session.failed(&args, &said));
+                    }
+                    why = said;
+                }
+                Err(said) => why = said,
+            }
+        }
+        Err(session.failed(&["fetch"], &why))
+    }
+}
+
+/// What names a commit that was fetched whole.
+fn kept(object: &str) -> String {
+    format!("refs/kiln/commits/{object}")
+}
+
+/// True if a commit was fetched, with all that belongs to it.
+fn has(session: &Session<'_>, place: Place<'_>, object: &str) -> Result<bool, GitError> {
+    Ok(session.attempt(place, &["show-ref", "--verify", "--quiet", &kept(object)])?.is_ok())
+}
+
+/// True if there is an object with a commit behind it.
+fn exists(session: &Session<'_>, place: Place<'_>, object: &str) -> Result<bool, GitError> {
+    let commit = format!("{object}^{{commit}}");
+    Ok(session.attempt(place, &["cat-file", "-e", &commit])?.is_ok())
+}
+
+/// A path as an argument; the store's own have nothing odd, whatever stands above.
+pub(super) fn text(path: &Path) -> Result<&str, GitError> {
+    let odd = || std::io::Error::other("git takes no name that is no text");
+    Ok(path.to_str().ok_or_else(odd).at("use", path)?)
+}

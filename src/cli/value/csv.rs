@@ -1,0 +1,60 @@
+//! Fields separated by commas, a field quoted as in CSV (RFC 4180) if it has one
+//! itself: how docker's flags take several settings in one word.
+
+use super::ValueError;
+
+/// The fields of one CSV record.
+pub(super) fn fields(text: &str) -> Result<Vec<String>, ValueError> {
+    let mut fields = Vec::new();
+    let mut field = String::new();
+    let mut chars = text.chars().peekable();
+    let mut quoted = false;
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                field.push('"');
+            }
+            '"' if quoted => quoted = false,
+            '"' if field.is_empty() => quoted = true,
+            ',' if !quoted => fields.push(std::mem::take(&mut field)),
+            c => field.push(c),
+        }
+    }
+    if quoted {
+        return Err(ValueError::new("a quote is not closed"));
+    }
+    fields.push(field);
+    Ok(fields)
+}
+
+/// True and false as docker's flags spell them; nothing behind `=` is true.
+pub(super) fn boolean(name: &str, value: &str) -> Result<bool, ValueError> {
+    match value {
+        "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        other => Err(ValueError::new(format!("{name}={other}: true or false is expected"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records() {
+        for (text, expected) in [
+            ("a=b,c", vec!["a=b", "c"]),
+            ("\"a=b,c\",d", vec!["a=b,c", "d"]),
+            ("\"a=\"\"b\"\"\"", vec!["a=\"b\""]),
+            ("a=\"b\"", vec!["a=\"b\""]),
+            ("", vec![""]),
+        ] {
+            assert_eq!(fields(text).unwrap(), expected, "{text}");
+        }
+        assert!(fields("\"a").is_err());
+        assert_eq!(boolean("x", ""), Ok(true));
+        assert_eq!(boolean("x", "0"), Ok(false));
+        assert!(boolean("x", "yes").is_err());
+    }
+}

@@ -1,0 +1,4 @@
+From scratch
+copy a /a
+COPY b /b
+copy b /b

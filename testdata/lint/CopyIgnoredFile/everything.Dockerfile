@@ -1,0 +1,5 @@
+FROM scratch
+COPY . /x
+COPY ./ /y
+COPY / /z
+COPY a /z

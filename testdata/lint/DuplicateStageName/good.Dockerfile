@@ -1,0 +1,4 @@
+FROM scratch AS base
+FROM scratch
+FROM scratch
+FROM base AS last

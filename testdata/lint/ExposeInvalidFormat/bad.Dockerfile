@@ -1,0 +1,3 @@
+FROM scratch
+ENV port=9:9
+EXPOSE 127.0.0.1:80:80 [::1]:8080:8080 5000:5000/TCP 8000 $port

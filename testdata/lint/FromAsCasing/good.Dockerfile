@@ -1,0 +1,2 @@
+from scratch as one
+from scratch as two

@@ -1,0 +1,4 @@
+ARG VERSION
+ARG IMAGE=scratch
+FROM $IMAGE$VERSION
+# plan: arg IMAGE=scratch

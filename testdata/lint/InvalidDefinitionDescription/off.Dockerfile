@@ -1,0 +1,3 @@
+# wrong
+ARG foo=bar
+FROM scratch

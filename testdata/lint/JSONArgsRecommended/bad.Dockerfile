@@ -1,0 +1,3 @@
+FROM scratch
+ENTRYPOINT /app run
+CMD ['not', 'json']

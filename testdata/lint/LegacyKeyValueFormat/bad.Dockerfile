@@ -1,0 +1,3 @@
+FROM scratch
+ENV name a value
+LABEL name value

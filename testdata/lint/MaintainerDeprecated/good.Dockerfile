@@ -1,0 +1,4 @@
+FROM scratch
+LABEL org.opencontainers.image.authors="somebody"
+# check=skip=MaintainerDeprecated
+MAINTAINER somebody

@@ -1,0 +1,10 @@
+FROM scratch
+
+COPY a \
+  # a comment
+  b \
+  /x
+
+COPY <<E /y
+
+E

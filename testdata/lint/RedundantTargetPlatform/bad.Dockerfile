@@ -1,0 +1,2 @@
+FROM --platform=$TARGETPLATFORM scratch
+FROM --platform=${TARGETPLATFORM:-linux/386} scratch

@@ -1,0 +1,2 @@
+FROM scratch AS from-scratch
+FROM scratch

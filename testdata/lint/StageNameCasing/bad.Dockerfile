@@ -1,0 +1,3 @@
+FROM scratch AS Base
+FROM scratch AS tWo
+FROM scratch AS three-3

@@ -1,0 +1,3 @@
+FROM scratch AS base
+# check=skip=StageNameCasing
+FROM scratch AS Other

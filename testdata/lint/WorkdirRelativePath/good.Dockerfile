@@ -1,0 +1,5 @@
+FROM scratch AS one
+WORKDIR /app
+WORKDIR more
+FROM one
+WORKDIR still
