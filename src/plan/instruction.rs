@@ -40,14 +40,14 @@ impl InStage<'_, '_, '_> {
             Instruction::Arg(it) => self.arg(it),
             Instruction::Cmd(it) => {
                 self.command_rules(instruction, &it.command);
-                let argv = config::arguments(&self.state.config.config, &it.command);
+                let argv = config::arguments(&self.state.config, &it.command);
                 self.tell(texts::exec("CMD", &argv));
                 self.state.config.config.cmd = config::or_absent(argv);
             }
             Instruction::Copy(it) => self.copy(number, it),
             Instruction::Entrypoint(it) => {
                 self.command_rules(instruction, &it.command);
-                let argv = config::arguments(&self.state.config.config, &it.command);
+                let argv = config::arguments(&self.state.config, &it.command);
                 self.tell(texts::exec("ENTRYPOINT", &argv));
                 self.state.config.config.entrypoint = config::or_absent(argv);
                 // Arguments that were meant for another program.

@@ -30,7 +30,7 @@ impl InStage<'_, '_, '_> {
         let mut more = Vec::new();
         let Some(mounts) = self.mounts(number, run, &mut more) else { return };
         let (command, script) = command(run);
-        let argv = config::arguments(&self.state.config.config, &command);
+        let argv = config::arguments(&self.state.config, &command);
         let vars = &self.state.vars;
         let mut args: Vec<(String, String)> = Vec::new();
         for (name, value) in &self.state.args {
