@@ -4,6 +4,7 @@
 use super::report::CliError;
 use crate::build::{BuildError, FetchError, GitError, StepError, interpreter};
 use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::dockerfile;
 use crate::registry::RegistryError;
 use crate::rootfs::{AccountError, RootfsError};
 use crate::sandbox::{Exit, SandboxError};
@@ -14,7 +15,8 @@ pub(super) fn of_build(error: BuildError) -> CliError {
             return CliError::drawn(source_text, diagnostics);
         }
         BuildError::Base { name, span, source_text, source } => {
-            (source_text, Some(span), format!("base image {name}: {source}"), base_hint(&source))
+            let hint = stage_hint(&name, &source_text).or_else(|| base_hint(&source));
+            (source_text, Some(span), format!("base image {name}: {source}"), hint)
         }
         BuildError::Foreign { ref platform, span, ref source_text, .. } => {
             let handler = interpreter(&platform.architecture);
@@ -32,6 +34,21 @@ pub(super) fn of_build(error: BuildError) -> CliError {
         other => return other.into(),
     };
     drawn(source, span, message, hint)
+}
+
+/// An image that nobody has may have been meant for a stage.
+fn stage_hint(name: &str, text: &Source) -> Option<String> {
+    let name = name.strip_suffix(":latest").unwrap_or(name);
+    let (file, _) = dockerfile::parse(text);
+    let stages = file.stages.iter().filter_map(|stage| stage.from.name.as_ref());
+    let near = dockerfile::nearest(name, stages.map(|stage| stage.value.as_str()))?;
+    // An image and a stage of one name, as in `FROM debian AS debian`.
+    if near == name {
+        return None;
+    }
+    Some(format!(
+        "did you mean the stage `{near}`? No stage above is called `{name}`, so it is an image's name"
+    ))
 }
 
 fn drawn(source: Source, span: Option<Span>, message: String, hint: Option<String>) -> CliError {

@@ -116,6 +116,7 @@ fn flag(line: &Line, word: String, range: Range<usize>) -> Option<Flag> {
 }
 
 /// The flags of one instruction that are known, done, and given once.
+#[derive(Default)]
 pub(super) struct Taken(Vec<(&'static str, Spanned<String>)>);
 
 impl Taken {
@@ -192,9 +193,7 @@ pub(super) fn take(
 
 /// Says that something of the language is not done.
 pub(super) fn lacking(span: Span, what: &str, instead: &str) -> Diagnostic {
-    Diagnostic::error(span, format!("{what} is not built by this version of kiln yet"))
-        .label("not supported")
-        .hint(instead)
+    Diagnostic::error(span, format!("kiln does not do {what}")).label("not supported").hint(instead)
 }
 
 fn unknown(keyword: &str, flag: &Flag, known: &[Known]) -> Diagnostic {

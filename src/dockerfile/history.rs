@@ -121,8 +121,9 @@ fn quote(text: &str) -> String {
 /// As Go sees it: letters, marks, numbers, symbols; of white space only ' '.
 fn is_printable(c: char) -> bool {
     // Rust's tables know it, but a mark alone they escape: it follows a letter here.
-    !format!("a{c}").escape_debug().any(|escaped| escaped == '\\')
-        && (c == ' ' || !c.is_whitespace())
+    c == '\''
+        || !format!("a{c}").escape_debug().any(|escaped| escaped == '\\')
+            && (c == ' ' || !c.is_whitespace())
 }
 
 /// `HEALTHCHECK {Test:[CMD-SHELL a] Interval:30s …}`: a Go struct with its
@@ -181,7 +182,7 @@ mod tests {
 
     #[test]
     fn forms() {
-        assert_eq!(exec("CMD", &words(&["./main"])), r#"CMD ["./main"]"#);
+        assert_eq!(exec("CMD", &words(&["./main", "'"])), r#"CMD ["./main" "'"]"#);
         assert_eq!(
             exec(
                 "ENTRYPOINT",

@@ -22,7 +22,8 @@ pub(super) fn form(line: &Line, range: &Range<usize>) -> Form {
     if !text.starts_with('[') {
         return Form::Plain;
     }
-    let Ok(values) = serde_json::from_str::<Vec<serde_json::Value>>(text) else {
+    let read = |text: &str| serde_json::from_str::<Vec<serde_json::Value>>(text).ok();
+    let Some(values) = read(text).or_else(|| read(&without_halves(text))) else {
         return Form::Plain;
     };
     let mut strings = Vec::with_capacity(values.len());
@@ -40,6 +41,34 @@ pub(super) fn form(line: &Line, range: &Range<usize>) -> Form {
         }
     }
     Form::Strings(strings)
+}
+
+/// The text with escapes of half a UTF-16 pair made those of U+FFFD, which Go reads
+/// them as. Nothing moves.
+fn without_halves(text: &str) -> String {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let mut whole = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let here = text.len() - rest.len() + at;
+        let length = match (unit(here), unit(here + 6)) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => 12,
+            (Some(0xd800..0xe000), _) => {
+                whole.push_str(&rest[..at]);
+                whole.push_str("\\ufffd");
+                rest = &rest[at + 6..];
+                continue;
+            }
+            // The character behind it is no escape's beginning.
+            (Some(_) | None, _) => 1 + rest[at + 1..].chars().next().map_or(0, char::len_utf8),
+        };
+        whole.push_str(&rest[..at + length]);
+        rest = &rest[at + length..];
+    }
+    whole + rest
 }
 
 /// The places of the elements of a text known to be a JSON array.
@@ -77,6 +106,21 @@ fn elements(text: &str) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn halves_of_pairs() {
+        for (text, want) in [
+            (r#"["\ud83d\ude00"]"#, r#"["\ud83d\ude00"]"#),
+            (
+                r#"["\ud800", "\udc00x", "\ud800\ud800\udc00"]"#,
+                r#"["\ufffd", "\ufffdx", "\ufffd\ud800\udc00"]"#,
+            ),
+            (r#"["\\ud800", "\u00e9"]"#, r#"["\\ud800", "\u00e9"]"#),
+            (r#"["é\"#, r#"["é\"#),
+        ] {
+            assert_eq!(without_halves(text), want);
+        }
+    }
 
     #[test]
     fn places_of_elements() {

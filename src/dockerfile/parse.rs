@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Source, Span};
 
-use super::ast::{Dockerfile, Instruction, Note, Stage};
+use super::ast::{Dockerfile, Instruction, Note, Spanned, Stage};
 use super::heredoc::{self, Heredoc};
 use super::instruction::{
-    Add, Arg, Cmd, Copy, Entrypoint, Env, Expose, From, Healthcheck, Label, Maintainer, Onbuild,
-    Run, Shell, Statement, Stopsignal, User, Volume, Workdir,
+    Add, Arg, Cmd, Copy, Entrypoint, Env, Expose, From, Healthcheck, Label, Maintainer, Mount,
+    Onbuild, Run, Shell, Statement, Stopsignal, User, Volume, Workdir,
 };
 use super::lexer::{Lexer, Line, shown};
 use super::suggest;
@@ -104,6 +104,7 @@ pub fn parse(src: &Source) -> (Dockerfile, Vec<Diagnostic>) {
     }
     if !stage_lost {
         check_copies(&stages, &mut out);
+        check_circles(&stages, &mut out);
     }
     out.sort_by_key(|diagnostic| diagnostic.span.start);
     let directives = lexer.directives;
@@ -217,6 +218,54 @@ fn unknown(st: &Statement<'_>) -> Diagnostic {
     match meant(&word.value) {
         Some(near) => said.hint(format!("did you mean {near}?")),
         None => said.hint("a line that continues the one above needs a `\\` at the end of that"),
+    }
+}
+
+/// The stages that a stage needs, and where it says so.
+fn needs(stages: &[Stage], at: usize) -> Vec<(usize, Span)> {
+    let called = |stages: &[Stage], name: &str| {
+        stages.iter().rposition(|stage| {
+            stage.from.name.as_ref().is_some_and(|own| own.value.eq_ignore_ascii_case(name))
+        })
+    };
+    let number = |text: &str| text.parse().ok().filter(|number| *number < stages.len());
+    let image = &stages[at].from.image;
+    let mut needs: Vec<(usize, Span)> =
+        called(&stages[..at], &image.value).map(|other| (other, image.span)).into_iter().collect();
+    for instruction in &stages[at].instructions {
+        let sources: Vec<Spanned<String>> = match instruction {
+            Instruction::Copy(copy) => copy.from.iter().cloned().collect(),
+            Instruction::Run(run) => run.mounts.iter().filter_map(Mount::source).collect(),
+            _ => Vec::new(),
+        };
+        let found = sources.iter().filter_map(|from| {
+            let other = number(&from.value).or_else(|| called(stages, &from.value))?;
+            Some((other, from.span))
+        });
+        needs.extend(found);
+    }
+    needs
+}
+
+/// Stages that need a later one which needs them.
+fn check_circles(stages: &[Stage], out: &mut Vec<Diagnostic>) {
+    let needs: Vec<_> = (0..stages.len()).map(|at| needs(stages, at)).collect();
+    for (at, own) in needs.iter().enumerate() {
+        for &(later, place) in own.iter().filter(|(other, _)| *other > at) {
+            let (mut seen, mut open) = (vec![false; stages.len()], vec![later]);
+            while let Some(stage) = open.pop() {
+                if !std::mem::replace(&mut seen[stage], true) {
+                    open.extend(needs[stage].iter().map(|(other, _)| *other));
+                }
+            }
+            if seen[at] {
+                out.push(
+                    Diagnostic::error(place, "two stages need each other")
+                        .label(format!("stage {later} needs this one, stage {at}"))
+                        .hint("a stage sees only the stages above it"),
+                );
+            }
+        }
     }
 }
 

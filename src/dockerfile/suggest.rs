@@ -3,13 +3,18 @@
 /// The candidate that is nearest to `word`, if it is near enough to be a slip.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let typed = word.to_ascii_lowercase();
     let word: Vec<char> = word.chars().take(32).map(|c| c.to_ascii_lowercase()).collect();
     // Two slips in a word of three letters would be another word.
     let most = if word.len() < 4 { 1 } else { 2 };
     candidates
         .into_iter()
         .map(|candidate| (distance(&word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= most)
+        // Who stops within a word means that word.
+        .filter(|(distance, candidate)| {
+            let begun = typed.len() > 2 && candidate.to_ascii_lowercase().starts_with(&typed);
+            *distance <= most || begun
+        })
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -44,6 +49,7 @@ mod tests {
         assert_eq!(of("CPOY"), Some("COPY"));
         assert_eq!(of("rn"), Some("RUN"));
         assert_eq!(of("ENTRYPONT"), Some("ENTRYPOINT"));
+        assert_eq!(of("ENTRY"), Some("ENTRYPOINT"));
         assert_eq!(of("apt-get"), None);
         assert_eq!(of(""), None);
     }

@@ -51,6 +51,10 @@ pub struct Config {
     pub entrypoint: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
+    /// Says nothing of a Linux image. BuildKit sets it with every `CMD`, and so that
+    /// the same Dockerfile gives the same config kiln does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub args_escaped: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Value>,
     #[serde(default, deserialize_with = "or_null", skip_serializing_if = "BTreeMap::is_empty")]

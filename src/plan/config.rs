@@ -12,16 +12,21 @@ use super::graph::PlanRequest;
 pub(super) const DEFAULT_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
+/// What runs a text if `SHELL` names nothing.
+fn default_shell(os: &str) -> &'static [&'static str] {
+    if os == "windows" { &["cmd", "/S", "/C"] } else { &["/bin/sh", "-c"] }
+}
 
 /// The arguments of a command: the shell's words before a text.
-pub(super) fn arguments(config: &Config, command: &CommandLine) -> Vec<String> {
+pub(super) fn arguments(config: &ImageConfig, command: &CommandLine) -> Vec<String> {
     match command {
         CommandLine::Exec(words) => words.iter().map(|word| word.value.clone()).collect(),
         CommandLine::Shell(text) => {
-            let mut argv = match &config.shell {
+            let mut argv = match &config.config.shell {
                 Some(shell) if !shell.is_empty() => shell.clone(),
-                Some(_) | None => DEFAULT_SHELL.map(str::to_owned).to_vec(),
+                Some(_) | None => {
+                    default_shell(&config.os).iter().map(|&word| word.to_owned()).collect()
+                }
             };
             argv.push(text.value.clone());
             argv

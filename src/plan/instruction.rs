@@ -16,8 +16,11 @@ use super::history;
 use super::op::{Op, WorkdirOp};
 use super::path;
 use super::rules::{Once, Sure};
-use super::scope::{fill, fill_words};
+use super::scope::{define, fill, fill_words};
 use super::stage::{Numbering, State, Walk};
+
+/// Arguments that choose what is scanned, and are no variables of steps.
+const SCANNING: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// A stage that is being walked.
 pub(super) struct InStage<'w, 'a, 's> {
@@ -37,14 +40,15 @@ impl InStage<'_, '_, '_> {
             Instruction::Arg(it) => self.arg(it),
             Instruction::Cmd(it) => {
                 self.command_rules(instruction, &it.command);
-                let argv = config::arguments(&self.state.config.config, &it.command);
+                let argv = config::arguments(&self.state.config, &it.command);
                 self.tell(texts::exec("CMD", &argv));
                 self.state.config.config.cmd = config::or_absent(argv);
+                self.state.config.config.args_escaped = true;
             }
             Instruction::Copy(it) => self.copy(number, it),
             Instruction::Entrypoint(it) => {
                 self.command_rules(instruction, &it.command);
-                let argv = config::arguments(&self.state.config.config, &it.command);
+                let argv = config::arguments(&self.state.config, &it.command);
                 self.tell(texts::exec("ENTRYPOINT", &argv));
                 self.state.config.config.entrypoint = config::or_absent(argv);
                 // Arguments that were meant for another program.
@@ -139,7 +143,7 @@ impl InStage<'_, '_, '_> {
             self.walk.out.push(if self.walk.globals.declares(&name) {
                 said.hint(format!("an ARG before the first FROM is for FROM alone: write ARG {name} in this stage too"))
             } else {
-                said.hint("define it above with ARG or ENV")
+                said.hint(define(&name, &self.state.vars))
             });
         }
     }
@@ -195,7 +199,7 @@ impl InStage<'_, '_, '_> {
                 },
                 (None, None) => self.walk.globals.vars.get(name).map(str::to_owned),
             };
-            if let Some(value) = &value {
+            if let Some(value) = value.as_ref().filter(|_| !SCANNING.contains(&name.as_str())) {
                 self.state.vars.set(name, value);
             }
             let inherited = item.default.is_none() && !self.walk.ask.build_args.contains_key(name);
@@ -275,9 +279,11 @@ impl InStage<'_, '_, '_> {
     fn workdir(&mut self, workdir: &Workdir) {
         let Some(to) = self.fill(&workdir.path) else { return };
         self.relative_workdir(&to, workdir.path.span);
+        // As BuildKit: the config has an absolute path as it is written.
+        let shown = if to.starts_with('/') { to.clone() } else { path::join(&self.cwd(), &to) };
         let to = path::join(&self.cwd(), &to);
-        self.state.config.config.working_dir.clone_from(&to);
-        let told = texts::word("WORKDIR", &to);
+        let told = texts::word("WORKDIR", &shown);
+        self.state.config.config.working_dir = shown;
         if to == "/" {
             return self.tell(told);
         }

@@ -10,7 +10,7 @@
 //! of BuildKit's frontend: what `FROM`, `ARG` and `ENV` let which word see, how
 //! stages inherit, what the history says. As there, of an `ENV` and an `ARG` of
 //! one name the later holds for steps; the config has the `ENV`. Differences: paths
-//! are always made clean; `RUN` keeps its variables in a step's name; only needed
+//! of steps are always made clean; `RUN` keeps its variables in a step's name; only needed
 //! images are asked for.
 
 mod bases;

@@ -32,9 +32,13 @@ impl InStage<'_, '_, '_> {
             let needs_target =
                 matches!(mount.kind, MountType::Bind | MountType::Cache | MountType::Tmpfs);
             if needs_target && target == "/" {
+                let said = match mount.target.as_str() {
+                    "" => "a mount needs a target: where in the root it appears",
+                    _ => "a mount cannot cover the whole root",
+                };
                 self.walk.out.push(
-                    Diagnostic::error(mount.span, "a mount cannot cover the whole root")
-                        .hint("name a folder below it: target=/src"),
+                    Diagnostic::error(mount.span, said)
+                        .hint("name a folder below the root: target=/src"),
                 );
                 return None;
             }

@@ -32,7 +32,7 @@ impl InStage<'_, '_, '_> {
         let mut more = Vec::new();
         let Some(mounts) = self.mounts(number, run, &mut more) else { return };
         let (command, script) = command(run);
-        let argv = config::arguments(&self.state.config.config, &command);
+        let argv = config::arguments(&self.state.config, &command);
         let vars = &self.state.vars;
         let mut args: Vec<(String, String)> = Vec::new();
         let mut known: HashSet<&str> = HashSet::new();
@@ -43,8 +43,6 @@ impl InStage<'_, '_, '_> {
             }
         }
         let told = texts::run(&args, &argv);
-        let proxies = proxies(self.walk.ask).into_iter();
-        let proxies = proxies.filter(|(name, _)| vars.get(name).is_none()).collect();
         let op = Op::Run(RunOp {
             argv,
             script,
@@ -60,7 +58,7 @@ impl InStage<'_, '_, '_> {
             user: self.state.config.config.user.clone(),
             cwd: self.cwd(),
             platform: self.state.platform.clone(),
-            hints: RunHints { proxies: Proxies(proxies) },
+            hints: RunHints { proxies: Proxies(proxies(self.walk.ask)) },
         });
         // As written: what its variables mean is the shell's matter.
         let mut text = run.text.clone();

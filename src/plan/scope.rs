@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::lint::{self, Settings};
-use crate::dockerfile::{Arg, Dockerfile, ExpandError, Spanned, Variable, expand, expand_words};
+use crate::dockerfile::{
+    Arg, Dockerfile, ExpandError, Spanned, Variable, expand, expand_words, nearest,
+};
 use crate::platform::Platform;
 
 use super::graph::PlanRequest;
@@ -204,6 +206,14 @@ pub(super) fn unused(file: &Dockerfile, ask: &PlanRequest) -> Option<Diagnostic>
         Diagnostic::warning(Span::default(), said)
             .hint("declare them with ARG in the stage that uses them"),
     )
+}
+
+/// What to say of a variable that nobody defined.
+pub(super) fn define(name: &str, vars: &Vars) -> String {
+    match nearest(name, vars.values.keys().map(String::as_str)) {
+        Some(near) => format!("did you mean ${near}?"),
+        None => "define it above with ARG or ENV".to_owned(),
+    }
 }
 
 /// Told once of each variable of a word that nobody set.

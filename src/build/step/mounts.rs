@@ -85,6 +85,8 @@ pub(super) fn mounted(
                     if secret.required {
                         return Err(StepError::NoSecret { id: secret.id.clone() });
                     }
+                    // Its variable is there and empty, as BuildKit has it.
+                    env.extend(variable(secret, b"")?);
                     continue;
                 };
                 env.extend(variable(secret, bytes)?);

@@ -65,6 +65,8 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
     if !env.iter().any(|(name, _)| name == "HOME") {
         env.push(("HOME".into(), account.home));
     }
+    // What is given for the build holds over the file's own.
+    env.retain(|(name, _)| !op.hints.proxies.0.iter().any(|(given, _)| given == name));
     env.extend(op.hints.proxies.0.iter().cloned());
     let mounted = mounts::mounted(around, op, work.path())?;
     env.extend(mounted.env);

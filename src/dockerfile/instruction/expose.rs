@@ -1,5 +1,6 @@
 //! `EXPOSE`: ports that a container of the image listens on.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::diagnostic::{Diagnostic, Span};
@@ -53,8 +54,10 @@ impl FromStr for Ports {
 
     fn from_str(word: &str) -> Result<Self, PortError> {
         let refuse = || PortError(word.to_owned());
-        // An address and a port of the host may stand before, and mean nothing here.
-        let port = word.rsplit(':').next().unwrap_or(word);
+        let (host, port) = match word.rsplit_once(':') {
+            Some((host, port)) => (Some(host), port),
+            None => (None, word),
+        };
         let (port, protocol) = port.split_once('/').unwrap_or((port, ""));
         let protocol = match protocol.to_ascii_lowercase().as_str() {
             "" | "tcp" => "tcp",
@@ -63,12 +66,23 @@ impl FromStr for Ports {
             _ => return Err(refuse()),
         };
         let number = |text: &str| text.parse::<u16>().map_err(|_| refuse());
-        let (first, last) = match port.split_once('-') {
-            Some((first, last)) => (number(first)?, number(last)?),
-            None => (number(port)?, number(port)?),
+        let range = |text: &str| match text.split_once('-') {
+            Some((first, last)) if number(first)? <= number(last)? => {
+                Ok((number(first)?, number(last)?))
+            }
+            Some(_) => Err(refuse()),
+            None => Ok((number(text)?, number(text)?)),
         };
-        if last < first {
-            return Err(refuse());
+        let (first, last) = range(port)?;
+        // An address and a port of the host mean nothing here, and must be right.
+        if let Some(host) = host {
+            let (address, port) = host.rsplit_once(':').unwrap_or(("", host));
+            let (from, to) = if port.is_empty() { (first, last) } else { range(port)? };
+            let bare = address.strip_prefix('[').and_then(|bare| bare.strip_suffix(']'));
+            let known = address.is_empty() || bare.unwrap_or(address).parse::<IpAddr>().is_ok();
+            if !known || (first != last && to - from != last - first) {
+                return Err(refuse());
+            }
         }
         Ok(Self { first, last, protocol })
     }
@@ -81,18 +95,34 @@ mod tests {
     #[test]
     fn ports() {
         let names = |word: &str| word.parse::<Ports>().map(|ports| ports.names().collect());
-        let cases: [(&str, &[&str]); 5] = [
+        let cases: [(&str, &[&str]); 7] = [
             ("8080", &["8080/tcp"]),
             ("53/UDP", &["53/udp"]),
             ("80/", &["80/tcp"]),
             ("8000-8002/sctp", &["8000/sctp", "8001/sctp", "8002/sctp"]),
             ("127.0.0.1:80:8080", &["8080/tcp"]),
+            ("[::1]::80/udp", &["80/udp"]),
+            ("8000-8010:80", &["80/tcp"]),
         ];
         for (word, want) in cases {
             let want: Vec<String> = want.iter().map(|&name| name.to_owned()).collect();
             assert_eq!(names(word), Ok(want), "{word}");
         }
-        for word in ["", "/tcp", "http", "70000", "2-1", "80/icmp", "-1", "1-", "80 81"] {
+        for word in [
+            "",
+            "/tcp",
+            "http",
+            "70000",
+            "2-1",
+            "80/icmp",
+            "-1",
+            "1-",
+            "80 81",
+            "x:80",
+            "x:1:80",
+            "1-3:80-81",
+            "80:",
+        ] {
             assert!(names(word).is_err(), "{word}");
         }
     }

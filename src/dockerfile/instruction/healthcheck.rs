@@ -43,7 +43,7 @@ pub(in super::super) const FLAGS: &[Known] = &[
 
 impl Healthcheck {
     pub(in super::super) fn parse(st: &Statement<'_>, out: &mut Vec<Diagnostic>) -> Option<Self> {
-        let mut flags = st.flags(FLAGS, out)?;
+        let flags = st.flags(FLAGS, out);
         let length = st.rest().find(words::is_blank).unwrap_or(st.rest.len());
         let kind = st.spanned(&(st.rest.start..st.rest.start + length));
         let rest = trim(&st.line.text, st.rest.start + length..st.rest.end);
@@ -81,6 +81,11 @@ impl Healthcheck {
                 return None;
             }
         };
+        let mut flags = flags?;
+        if matches!(test, HealthTest::None) {
+            // Times of a check that is none.
+            flags = Taken::default();
+        }
         let errors = out.len();
         let read = Self {
             span: st.span(),

@@ -257,6 +257,17 @@ impl<'a> Statement<'a> {
             .label("no name")
     }
 
+    /// Whether the arguments have a form that the instruction cannot have, whatever
+    /// their words mean.
+    fn malformed(&self) -> bool {
+        let json = matches!(json::form(self.line, &self.rest), Form::Refused(_));
+        match self.keyword.as_str() {
+            "ENV" | "LABEL" => !self.rest.is_empty() && self.pairs(&mut Vec::new()).is_none(),
+            "ADD" | "CMD" | "COPY" | "ENTRYPOINT" | "RUN" | "SHELL" | "VOLUME" => json,
+            _ => false,
+        }
+    }
+
     /// Whether the instruction could have heredocs.
     pub(super) fn may_have_heredocs(&self) -> bool {
         let json =

@@ -18,7 +18,8 @@ pub struct Mount {
     pub from: Option<Spanned<String>>,
     /// The path in the source; for a secret its id. May be empty.
     pub source: String,
-    /// As written; may be empty for secrets and ssh, and relative for the others.
+    /// As written; may be empty: for secrets and ssh that is their usual place, for
+    /// the others the working folder, which a relative one starts from too.
     pub target: String,
     pub read_only: bool,
     /// Of a tmpfs, in bytes.
@@ -214,9 +215,6 @@ impl Mount {
                 Err("a secret has an id or a source, not both".into())
             }
             MountType::Ssh if !self.source.is_empty() => Err("an ssh agent has no source".into()),
-            MountType::Bind | MountType::Cache | MountType::Tmpfs if self.target.is_empty() => {
-                Err("a target is needed: where in the root it appears".into())
-            }
             _ => Ok(()),
         }
     }
@@ -380,7 +378,6 @@ mod tests {
             "type=secret,id=a,source=b",
             "type=secret,id=a,from=b",
             "type=ssh,source=a",
-            "type=cache",
             "type=cache,target=/x,mode=9",
             "type=bind,\"target=/a",
         ] {

@@ -9,8 +9,8 @@ use super::Statement;
 pub struct Onbuild {
     pub span: Span,
     pub text: String,
-    /// As the image config keeps it: the instruction behind the keyword, its
-    /// heredocs with it.
+    /// As the image config keeps it: the instruction behind the keyword, blanks at
+    /// the line's end and its heredocs with it.
     pub trigger: String,
 }
 
@@ -19,7 +19,7 @@ const REFUSED: &[&str] = &["ONBUILD", "FROM", "MAINTAINER"];
 
 impl Onbuild {
     /// `read` parses what follows the keyword. What is wrong there is no error
-    /// yet: nothing of it happens in this build.
+    /// yet, unless it cannot be cut into words: nothing of it happens in this build.
     pub(in super::super) fn parse(
         st: &Statement<'_>,
         heredocs: &[Heredoc],
@@ -39,6 +39,10 @@ impl Onbuild {
         }
         let mut said = Vec::new();
         read(&inner, &mut said);
+        if inner.malformed() {
+            out.extend(said);
+            return None;
+        }
         out.extend(said.into_iter().map(|said| Diagnostic {
             severity: Severity::Warning,
             message: format!("builds from this image will fail: {}", said.message),

@@ -44,7 +44,11 @@ pub(in super::super) const FLAGS: &[Known] = &[
     Known::many("mount"),
     Known::full("network"),
     Known::full("security"),
-    Known::lacking("device", &[], "leave the flag out: steps see no devices of the host"),
+    Known::lacking(
+        "device",
+        &[],
+        "leave the flag out: it belongs to BuildKit's experimental syntax, and steps of kiln see no devices",
+    ),
 ];
 
 impl Run {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::bench::{Bench, callers};
+use super::bench::{Bench, Caller, callers};
 use crate::support::kiln::Output;
 
 /// Fails for every caller, says all of it, and leaves nothing.
@@ -28,6 +28,18 @@ fn build_fails_on_a_wrong_text() {
     fails("FROM busybox\nCOPY a\n", "", &["Dockerfile:2"]);
     fails("", "", &["FROM"]);
     fails("FROM busybox\nCOPY --from=ghost /a /b\nRUN true\n", "--target nowhere", &["nowhere"]);
+}
+
+#[test]
+fn build_fails_on_a_name_that_is_nearly_a_stages() {
+    let says = ["did you mean the stage `build`?", "3 | COPY --from=biuld /a /b"];
+    // Nothing answers there, and no image of that name is in the store.
+    let bench = Bench::with_busybox(Caller::Own);
+    let text = "FROM busybox AS build\nFROM busybox\nCOPY --from=biuld /a /b\n";
+    let mut output = bench.build(text, "").failure(1);
+    for text in says {
+        output = output.says(text);
+    }
 }
 
 #[test]

@@ -29,6 +29,16 @@ fn build_run_writes_files() {
     );
 }
 
+/// Layers of the same bytes lie one on the other, as those of steps that change nothing.
+#[test]
+fn build_run_on_the_same_layer_twice() {
+    layer(
+        "FROM busybox\nRUN true\nRUN true\nRUN echo 1 >/x\nRUN rm /x\nRUN echo 1 >/x\n\
+         RUN cat /x >/y\n",
+        &["f 644 0:0 y 2"],
+    );
+}
+
 #[test]
 fn build_run_removes_and_replaces() {
     for caller in callers() {

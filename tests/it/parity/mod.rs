@@ -21,7 +21,7 @@ use case::Case;
 const ONLY: &str = "KILN_PARITY_ONLY";
 
 /// The fewest cases the corpus may have.
-const LEAST: usize = 150;
+const LEAST: usize = 600;
 
 /// The cases to run here: not those that only root can build, for anybody else.
 fn cases() -> Vec<Case> {

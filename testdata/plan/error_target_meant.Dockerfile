@@ -1,0 +1,2 @@
+# plan: target bulid
+FROM alpine:3.20 AS build

@@ -1,0 +1,3 @@
+FROM scratch
+ENV VERSION=1 PREFIX=/usr
+LABEL version=$VERISON prefix=${PREFX} other=$NOTHING_LIKE_IT
