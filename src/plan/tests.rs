@@ -367,7 +367,7 @@ fn keys_stay() {
     let all: Vec<String> = keys(FILE).iter().map(|(_, key)| key.0.short()).collect();
     assert_eq!(
         (FORMAT, all.join(" ").as_str()),
-        (3, "f02676e373b8 08be8fb703b3 f6479939ef74 2826cde0feda")
+        (3, "f02676e373b8 aaf1ff7efc40 59d0668b3647 2826cde0feda")
     );
 }
 
