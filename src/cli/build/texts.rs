@@ -15,10 +15,10 @@ pub(super) fn read(
 ) -> Result<(Source, Option<Source>), CliError> {
     let (path, text) = match file {
         Some(path) if path == Path::new("-") => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).at("read", "stdin")?;
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes).at("read", "stdin")?;
             return Ok((
-                Source::new("stdin", text),
+                Source::new("stdin", utf8(bytes, "stdin")?),
                 ignore_file(&[context.join(".dockerignore")])?,
             ));
         }
@@ -35,12 +35,19 @@ pub(super) fn read(
         }
         other => other.at("read", &path)?,
     };
-    let text = String::from_utf8(bytes)
-        .map_err(|_| CliError::plain(format!("{} is not UTF-8 text", path.display())))?;
+    let text = utf8(bytes, &path.display().to_string())?;
     let mut own = path.clone().into_os_string();
     own.push(".dockerignore");
     let ignore = ignore_file(&[PathBuf::from(own), context.join(".dockerignore")])?;
     Ok((Source::new(path.display().to_string(), text), ignore))
+}
+
+fn utf8(bytes: Vec<u8>, name: &str) -> Result<String, CliError> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        CliError::plain(format!("{name} is not UTF-8 text: line {line} has other bytes"))
+    })
 }
 
 /// The first of these files that exists.
