@@ -188,8 +188,13 @@ pub(super) fn show(error: &CliError, invocation: &Invocation, json: bool) {
         CliError::Failed(failure) => say(&plain(failure, found.as_deref(), colours)),
         CliError::Usage { message, .. } => say(&said(message, &[], found.as_deref(), colours)),
         CliError::Drawn { source, diagnostics } => {
-            for one in diagnostics {
+            // Nobody reads more, and each takes a look at the whole file.
+            const MOST: usize = 100;
+            for one in diagnostics.iter().take(MOST) {
                 say(&draw(source, one, colours));
+            }
+            if let Some(more @ 1..) = diagnostics.len().checked_sub(MOST) {
+                say(&said(&format!("{more} more like these"), &[], None, colours));
             }
         }
         CliError::Interrupted { signal } => {

@@ -15,16 +15,17 @@ pub(super) fn read(
 ) -> Result<(Source, Option<Source>), CliError> {
     let (path, text) = match file {
         Some(path) if path == Path::new("-") => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).at("read", "stdin")?;
-            return Ok((
-                Source::new("stdin", text),
-                ignore_file(&[context.join(".dockerignore")])?,
-            ));
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes).at("read", "stdin")?;
+            let ignore = ignore_file(&[context.join(".dockerignore")])?;
+            return Ok((source("stdin", bytes)?, ignore));
         }
         Some(path) => (path.to_path_buf(), std::fs::read(path)),
         None => {
             let path = context.join("Dockerfile");
+            // As BuildKit: the other spelling is as good, where the usual one is absent.
+            let other = context.join("dockerfile");
+            let path = if !path.exists() && other.exists() { other } else { path };
             (path.clone(), std::fs::read(path))
         }
     };
@@ -47,7 +48,12 @@ pub(super) fn source(name: impl Into<String>, bytes: Vec<u8>) -> Result<Source, 
     let name = name.into();
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Source::new(name, text)),
-        Err(_) => Err(CliError::plain(format!("{name} is not UTF-8 text"))),
+        Err(error) => {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let said = format!("{name} is not UTF-8 text: line {line} has other bytes");
+            Err(CliError::plain(said))
+        }
     }
 }
 

@@ -133,7 +133,7 @@ fn build_fails_without_text_or_context() {
     fs::write(bench.path("file"), "").unwrap();
     run("build file").failure(1).says("build context `file` is not a folder");
     fs::write(bench.path("binary"), b"FROM \xff").unwrap();
-    run("build -f binary context").failure(1).says("binary is not UTF-8 text");
+    run("build -f binary context").failure(1).says("binary is not UTF-8 text: line 1 ");
     run("build -t app@sha256:0000000000000000000000000000000000000000000000000000000000000000 .")
         .failure(2);
     fs::create_dir(bench.path("folder")).unwrap();
