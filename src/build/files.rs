@@ -224,5 +224,5 @@ pub(super) fn tar_begins(mut stream: impl Read) -> bool {
         .enumerate()
         .map(|(at, &c)| if (148..156).contains(&at) { 32 } else { u32::from(c) })
         .sum();
-    header.cksum().is_ok_and(|stated| stated == sum) && block[0] != 0
+    header.cksum().is_ok_and(|stated| stated == sum) && block.iter().any(|&c| c != 0)
 }

@@ -21,7 +21,14 @@ impl LayerIndex {
     /// # Errors
     /// If it is malformed.
     pub fn read(tar: impl Read) -> Result<Self, ReadError> {
-        let mut reader = Reader::new(tar);
+        Self::of(Reader::new(tar))
+    }
+
+    /// As [`LayerIndex::read`], of what a [`Reader`] takes.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    pub fn of(mut reader: Reader<impl Read>) -> Result<Self, ReadError> {
         let mut entries = Vec::new();
         while let Some(entry) = reader.next()? {
             entries.push(entry);

@@ -37,6 +37,8 @@ pub struct Reader<R: Read> {
     padding: u64,
     /// Set if the current entry has holes.
     sparse: Option<Sparse>,
+    /// Entries of the root that are no folder are passed over.
+    passes_nameless: bool,
     number: u64,
 }
 
@@ -50,7 +52,13 @@ struct Extra {
 
 impl<R: Read> Reader<R> {
     pub fn new(from: R) -> Self {
-        Self { from, left: 0, padding: 0, sparse: None, number: 0 }
+        Self { from, left: 0, padding: 0, sparse: None, passes_nameless: false, number: 0 }
+    }
+
+    /// Reads what is no layer: an entry without a name, which some programs write and
+    /// others pass over, is passed over.
+    pub fn of_archive(from: R) -> Self {
+        Self { passes_nameless: true, ..Self::new(from) }
     }
 
     fn malformed(&self, path: Option<&Name>, why: impl Into<String>) -> ReadError {
@@ -108,7 +116,12 @@ impl<R: Read> Reader<R> {
                 }
                 b'L' => extra.path = Some(self.long(size)?),
                 b'K' => extra.link = Some(self.long(size)?),
-                _ => return self.entry(&header, size, extra).map(Some),
+                _ => {
+                    let entry = self.entry(&header, size, std::mem::take(&mut extra))?;
+                    if !entry.name.is_root() || entry.kind == Kind::Dir {
+                        return Ok(Some(entry));
+                    }
+                }
             }
         }
     }
@@ -255,7 +268,7 @@ impl<R: Read> Reader<R> {
         {
             return Err(bad(self, "its link has no target"));
         }
-        if name.is_root() && kind != Kind::Dir {
+        if name.is_root() && kind != Kind::Dir && !self.passes_nameless {
             return Err(bad(self, "the root is no folder"));
         }
         let mut id = |key: &str, field: io::Result<u64>| {

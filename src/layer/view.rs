@@ -69,10 +69,18 @@ impl View {
     /// # Errors
     /// If an entry lies below something that is no folder.
     pub fn plain(entries: impl IntoIterator<Item = Entry>) -> Result<Self, ViewError> {
+        Self::numbered(entries.into_iter().enumerate())
+    }
+
+    /// As [`View::plain`], with the entries' places in their archive.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn numbered(entries: impl IntoIterator<Item = (usize, Entry)>) -> Result<Self, ViewError> {
         let mut view = Self::default();
-        let mut entries: Vec<Entry> = entries.into_iter().collect();
+        let (places, mut entries): (Vec<usize>, Vec<Entry>) = entries.into_iter().unzip();
         last_word(&mut entries);
-        for (ordinal, entry) in entries.into_iter().enumerate() {
+        for (ordinal, entry) in places.into_iter().zip(entries) {
             view.put(0, ordinal, entry)?;
         }
         Ok(view)

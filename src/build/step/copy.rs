@@ -2,7 +2,7 @@
 //! own links lead. No unpacking, no privilege: the layer is written straight from
 //! the source, and the image below is known from its layers' indexes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 
 use super::super::fetch::Fetched;
@@ -18,6 +18,9 @@ use crate::plan::{self, CopyOp, RemoteSource};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Cancel, SandboxError};
 use crate::store::{BlobWriter, Store};
+
+/// As many as the kernel follows on one path.
+const MAX_LINKS: usize = 40;
 
 /// What goes to a place: an entry, and where its content is.
 struct Out {
@@ -112,6 +115,10 @@ impl Plan<'_> {
                     let target = self.inside(&to, &node.entry.name)?;
                     self.put(target, node, number, Found::Archive)?;
                 }
+                for node in &archive.strays {
+                    let target = self.inside(&to, &node.entry.name)?;
+                    self.put(target, node, number, Found::Archive)?;
+                }
                 continue;
             }
             self.folders(made.as_ref())?;
@@ -184,23 +191,61 @@ impl Plan<'_> {
         false
     }
 
-    /// Where an archive's entry goes. It is unpacked as tar does it: links of the
-    /// image above the entry are followed, unless the archive replaces them.
+    /// Where an archive's entry goes. It is unpacked as tar does it with the destination
+    /// for its root: links above the entry are followed, of the image and of what was
+    /// unpacked before, and none leads out.
     fn inside(&mut self, to: &Name, name: &Name) -> Result<Name, StepError> {
         let whole = to.join_name(name);
         let parent = whole.parent().unwrap_or_default();
         if self.is_dir(&parent) {
             return Ok(whole);
         }
-        let mut at = Name::root();
-        for part in parent.parts() {
-            at = at.join(part);
-            if !self.outs.contains_key(&at) {
-                at = self.below.resolve(at.as_bytes(), true)?;
+        let (mut at, mut followed) = (to.clone(), 0);
+        let above = name.parent().unwrap_or_default();
+        let mut parts: VecDeque<Vec<u8>> = above.parts().map(<[u8]>::to_vec).collect();
+        while let Some(part) = parts.pop_front() {
+            if matches!(part.as_slice(), b"" | b".") {
+                continue;
             }
+            if part == b".." {
+                let up = at.parent().filter(|_| at != *to);
+                at = up.unwrap_or_else(|| to.clone());
+                continue;
+            }
+            let next = at.join(&part);
+            let Some(target) = self.link(&next) else {
+                at = next;
+                continue;
+            };
+            followed += 1;
+            if followed > MAX_LINKS {
+                return Err(StepError::NotAFolder { name: next });
+            }
+            if target.starts_with(b"/") {
+                at = to.clone();
+            }
+            for part in target.rsplit(|&c| c == b'/') {
+                parts.push_front(part.to_vec());
+            }
+        }
+        // Only what is not there at all is made: a link that leads nowhere is there.
+        if !self.is_dir(&at) && self.link(&parent).is_some() {
+            return Err(StepError::NotAFolder { name: parent });
         }
         self.made(&at, 0o755)?;
         Ok(at.join(whole.base()))
+    }
+
+    /// Where a symbolic link leads, if there is one.
+    fn link(&self, name: &Name) -> Option<Vec<u8>> {
+        let entry = match self.outs.get(name) {
+            Some(out) => &out.entry,
+            None => &self.below.get(name).filter(|_| !self.hidden(name))?.entry,
+        };
+        match &entry.kind {
+            Kind::Symlink { target } => Some(target.0.clone()),
+            _ => None,
+        }
     }
 
     /// Makes a folder and those above it where they do not exist.

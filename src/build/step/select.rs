@@ -34,6 +34,9 @@ pub(super) struct Archive {
     from: Packed,
     pub packing: Packing,
     pub view: View,
+    /// What is listed below a symbolic link of the archive's own: it goes where that
+    /// leads once it is unpacked.
+    pub strays: Vec<Node>,
 }
 
 /// Where an archive is.
@@ -352,9 +355,39 @@ fn unpackable(mut file: File, name: &Name, from: Packed) -> Result<Option<Archiv
     }
     file.rewind().map_err(read)?;
     let tar = Decompressor::new(io::BufReader::new(file), packing).map_err(read)?;
-    let index = LayerIndex::read(tar)
-        .map_err(|error| StepError::Archive { name: name.clone(), why: error.to_string() })?;
-    Ok(Some(Archive { name: name.clone(), from, packing, view: View::plain(index.entries)? }))
+    let wrong = |why: String| StepError::Archive { name: name.clone(), why };
+    let index = LayerIndex::of(Reader::of_archive(tar)).map_err(|e| wrong(e.to_string()))?;
+    let (strays, tree) = strays(index.entries);
+    let stray = |(ordinal, entry): (usize, Entry)| match entry.kind {
+        Kind::Hardlink { .. } => {
+            Err(wrong(format!("`{}` is a hard link below a link", entry.name.display())))
+        }
+        _ => Ok(Node { entry, content: Located { layer: 0, ordinal }, implied: false }),
+    };
+    let strays = strays.into_iter().map(stray).collect::<Result<_, _>>()?;
+    let view = View::numbered(tree)?;
+    Ok(Some(Archive { name: name.clone(), from, packing, view, strays }))
+}
+
+type Numbered = Vec<(usize, Entry)>;
+
+/// Tells apart what an archive lists below a symbolic link of its own.
+fn strays(entries: Vec<Entry>) -> (Numbered, Numbered) {
+    let mut links: HashSet<Name> = HashSet::new();
+    entries.into_iter().enumerate().partition(|(_, entry)| {
+        let mut above = entry.name.parent();
+        while let Some(folder) = above {
+            if links.contains(&folder) {
+                return true;
+            }
+            above = folder.parent();
+        }
+        match &entry.kind {
+            Kind::Symlink { .. } => links.insert(entry.name.clone()),
+            _ => links.remove(&entry.name),
+        };
+        false
+    })
 }
 
 impl Archive {
@@ -373,7 +406,7 @@ impl Archive {
         };
         let tar = Decompressor::new(io::BufReader::new(file), self.packing)
             .map_err(|e| wrong(e.to_string()))?;
-        let mut reader = Reader::new(tar);
+        let mut reader = Reader::of_archive(tar);
         let mut ordinal = 0;
         while let Some(_entry) = reader.next().map_err(|e| wrong(e.to_string()))? {
             if let Some(what) = wanted.get(&ordinal) {
