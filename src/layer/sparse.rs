@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 /// Most pieces of one file: the map stays below a few MiB.
 pub(super) const MAX_PIECES: usize = 1 << 18;
 
+/// Most bytes of one file: a header alone must not claim years of reading.
+const MAX_SIZE: u64 = 1 << 40;
+
 /// What is stored of a file, and how far it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sparse {
@@ -27,6 +30,9 @@ pub(super) enum Part {
 impl Sparse {
     /// `stored` bytes follow in the archive.
     pub(super) fn new(pieces: &[(u64, u64)], size: u64, stored: u64) -> Result<Self, String> {
+        if size > MAX_SIZE {
+            return Err(format!("a sparse file of {size} bytes; {MAX_SIZE} are allowed"));
+        }
         let mut end = 0;
         let mut sum = 0u64;
         for &(offset, length) in pieces {
@@ -153,7 +159,8 @@ mod tests {
         for (pieces, size, stored, good) in [
             (&[(0, 5), (10, 5)][..], 20, 10, true),
             (&[(0, 5), (10, 5), (20, 0)], 20, 10, true),
-            (&[], 1 << 60, 0, true),
+            (&[], 1 << 40, 0, true),
+            (&[], (1 << 40) + 1, 0, false),
             (&[(0, 5), (4, 5)], 20, 10, false),
             (&[(0, 5)], 4, 5, false),
             (&[(0, 5)], 10, 6, false),

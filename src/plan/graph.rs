@@ -65,6 +65,29 @@ pub enum NamedContext {
 }
 
 impl PlanRequest {
+    /// A request that asks for nothing but a platform, which is this machine's too.
+    #[must_use]
+    pub fn new(platform: Platform) -> Self {
+        Self {
+            build_platform: platform.clone(),
+            platform,
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            contexts: Vec::new(),
+            network: RunNetwork::Default,
+            insecure: false,
+            hosts: Vec::new(),
+            epoch: Epoch::DEFAULT,
+            times: BTreeMap::new(),
+            chosen: false,
+            several: false,
+            anew: Vec::new(),
+            ignore: None,
+            all_stages: false,
+        }
+    }
+
     /// What BuildKit's argument `BUILDKIT_NAME` is set to, if it is.
     #[must_use]
     pub fn setting(&self, name: &str) -> Option<&str> {

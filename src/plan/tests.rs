@@ -35,24 +35,7 @@ fn base(reference: &Reference, config: ImageConfig) -> Base {
 
 fn request(text: &str) -> PlanRequest {
     let amd64 = Platform::new("linux", "amd64");
-    let mut ask = PlanRequest {
-        platform: amd64.clone(),
-        build_platform: amd64,
-        target: None,
-        build_args: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        contexts: Vec::new(),
-        network: RunNetwork::Default,
-        insecure: true,
-        hosts: Vec::new(),
-        epoch: Epoch::DEFAULT,
-        times: BTreeMap::new(),
-        chosen: false,
-        several: false,
-        anew: Vec::new(),
-        ignore: None,
-        all_stages: false,
-    };
+    let mut ask = PlanRequest { insecure: true, ..PlanRequest::new(amd64) };
     for line in text.lines().filter_map(|line| line.strip_prefix("# plan: ")) {
         let (what, rest) = line.split_once(' ').unwrap();
         let pairs = rest.split(' ').filter_map(|pair| pair.split_once('='));

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use kiln::diagnostic::{Diagnostic, Source};
 use kiln::digest::{BlobDigest, DiffId, Digest};
-use kiln::dockerfile::{Dockerfile, Instruction, RunNetwork, parse, parse_trigger};
-use kiln::epoch::Epoch;
+use kiln::dockerfile::{Dockerfile, Instruction, parse, parse_trigger};
 use kiln::image::ImageConfig;
 use kiln::layer::{Compression, Layer};
 use kiln::plan::{
@@ -53,23 +52,9 @@ fn again(file: &Dockerfile) {
 }
 
 fn requests() -> [PlanRequest; 2] {
-    let amd64 = Platform::new("linux", "amd64");
     let given =
         [("A", "1"), ("VERSION", "a b"), ("EMPTY", ""), ("http_proxy", "http://p"), ("X", "*")];
-    let first = PlanRequest {
-        platform: amd64.clone(),
-        build_platform: amd64.clone(),
-        target: None,
-        build_args: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        contexts: Vec::new(),
-        network: RunNetwork::Default,
-        hosts: Vec::new(),
-        epoch: Epoch::DEFAULT,
-        chosen: false,
-        several: false,
-        anew: Vec::new(),
-    };
+    let first = PlanRequest::new(Platform::new("linux", "amd64"));
     let second = PlanRequest {
         platform: Platform::new("linux", "arm64"),
         build_args: given.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),

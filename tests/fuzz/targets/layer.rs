@@ -17,9 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     read(tar.as_slice());
-    if let Ok(compression) = Decompressor::detect(bytes)
-        && let Ok(plain) = Decompressor::new(bytes, compression)
-    {
+    if let Ok(plain) = Decompressor::new(bytes, Decompressor::detect(bytes)) {
         // Small archives of much are no fault of the reader.
         read(plain.take(1 << 20));
     }
@@ -29,6 +27,10 @@ fn read(from: impl std::io::Read) {
     let mut reader = Reader::new(from);
     while let Ok(Some(entry)) = reader.next() {
         assert!(entry.mode <= 0o7777);
+        // Holes are read as zeros, of which a header may claim many.
+        if matches!(entry.kind, Kind::File { size } if size > 1 << 24) {
+            continue;
+        }
         let Ok(content) = copy(&mut reader, &mut sink()) else { return };
         match entry.kind {
             Kind::File { size } => assert_eq!(content, size),
