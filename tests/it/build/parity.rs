@@ -161,6 +161,8 @@ fn config(ours: &Image, theirs: &Image) {
         fields
     };
     let (mut a, b) = (text(ours), text(theirs));
+    // BuildKit, as kiln, says so with every CMD; buildah never does.
+    a.remove("ArgsEscaped");
     // The OCI format that buildah writes has no place for SHELL.
     if !b.contains_key("Shell") {
         a.remove("Shell");
