@@ -9,7 +9,7 @@ use std::path::Path;
 use super::*;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::digest::{BlobDigest, DiffId, Digest};
-use crate::dockerfile::{self, RunNetwork};
+use crate::dockerfile;
 use crate::epoch::Epoch;
 use crate::image::{ImageConfig, assemble};
 use crate::layer::{Compression, Layer};
