@@ -205,7 +205,8 @@ impl Origin<'_> {
         Ok(chosen)
     }
 
-    /// The names that a source means. A pattern may mean none.
+    /// The names that a source means. A pattern may mean none; links are followed in its
+    /// part without wildcards.
     fn names(&self, number: usize, source: &CopySource) -> Result<Vec<Vec<u8>>, StepError> {
         let view = self.view()?;
         let CopySource { path, below } = source;
@@ -219,7 +220,19 @@ impl Origin<'_> {
                 return Err(self.missing(number, &whole.display()));
             }
         }
-        if glob::has_wildcard(path) { matching(view, path) } else { Ok(vec![path.clone().into()]) }
+        if !glob::has_wildcard(path) {
+            return Ok(vec![path.clone().into()]);
+        }
+        let parts: Vec<&str> = path.split('/').collect();
+        let plain = parts.iter().take_while(|part| !glob::has_wildcard(part)).count();
+        let (plain, pattern) = (parts[..plain].join("/"), parts[plain..].join("/"));
+        let folder = view.resolve(plain.as_bytes(), true)?;
+        // A pattern may match nothing, but the folder that it looks in must be there.
+        if !view.is_dir(&folder) {
+            return Err(self.missing(number, &plain));
+        }
+        let wrong = |_| StepError::Pattern { pattern: path.clone() };
+        Ok(matching(view, &folder, &Glob::new(&pattern).map_err(wrong)?))
     }
 
     fn missing(&self, number: usize, source: &str) -> StepError {
@@ -315,25 +328,20 @@ pub(super) fn unmatched<'a>(op: &'a CopyOp, chosen: &[Chosen]) -> impl Iterator<
     without.map(|(_, source)| source.path.as_str())
 }
 
-/// The names that a pattern matches. Links are followed in the part without
-/// wildcards; below what matches nothing else does.
-fn matching(view: &View, pattern: &str) -> Result<Vec<Vec<u8>>, StepError> {
-    let wrong = |_| StepError::Pattern { pattern: pattern.to_owned() };
-    let parts: Vec<&str> = pattern.split('/').collect();
-    let plain = parts.iter().take_while(|part| !glob::has_wildcard(part)).count();
-    let folder = view.resolve(parts[..plain].join("/").as_bytes(), true)?;
-    let matcher = Glob::new(&parts[plain..].join("/")).map_err(wrong)?;
+/// The names below a folder that a pattern matches; below what matches nothing else
+/// does.
+fn matching(view: &View, folder: &Name, pattern: &Glob) -> Vec<Vec<u8>> {
     let mut found: Vec<Name> = Vec::new();
-    for node in view.below(&folder) {
+    for node in view.below(folder) {
         let name = &node.entry.name;
         if found.last().is_some_and(|last| name.below(last).is_some()) {
             continue;
         }
-        if matcher.matches(name.below(&folder).unwrap_or_default().as_bytes()) {
+        if pattern.matches(name.below(folder).unwrap_or_default().as_bytes()) {
             found.push(name.clone());
         }
     }
-    Ok(found.into_iter().map(|name| name.as_bytes().to_vec()).collect())
+    found.into_iter().map(|name| name.as_bytes().to_vec()).collect()
 }
 
 /// Looks whether a file is an archive: by its content, as BuildKit does.
