@@ -152,13 +152,19 @@ impl<'a> Places<'a> {
         forget: bool,
     ) -> std::io::Result<OwnedFd> {
         let before = fstat(&folder)?;
-        match kind {
-            Kind::Folder => mkdirat(&folder, name, Mode::from_raw_mode(0o755))?,
+        let made = match kind {
+            Kind::Folder => mkdirat(&folder, name, Mode::from_raw_mode(0o755)),
             Kind::File => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-                openat(&folder, name, flags, Mode::from_raw_mode(0o644))?;
+                openat(&folder, name, flags, Mode::from_raw_mode(0o644)).map(drop)
             }
-        }
+        };
+        let forget = match made {
+            Ok(()) => forget,
+            // A shared cache: another step has made it for itself in the meantime.
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(error.into()),
+        };
         let made = openat(
             &folder,
             name,

@@ -136,6 +136,26 @@ fn build_mount_of_a_locked_cache_waits() {
     bench.clean();
 }
 
+/// Steps that run at once make the mount points within a shared cache once.
+#[test]
+fn build_mounts_within_a_shared_cache() {
+    let (mut text, deep) = (String::new(), ["c"; 60].join("/"));
+    for stage in 0..12 {
+        text.push_str(&format!(
+            "FROM busybox AS s{stage}\nRUN --mount=type=cache,target=/a/b \
+             --mount=type=cache,target=/a/b/{deep} echo {stage} > /x\n"
+        ));
+    }
+    text.push_str("FROM scratch\n");
+    for stage in 0..12 {
+        text.push_str(&format!("COPY --from=s{stage} /x /{stage}\n"));
+    }
+    for caller in callers() {
+        let bench = Bench::with_busybox(caller);
+        bench.build(&text, "").success();
+    }
+}
+
 #[test]
 fn build_mount_of_a_tmpfs() {
     runs(
