@@ -132,17 +132,26 @@ impl Context {
         let mut sockets = HashSet::new();
         // The first name of files with several.
         let mut linked: HashMap<(u64, u64), Name> = HashMap::new();
+        // Folders above this place that are left out, unless something in them is not.
+        let mut above: Vec<Entry> = Vec::new();
         let mut walk = walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter();
         while let Some(found) = walk.next() {
             let found = found?;
             let path = found.path().strip_prefix(root).unwrap_or(found.path());
             let Some(name) = Name::clean(path.as_os_str().as_bytes()) else { continue };
             if self.ignore.excluded(name.as_bytes()).is_some() {
-                if found.file_type().is_dir() && !self.ignore.may_reinclude_below(name.as_bytes()) {
-                    walk.skip_current_dir();
+                if found.file_type().is_dir() {
+                    if self.ignore.may_reinclude_below(name.as_bytes()) {
+                        let mode = found.metadata()?.mode() & 0o7777;
+                        above.push(Entry { mode, ..Entry::dir(name, 0) });
+                    } else {
+                        walk.skip_current_dir();
+                    }
                 }
                 continue;
             }
+            above.retain(|folder| name.below(&folder.name).is_some());
+            entries.append(&mut above);
             let meta = found.metadata()?;
             let kind = match meta.file_type() {
                 kind if kind.is_dir() => Kind::Dir,
