@@ -2,7 +2,7 @@
 //! checkout, or in an archive.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -125,12 +125,19 @@ impl Unpacked {
         let tar = Decompressor::new(whole, packing).map_err(ReadError::Io)?;
         let mut reader = Reader::new(io::BufReader::with_capacity(1 << 16, tar));
         let folder = store.scratch("context")?;
-        let mut entries = Vec::new();
+        let (mut entries, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
         while let Some(entry) = reader.next()? {
             if let Kind::File { .. } = entry.kind {
                 let path = place(&folder, entries.len());
                 let mut to = File::create(&path).at("create", &path)?;
-                io::copy(&mut reader, &mut to).map_err(ReadError::Io)?;
+                // Not `io::copy`: it does not tell whose error it was.
+                loop {
+                    let count = reader.read(&mut buffer).map_err(ReadError::Io)?;
+                    if count == 0 {
+                        break;
+                    }
+                    to.write_all(&buffer[..count]).at("write", &path)?;
+                }
             }
             entries.push(entry);
         }

@@ -179,12 +179,20 @@ fn build_fails_on_a_full_disk() {
 mount -t tmpfs -o size=8m,mode=700 tmpfs \"$KILN_STORE.small\" && cp -a \"$KILN_STORE/.\" \"$KILN_STORE.small\" \
 && export KILN_STORE=\"$KILN_STORE.small\" && \"$@\"; code=$?; ls \"$KILN_STORE/tmp\" >&2; exit $code").unwrap();
     fs::create_dir(bench.path("store.small")).unwrap();
-    for (text, said) in [
-        ("FROM busybox\nCOPY noise /x\n", "No space left on device"),
-        ("FROM busybox\nRUN dd if=/dev/urandom of=/x bs=1M count=12\n", "No space left"),
+    fs::write(bench.context().join("Dockerfile"), "FROM scratch\nCOPY noise /x\n").unwrap();
+    let tar = std::process::Command::new("tar")
+        .args(["-cf", "context.tar", "-C", "context", "Dockerfile", "noise"])
+        .current_dir(bench.path("."))
+        .status();
+    assert!(tar.unwrap().success());
+    for (text, context, said) in [
+        ("FROM busybox\nCOPY noise /x\n", "context", "No space left on device"),
+        ("FROM busybox\nRUN dd if=/dev/urandom of=/x bs=1M count=12\n", "context", "No space left"),
+        ("", "context.tar", "write "),
     ] {
         fs::write(bench.path("Dockerfile"), text).unwrap();
-        let call = bench.call("build --progress=plain -f Dockerfile context".split(' '));
+        let file = if text.is_empty() { "" } else { "-f Dockerfile " };
+        let call = bench.call(format!("build --progress=plain {file}{context}").split(' '));
         let mut unshare = std::process::Command::new("unshare");
         unshare.args(["-m", "sh", "-e"]).arg(bench.path("small.sh")).arg(call.get_program());
         unshare.args(call.get_args()).current_dir(bench.path("."));
@@ -192,7 +200,8 @@ mount -t tmpfs -o size=8m,mode=700 tmpfs \"$KILN_STORE.small\" && cp -a \"$KILN_
         let output = bench.run(&mut unshare).failure(1).says(said);
         assert!(!output.stderr.contains("changed while"), "{}", output.stderr);
         let last = output.stderr.lines().last().unwrap_or_default();
-        assert!(!last.starts_with("run-") && !last.starts_with("blob-"), "left: {}", output.stderr);
+        let left = ["run-", "blob-", "context-"].iter().any(|start| last.starts_with(start));
+        assert!(!left, "left: {}", output.stderr);
     }
 }
 
