@@ -138,6 +138,10 @@ fn step_hint(error: &StepError) -> Option<String> {
         StepError::Exit { exit: Exit::Code(127), command } => {
             Some(format!("127 mostly means that a program was not found in the image; the command was {command:?}"))
         }
+        StepError::Exit { exit, .. } if exit.told_signal().is_some() => {
+            let signal = exit.told_signal().unwrap_or_default();
+            Some(format!("a code above 128 mostly means that a program of the step was ended by {signal}"))
+        }
         StepError::Exit { exit: Exit::Signal(9), .. } => {
             Some("signal 9 without a sender is mostly the kernel running out of memory; `dmesg` tells".into())
         }

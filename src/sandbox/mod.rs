@@ -53,7 +53,7 @@ use std::path::PathBuf;
 pub use fallback::Held;
 pub use holder::{Job, enter};
 pub use launch::{Cancel, Running, helper, set_helper};
-pub use process::{close_inherited, signal, take_stdin};
+pub use process::{SIGNALS, close_inherited, signal, take_stdin};
 pub use rlimit::{Own, Resource, Ulimit, UlimitError};
 pub use spec::{Exit, Ids, Io, Limits, Mount, MountKind, Network, Root, SandboxSpec};
 pub use tier::{Sandbox, Tier};

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::process::SIGNALS;
 use super::rlimit::Own;
 
 /// One process in namespaces of its own.
@@ -165,7 +166,39 @@ pub enum Exit {
     Signal(i32),
 }
 
+/// `exit code 3`, `signal 11 (SIGSEGV)`.
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => write!(f, "{}", SignalText(*number)),
+        }
+    }
+}
+
+/// A signal as messages have it.
+struct SignalText(i32);
+
+impl fmt::Display for SignalText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "signal {}", self.0)?;
+        match SIGNALS.iter().find(|(_, number)| *number == self.0) {
+            Some((name, _)) => write!(f, " (SIG{name})"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Exit {
+    /// The signal that a shell tells of by this code: 128 and its number.
+    #[must_use]
+    pub fn told_signal(self) -> Option<String> {
+        match self {
+            Self::Code(code @ 129..=192) => Some(SignalText(code - 128).to_string()),
+            Self::Code(_) | Self::Signal(_) => None,
+        }
+    }
+
     /// The code a shell would show: 128 and the signal's number if it was killed.
     #[must_use]
     pub fn code(self) -> i32 {

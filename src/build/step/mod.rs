@@ -3,6 +3,7 @@
 mod agent;
 mod copy;
 mod mounts;
+mod output;
 mod run;
 mod select;
 mod workdir;
@@ -46,7 +47,7 @@ pub enum StepError {
     Write(io::Error),
     #[error("a root of {count} layers cannot be mounted: overlayfs stacks at most {limit}")]
     TooManyLayers { count: usize, limit: usize },
-    #[error("failed with {}", exit_text(*exit))]
+    #[error("failed with {exit}")]
     Exit { exit: Exit, command: Vec<String> },
     #[error("{}", memory_text(*exit, *limit))]
     Memory { exit: Exit, limit: u64 },
@@ -86,19 +87,12 @@ pub enum StepError {
     WhiteoutName { name: Name },
 }
 
-fn exit_text(exit: Exit) -> String {
-    match exit {
-        Exit::Code(code) => format!("exit code {code}"),
-        Exit::Signal(signal) => format!("signal {signal}"),
-    }
-}
-
-/// A step that a process of was killed for the memory it used.
+/// How a step ended of which a process was killed for the memory it used.
 fn memory_text(exit: Exit, limit: u64) -> String {
     let used = format!("used more than --memory {limit}");
     match exit {
         Exit::Signal(9) | Exit::Code(137) => format!("was killed: it {used}"),
-        _ => format!("failed with {}: a process was killed that {used}", exit_text(exit)),
+        _ => format!("failed with {exit}: a process was killed that {used}"),
     }
 }
 

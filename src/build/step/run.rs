@@ -1,10 +1,10 @@
 //! `RUN`: a process on the step's root, whose changes are the layer.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 
+use super::output::lines;
 use super::{Bench, StepError, mounts};
 use crate::atomic::{AtPath as _, private_folder};
 use crate::dockerfile::RunNetwork;
@@ -18,8 +18,6 @@ use crate::sandbox::{Exit, Held, Io, Mount, MountKind, Network, Root, Sandbox, S
 
 /// The same on every machine: programs write the host's name into files.
 const HOSTNAME: &str = "kiln";
-/// Longer lines are shown in parts.
-const MAX_LINE: u64 = 64 << 10;
 /// OVL_MAX_STACK of the kernel's fs/overlayfs.
 const MAX_LOWERS: usize = 500;
 
@@ -145,23 +143,8 @@ fn execute(around: &Surroundings<'_>, spec: &SandboxSpec) -> Result<(Exit, bool)
         stderr: Some(OwnedFd::from(to_stderr)),
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| lines(stdout, Stream::Stdout, around.task));
-        scope.spawn(|| lines(stderr, Stream::Stderr, around.task));
+        scope.spawn(|| lines(stdout, |line| around.task.line(Stream::Stdout, line)));
+        scope.spawn(|| lines(stderr, |line| around.task.line(Stream::Stderr, line)));
         Ok(around.sandbox.run_limited(spec, io, around.bench.cancel)?)
     })
-}
-
-fn lines(from: impl Read, stream: Stream, task: &Task) {
-    let mut reader = BufReader::new(from);
-    loop {
-        let mut line = Vec::new();
-        match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
-            // The pipe ends with the last process that holds it.
-            Ok(0) | Err(_) => return,
-            Ok(_) => {
-                let text = String::from_utf8_lossy(&line);
-                task.line(stream, text.trim_end_matches(['\n', '\r']));
-            }
-        }
-    }
 }
