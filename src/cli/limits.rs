@@ -14,6 +14,10 @@ const PERIOD: u64 = 100_000;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct LimitFlags {
     /// Most memory, in bytes or with a unit (k, m, g): 64m; 0 is no limit
+    ///
+    /// This, --cpus and --pids-limit need a control group, which `kiln doctor` tells of.
+    /// Where none can be made a container is refused; a RUN is limited process by process
+    /// as far as that goes, and what is not limited is said.
     #[arg(short, long, help_heading = HEADING, value_name = "SIZE")]
     pub memory: Option<Size>,
 
