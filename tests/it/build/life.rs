@@ -13,6 +13,9 @@ use super::bench::{Bench, Caller, callers};
 /// What is promised is a second; a busy machine may need another.
 const SOON: Duration = Duration::from_secs(2);
 
+/// The best tier, and the one that emulates users.
+const TIERS: [&str; 2] = ["", "--sandbox=single-id"];
+
 /// A session of its own whose parents are gone, deaf to all that asks it to end; one
 /// that is stopped; one that starts others again and again; one that holds the output.
 const NASTY: &str = r#"(busybox setsid sh -c 'trap "" TERM HUP INT QUIT; (sleep 401 &); while :; do sleep 402; done' &) ; \
@@ -57,15 +60,15 @@ fn signal(pid: u32, signal: Signal) {
 
 /// A build whose step has begun and stays; in a process group of its own, as a shell
 /// starts it.
-fn begun(bench: &Bench, step: &str) -> (Child, BufReader<ChildStderr>) {
+fn begun(bench: &Bench, step: &str, flags: &str) -> (Child, BufReader<ChildStderr>) {
     let mark = bench.path("");
     fs::write(
         bench.path("Dockerfile"),
         format!("FROM busybox\nENV MARK={}\nRUN {step}\n", mark.display()),
     )
     .unwrap();
-    let args = "build --progress=plain --no-cache -t out -f Dockerfile context";
-    let mut child = bench.call(args.split(' ')).process_group(0).spawn().unwrap();
+    let args = format!("build --progress=plain --no-cache {flags} -t out -f Dockerfile context");
+    let mut child = bench.call(args.split_whitespace()).process_group(0).spawn().unwrap();
     let mut reader = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     while !line.ends_with(" begun\n") || line.contains("RUN") {
@@ -98,20 +101,23 @@ fn rule_29_all_ends_with_the_step() {
             "FROM busybox\nENV MARK={}\nRUN {NASTY} touch /x\nRUN ! grep -x sleep /proc/[0-9]*/comm\n",
             bench.path("").display()
         );
-        let start = Instant::now();
-        bench.build(&file, "").success();
-        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-        bench.clean();
+        for flags in TIERS {
+            let start = Instant::now();
+            bench.build(&file, &format!("--no-cache {flags}")).success();
+            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+            bench.clean();
+        }
     }
 }
 
 /// It ends with kiln, with the helper, and with the keeper, however they end.
 #[test]
 fn rule_29_all_ends_with_kiln() {
+    let all = ["kiln", "helper", "keeper", "step"].map(|up| TIERS.map(|flags| (up, flags)));
     for caller in callers() {
-        for up in ["kiln", "helper", "keeper", "step"] {
+        for (up, flags) in all.iter().flatten().copied() {
             let bench = Bench::with_busybox(caller);
-            let (mut child, mut rest) = begun(&bench, &format!("{NASTY} sleep 405"));
+            let (mut child, mut rest) = begun(&bench, &format!("{NASTY} sleep 405"), flags);
             let family = family(child.id());
             // The first process of the step: the only one below the keeper.
             let below = |pid: u32| family.iter().copied().find(|&one| parent(one) == Some(pid));
@@ -155,9 +161,11 @@ fn rule_29_all_ends_with_kiln() {
 fn rule_29_all_ends_at_ctrl_c() {
     for caller in callers() {
         // One that is deaf to being asked, one that takes its time.
-        for trap in ["trap '' TERM", "trap 'sleep 300' TERM"] {
+        let traps = ["trap '' TERM", "trap 'sleep 300' TERM"];
+        for (trap, flags) in traps.into_iter().zip(TIERS) {
             let bench = Bench::with_busybox(caller);
-            let (mut child, _rest) = begun(&bench, &format!("{NASTY} {trap}; sleep 405 & wait"));
+            let (mut child, _rest) =
+                begun(&bench, &format!("{NASTY} {trap}; sleep 405 & wait"), flags);
             let family = family(child.id());
             let start = Instant::now();
             kill_process_group(Pid::from_child(&child), Signal::INT).unwrap();
@@ -174,7 +182,7 @@ fn rule_29_all_ends_at_ctrl_c() {
 #[test]
 fn rule_29_all_ends_with_a_stopped_kiln() {
     let bench = Bench::with_busybox(callers()[0]);
-    let (mut child, _rest) = begun(&bench, &format!("{NASTY} sleep 405"));
+    let (mut child, _rest) = begun(&bench, &format!("{NASTY} sleep 405"), "");
     let family = family(child.id());
     signal(child.id(), Signal::STOP);
     let start = Instant::now();

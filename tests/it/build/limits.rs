@@ -104,7 +104,11 @@ fn build_limits_processes_and_their_time() {
             let all: Vec<String> = (0..count).map(|_| "sleep 1 &".to_owned()).collect();
             format!("{} wait; echo for''ked", all.join(" "))
         };
-        let fine = build(&bench, &fork(8), "--pids-limit 12").success().says(" forked\n");
+        for flags in ["", "--sandbox=single-id"] {
+            let flags = format!("--pids-limit 12 {flags}");
+            build(&bench, &fork(8), &flags).success().says(" forked\n");
+        }
+        let fine = build(&bench, &fork(8), "--pids-limit 12").success();
         let refused = build(&bench, &fork(40), "--pids-limit 12");
         // Real root's processes are not counted without a group.
         let counted = grouped(&fine) || fine.stderr.contains("RLIMIT_NPROC");

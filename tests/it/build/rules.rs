@@ -119,7 +119,7 @@ fn rule_27_nothing_of_the_callers_passes() {
     }
 }
 
-/// What a step may be sees is its own: each kind of namespace, the rights, the filter.
+/// What a step has is its own: each kind of namespace, the rights, the filter.
 #[test]
 fn rule_28_the_sandbox_is_whole() {
     for caller in callers() {
