@@ -8,6 +8,7 @@
 
 mod account;
 mod content;
+mod mark;
 mod own;
 mod pack;
 mod place;

@@ -57,6 +57,8 @@ pub struct Sandbox {
     /// `None` for real root.
     pub(super) user: Option<OwnedFd>,
     refused: Vec<(Tier, String)>,
+    /// Why no overlay can be mounted on the store, once that was tried.
+    pub(super) plain: Option<String>,
 }
 
 impl Sandbox {
@@ -102,6 +104,12 @@ impl Sandbox {
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
+    }
+
+    /// Whether roots are plain folders, and trees have no marks of overlayfs.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.plain.is_some()
     }
 
     /// Whether this number exists in it as a user and as a group.
@@ -166,7 +174,7 @@ fn root() -> Result<Sandbox, String> {
     };
     // The last number means "no change" to the kernel and is nobody's.
     let ids = reach(&uids).min(reach(&gids)).min(u64::from(u32::MAX));
-    Ok(Sandbox { tier: Tier::Root, kind, ids, user_xattr: !whole, user: None, refused: vec![] })
+    Ok(Sandbox { tier: Tier::Root, kind, ids, user_xattr: !whole, user: None, refused: vec![], plain: None })
 }
 
 /// Whether the text of a `uid_map` file is that of the initial user namespace.
@@ -209,6 +217,7 @@ fn subuid() -> Result<Sandbox, String> {
         user_xattr: true,
         user: Some(user),
         refused: vec![],
+        plain: None,
     })
 }
 
@@ -222,6 +231,7 @@ fn single_id() -> Result<Sandbox, String> {
         user_xattr: true,
         user: Some(user),
         refused: vec![],
+        plain: None,
     })
 }
 
