@@ -15,6 +15,7 @@ use crate::layer::Layer;
 use crate::plan::{Graph, Op, Step, StepId};
 use crate::platform::Platform;
 use crate::registry;
+use crate::rootfs;
 use crate::sandbox::Sandbox;
 
 /// The records' area: layers by the keys of the steps that made them.
@@ -193,6 +194,7 @@ impl Walk<'_> {
             return Ok(sandbox);
         }
         let sandbox = Sandbox::open(self.ask.sandbox)?;
+        rootfs::settle(self.env.store, &sandbox)?;
         Ok(self.sandbox.get_or_init(|| sandbox))
     }
 }

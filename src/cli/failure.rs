@@ -130,9 +130,6 @@ fn step_hint(error: &StepError) -> Option<String> {
         StepError::NotAFolder { .. } => {
             Some("a destination that ends in `/` is a folder".into())
         }
-        StepError::TooManyLayers { .. } => {
-            Some("join instructions, or start from an image with fewer layers".into())
-        }
         StepError::Exit { exit: Exit::Code(127), command } => {
             Some(format!("127 mostly means that a program was not found in the image; the command was {command:?}"))
         }

@@ -8,16 +8,21 @@
 
 mod account;
 mod content;
+mod copy;
+mod ground;
 mod mark;
+mod merge;
 mod own;
 mod pack;
 mod place;
 mod remove;
+mod snapshot;
 mod unpack;
 mod xattr;
 
 pub use account::{Account, AccountError};
 pub use content::Rootfs;
+pub use ground::{Ground, settle, stacked};
 pub use own::make_folder;
 pub use pack::pack;
 pub use remove::{Work, remove};
@@ -32,8 +37,15 @@ use crate::sandbox::{Job, SandboxError};
 use crate::store::StoreError;
 
 /// What this module has the sandbox's helper do.
-pub const JOBS: &[(&str, Job)] =
-    &[("unpack", unpack::job), ("pack", pack::job), ("remove", remove::job), ("own", own::job)];
+pub const JOBS: &[(&str, Job)] = &[
+    ("unpack", unpack::job),
+    ("merge", merge::job),
+    ("changes", snapshot::changes),
+    ("settle", snapshot::settle),
+    ("pack", pack::job),
+    ("remove", remove::job),
+    ("own", own::job),
+];
 
 /// What can go wrong with a stack of layers.
 #[derive(Debug, thiserror::Error)]

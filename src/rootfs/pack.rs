@@ -19,12 +19,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, fstat, futimens, major,
-    minor, openat, readlinkat, statat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::copy::{names, open_dir, times};
 use super::mark::Marks;
 use super::unpack::set_time;
 use super::{RootfsError, xattr};
@@ -118,24 +119,6 @@ struct Packer<W: io::Write> {
     /// Folders that are listed only if something in them is: overlayfs copies
     /// parents up without changing them.
     pending: Vec<Entry>,
-}
-
-fn open_dir(at: impl std::os::fd::AsFd, path: &OsStr) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(at, path, flags, Mode::empty())?)
-}
-
-/// The names in a folder, sorted, without `.` and `..`.
-fn names(folder: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 impl<W: io::Write> Packer<W> {
@@ -260,7 +243,7 @@ impl<W: io::Write> Packer<W> {
                 }
             }
         }
-        restore_times(upper, &before)
+        times(upper, b"", &before)
     }
 
     fn other(
@@ -313,8 +296,8 @@ impl<W: io::Write> Packer<W> {
             return Ok(false);
         };
         let before = self.entry(folder.as_fd(), base, entry.name.clone(), &lower)?;
-        let times = |stat: &Stat| (stat.st_mtime, stat.st_mtime_nsec);
-        if before.kind != entry.kind || !same(&before, entry) || times(stat) != times(&lower) {
+        let time = |stat: &Stat| (stat.st_mtime, stat.st_mtime_nsec);
+        if before.kind != entry.kind || !same(&before, entry) || time(stat) != time(&lower) {
             return Ok(false);
         }
         let Kind::File { size: 1.. } = entry.kind else { return Ok(true) };
@@ -415,18 +398,6 @@ fn equal(mut one: impl BufRead, mut other: impl BufRead) -> io::Result<bool> {
         one.consume(count);
         other.consume(count);
     }
-}
-
-/// Gives a folder back the times it had.
-fn restore_times(folder: &OwnedFd, stat: &Stat) -> io::Result<()> {
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
-        last_modification: Timespec {
-            tv_sec: stat.st_mtime,
-            tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
-        },
-    };
-    Ok(futimens(folder, &times)?)
 }
 
 /// What lower layers have under one name.

@@ -7,6 +7,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -37,6 +38,8 @@ pub(super) enum What {
     NewUser { own: Option<(u32, u32)> },
     /// Try what every helper needs.
     Probe,
+    /// Try an overlay, and its marks, on `lower`, `upper` and `work` in a folder.
+    TryStore { folder: PathBuf, user_xattr: bool },
     /// Run a registered job; the next frame is its request.
     Call { job: String },
     /// Run a process; the next frame is a [`RunRequest`] with its streams.

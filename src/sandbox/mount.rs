@@ -12,7 +12,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, symlinkat};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, XattrFlags, fstat, lsetxattr, mkdirat, mknodat, openat, symlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
@@ -92,6 +94,23 @@ pub(super) fn overlay(root: &Root, user_xattr: bool, volatile: bool) -> Result<O
     }
     fsconfig_create(&fs).doing(what)?;
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV).doing(what)
+}
+
+/// Mounts an overlay on `lower`, `upper` and `work` of a folder, and makes the marks
+/// there that trees need.
+pub(super) fn try_overlay(folder: &Path, user_xattr: bool) -> Result<(), Failure> {
+    let upper = folder.join("upper");
+    let root = Root::Overlay {
+        lowers: vec![folder.join("lower")],
+        upper: upper.clone(),
+        work: folder.join("work"),
+    };
+    drop(overlay(&root, user_xattr, true)?);
+    let what = |mark: &str| format!("make overlayfs's mark of {mark} on {}", folder.display());
+    mknodat(CWD, upper.join("gone"), FileType::CharacterDevice, Mode::empty(), 0)
+        .doing(|| what("what is gone"))?;
+    let key = if user_xattr { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
+    lsetxattr(&upper, key, b"y", XattrFlags::empty()).doing(|| what("an opaque folder"))
 }
 
 /// A descriptor as a path: short whatever the path is, free of characters that

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +46,14 @@ impl fmt::Display for Tier {
     }
 }
 
+/// What a store's file system can carry.
+#[derive(Debug)]
+pub(super) enum Storage {
+    Overlay,
+    /// No overlay, for this reason; trees are of this kind then.
+    Plain { why: String, kind: String },
+}
+
 /// The way into the sandbox's user namespace. One serves a whole build; it is
 /// shared by reference between threads.
 #[derive(Debug)]
@@ -57,8 +67,8 @@ pub struct Sandbox {
     /// `None` for real root.
     pub(super) user: Option<OwnedFd>,
     refused: Vec<(Tier, String)>,
-    /// Why no overlay can be mounted on the store, once that was tried.
-    pub(super) plain: Option<String>,
+    /// What was found out about the store.
+    pub(super) storage: OnceLock<Storage>,
 }
 
 impl Sandbox {
@@ -100,16 +110,55 @@ impl Sandbox {
     }
 
     /// The name of the owner mapping, for trees that are kept on disk: `root`,
-    /// `map-HASH`, `one-UID`. Two sandboxes with one kind read each other's trees.
+    /// `map-HASH`, `one-UID`, each with `-plain` where overlayfs cannot use them. Two
+    /// sandboxes with one kind read each other's trees.
     #[must_use]
     pub fn kind(&self) -> &str {
-        &self.kind
+        match self.storage.get() {
+            Some(Storage::Plain { kind, .. }) => kind,
+            Some(Storage::Overlay) | None => &self.kind,
+        }
     }
 
     /// Whether roots are plain folders, and trees have no marks of overlayfs.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.plain.is_some()
+        self.no_overlay().is_some()
+    }
+
+    /// Why no overlay can be mounted on the store that was [tried](Sandbox::try_store).
+    #[must_use]
+    pub fn no_overlay(&self) -> Option<&str> {
+        match self.storage.get() {
+            Some(Storage::Plain { why, .. }) => Some(why),
+            Some(Storage::Overlay) | None => None,
+        }
+    }
+
+    /// Finds out whether overlays can be mounted on a file system, by mounting one on
+    /// `lower`, `upper` and `work` in a folder of it. Only the first store counts.
+    ///
+    /// # Errors
+    /// If no helper can be had.
+    pub fn try_store(&self, folder: &Path) -> Result<(), SandboxError> {
+        if self.storage.get().is_some() {
+            return Ok(());
+        }
+        let what = What::TryStore {
+            folder: folder.to_path_buf(),
+            user_xattr: self.user_xattr,
+        };
+        let helper = Helper::spawn(what, self.user.as_ref().map(AsFd::as_fd))?;
+        let storage = match helper.event("try the store") {
+            Ok(_) => Storage::Overlay,
+            Err(error @ SandboxError::Setup { .. }) => {
+                Storage::Plain { why: error.to_string(), kind: format!("{}-plain", self.kind) }
+            }
+            Err(error) => return Err(error),
+        };
+        // Another thread found the same.
+        let _ = self.storage.set(storage);
+        Ok(())
     }
 
     /// Whether this number exists in it as a user and as a group.
@@ -174,7 +223,7 @@ fn root() -> Result<Sandbox, String> {
     };
     // The last number means "no change" to the kernel and is nobody's.
     let ids = reach(&uids).min(reach(&gids)).min(u64::from(u32::MAX));
-    Ok(Sandbox { tier: Tier::Root, kind, ids, user_xattr: !whole, user: None, refused: vec![], plain: None })
+    Ok(Sandbox { tier: Tier::Root, kind, ids, user_xattr: !whole, user: None, refused: vec![], storage: OnceLock::new() })
 }
 
 /// Whether the text of a `uid_map` file is that of the initial user namespace.
@@ -217,7 +266,7 @@ fn subuid() -> Result<Sandbox, String> {
         user_xattr: true,
         user: Some(user),
         refused: vec![],
-        plain: None,
+        storage: OnceLock::new(),
     })
 }
 
@@ -231,7 +280,7 @@ fn single_id() -> Result<Sandbox, String> {
         user_xattr: true,
         user: Some(user),
         refused: vec![],
-        plain: None,
+        storage: OnceLock::new(),
     })
 }
 

@@ -20,3 +20,4 @@ mod remote;
 mod run;
 mod same;
 mod stopped;
+mod storage;

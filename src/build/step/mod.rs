@@ -43,8 +43,6 @@ pub enum StepError {
     Pipe(io::Error),
     #[error("cannot write the layer: {0}")]
     Write(io::Error),
-    #[error("a root of {count} layers cannot be mounted: overlayfs stacks at most {limit}")]
-    TooManyLayers { count: usize, limit: usize },
     #[error("failed with {}", exit_text(*exit))]
     Exit { exit: Exit, command: Vec<String> },
     #[error("source not found: {source_name}")]

@@ -147,8 +147,14 @@ fn stack(
             (layers, source.path.clone())
         }
     };
-    let mut lowers = rootfs::unpacked(bench.store, sandbox, &layers, bench.progress)?;
-    if lowers.is_empty() {
+    let upper = folder.join("upper");
+    let mut lowers = if keep && sandbox.is_plain() {
+        filled(around, &layers, folder)?;
+        Vec::new()
+    } else {
+        rootfs::stacked(bench.store, sandbox, &layers, &upper, bench.progress)?
+    };
+    if lowers.is_empty() && !sandbox.is_plain() {
         // An overlay needs one.
         let nothing = folder.join("nothing");
         private_folder(&nothing)?;
@@ -156,8 +162,22 @@ fn stack(
     }
     let work = folder.join("work");
     private_folder(&work)?;
-    let upper = folder.join("upper");
     Ok(MountKind::Stack { lowers, upper, work, path: PathBuf::from(path), read_only, keep })
+}
+
+/// Fills the upper folder of a cache, once, with what the cache begins as.
+fn filled(around: &Surroundings<'_>, layers: &[Layer], folder: &Path) -> Result<(), StepError> {
+    let Surroundings { bench, sandbox, .. } = around;
+    let done = folder.join("filled");
+    if done.exists() {
+        return Ok(());
+    }
+    let upper = folder.join("upper");
+    rootfs::remove(sandbox, &upper)?;
+    rootfs::make_folder(sandbox, &upper, 0o755, (0, 0))?;
+    rootfs::stacked(bench.store, sandbox, layers, &upper, bench.progress)?;
+    fs::write(&done, "").at("write", &done)?;
+    Ok(())
 }
 
 /// A layer with files of the context and nothing else.

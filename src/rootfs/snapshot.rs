@@ -1,0 +1,345 @@
+//! What changed in a plain folder, found by looking at it before and after.
+//!
+//! A snapshot has, for each name, its inode and the time of its last change, which no
+//! process can set (inode(7)). What differs from it is copied to an upper folder as
+//! overlayfs would have made it; `pack` then judges what of it is a change. So too
+//! much may be copied here, but nothing can be missed: the snapshot is over before
+//! the clock of the file system goes on, and only then may something run.
+//!
+//! The one difference to an overlay: where a lower layer has a file under several
+//! names, overlayfs changes one of them, and a plain folder all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, BufWriter};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat, fchmod, fstat, mkdirat, statat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::copy::{self, names, open_dir};
+use super::mark::Marks;
+use super::merge;
+
+/// How many milliseconds the clock of a file system may stand still: a tick is at most
+/// ten, and a server's may be longer.
+const TICKS: u32 = 50;
+
+/// What a snapshot has of one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    inode: u64,
+    mode: u32,
+    changed: (i64, i64),
+    modified: (i64, i64),
+}
+
+impl Seen {
+    #[allow(clippy::unnecessary_cast, reason = "the types differ between platforms")]
+    fn of(stat: &Stat) -> Self {
+        Self {
+            inode: stat.st_ino,
+            mode: stat.st_mode,
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+        }
+    }
+}
+
+/// Writes what there is below a folder.
+pub(super) fn write(root: &OwnedFd, file: &Path) -> io::Result<()> {
+    let mut out = BufWriter::new(File::create(file)?);
+    let mut last = (0, 0);
+    record(root, &mut Vec::new(), &mut out, &mut last)?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    for _ in 0..TICKS {
+        // The clock that counts is the file system's.
+        fchmod(&file, Mode::from_raw_mode(0o600))?;
+        if Seen::of(&fstat(&file)?).changed > last {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+fn record(
+    folder: &OwnedFd,
+    path: &mut Vec<u8>,
+    out: &mut impl io::Write,
+    last: &mut (i64, i64),
+) -> io::Result<()> {
+    for base in names(folder)? {
+        let stat = statat(folder, OsStr::from_bytes(&base), AtFlags::SYMLINK_NOFOLLOW)?;
+        let seen = Seen::of(&stat);
+        *last = (*last).max(seen.changed);
+        let length = path.len();
+        join(path, &base);
+        let Seen { inode, mode, changed, modified } = seen;
+        let (changed, modified) = (pair(changed), pair(modified));
+        write!(out, "{inode} {mode} {changed} {modified} ")?;
+        out.write_all(path)?;
+        out.write_all(b"\0")?;
+        if is_folder(&stat) {
+            record(&open_dir(folder, OsStr::from_bytes(&base))?, path, out, last)?;
+        }
+        path.truncate(length);
+    }
+    Ok(())
+}
+
+fn pair((seconds, nanoseconds): (i64, i64)) -> String {
+    format!("{seconds} {nanoseconds}")
+}
+
+fn join(path: &mut Vec<u8>, base: &[u8]) {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend(base);
+}
+
+fn is_folder(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+fn read(file: &Path) -> io::Result<BTreeMap<Vec<u8>, Seen>> {
+    let mut all = BTreeMap::new();
+    for line in BufReader::new(File::open(file)?).split(0) {
+        let line = line?;
+        let mut fields = line.splitn(7, |&c| c == b' ');
+        let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse::<i64>().ok();
+        let seen = (|| {
+            Some(Seen {
+                inode: u64::try_from(number()?).ok()?,
+                mode: u32::try_from(number()?).ok()?,
+                changed: (number()?, number()?),
+                modified: (number()?, number()?),
+            })
+        })();
+        let (Some(seen), Some(path)) = (seen, fields.next()) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        all.insert(path.to_vec(), seen);
+    }
+    Ok(all)
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) root: PathBuf,
+    pub(super) snapshot: PathBuf,
+    /// An empty folder.
+    pub(super) upper: PathBuf,
+    pub(super) marks: Marks,
+}
+
+/// Copies what changed to the upper folder.
+pub(super) fn changes(request: &[u8]) -> Result<Vec<u8>, String> {
+    let request: Request = serde_json::from_slice(request).map_err(|e| e.to_string())?;
+    let run = || {
+        let root = open_dir(CWD, request.root.as_os_str())?;
+        let upper = open_dir(CWD, request.upper.as_os_str())?;
+        let mut changes = Changes {
+            before: read(&request.snapshot)?,
+            marks: request.marks,
+            upper: &upper,
+            path: Vec::new(),
+            levels: Vec::new(),
+            links: BTreeMap::new(),
+            known: BTreeSet::new(),
+        };
+        changes.folder(&root).map_err(|error| {
+            let place = String::from_utf8_lossy(&changes.path).into_owned();
+            io::Error::new(error.kind(), format!("{place}: {error}"))
+        })?;
+        copy::attributes(&root, &upper, b"", &fstat(&root)?)
+    };
+    run().map_err(|error: io::Error| format!("cannot find the step's changes: {error}"))?;
+    Ok(b"null".to_vec())
+}
+
+struct Changes<'a> {
+    before: BTreeMap<Vec<u8>, Seen>,
+    marks: Marks,
+    upper: &'a OwnedFd,
+    path: Vec<u8>,
+    /// The folders down to the present one: names, and those of the upper folder that
+    /// had to be made.
+    levels: Vec<(Vec<u8>, Option<OwnedFd>)>,
+    /// The first name of each new or changed file with several.
+    links: BTreeMap<u64, Vec<OsString>>,
+    /// Of these, which had a name before: overlayfs would have copied each such name
+    /// for itself.
+    known: BTreeSet<u64>,
+}
+
+impl Changes<'_> {
+    fn folder(&mut self, from: &OwnedFd) -> io::Result<()> {
+        for base in names(from)? {
+            let length = self.path.len();
+            join(&mut self.path, &base);
+            self.one(from, &base)?;
+            self.path.truncate(length);
+        }
+        self.gone()
+    }
+
+    fn one(&mut self, from: &OwnedFd, base: &[u8]) -> io::Result<()> {
+        let path = OsStr::from_bytes(base);
+        let stat = statat(from, path, AtFlags::SYMLINK_NOFOLLOW)?;
+        let before = self.before.remove(&self.path);
+        let changed = before != Some(Seen::of(&stat));
+        if !is_folder(&stat) {
+            // An address of a process that is gone.
+            let socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+            if changed && !socket {
+                self.other(from, base, &stat, before)?;
+            }
+            return Ok(());
+        }
+        self.levels.push((base.to_vec(), None));
+        if changed {
+            self.here()?;
+        }
+        self.folder(&open_dir(from, path)?)?;
+        if let Some((_, Some(_))) = self.levels.pop() {
+            copy::attributes(from, &self.here()?, base, &stat)?;
+        }
+        Ok(())
+    }
+
+    fn other(
+        &mut self,
+        from: &OwnedFd,
+        base: &[u8],
+        stat: &Stat,
+        before: Option<Seen>,
+    ) -> io::Result<()> {
+        let into = self.here()?;
+        let old = before.is_some_and(|before| before.inode == stat.st_ino);
+        if stat.st_nlink > 1 && (!old || self.known.insert(stat.st_ino)) {
+            if let Some(first) = self.links.get(&stat.st_ino) {
+                return merge::link(self.upper, first, &into, OsStr::from_bytes(base));
+            }
+            let names = self.path.split(|&c| c == b'/').map(|name| OsString::from_vec(name.into()));
+            self.links.insert(stat.st_ino, names.collect());
+        }
+        copy::other(from, &into, base, stat)
+    }
+
+    /// Marks what the present folder had.
+    fn gone(&mut self) -> io::Result<()> {
+        let mut prefix = self.path.clone();
+        if !prefix.is_empty() {
+            prefix.push(b'/');
+        }
+        // Names that sort between a folder's own and those in it (`a.b` before `a/b`)
+        // are not passed: the prefix ends in a slash.
+        let paths = self.before.range(prefix.clone()..).map(|(path, _)| path.clone());
+        let left: Vec<_> = paths.take_while(|path| path.starts_with(&prefix)).collect();
+        for path in left {
+            self.before.remove(&path);
+            let base = path.get(prefix.len()..).unwrap_or_default();
+            if base.contains(&b'/') {
+                continue;
+            }
+            match self.marks.set_gone(std::os::fd::AsFd::as_fd(&self.here()?), base) {
+                // What was a folder and is none any more hides what was in it.
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The upper folder's part of the present folder.
+    fn here(&mut self) -> io::Result<OwnedFd> {
+        let mut at = self.upper.try_clone()?;
+        for (base, made) in &mut self.levels {
+            if made.is_none() {
+                let path = OsStr::from_bytes(base);
+                mkdirat(&at, path, Mode::from_raw_mode(0o700))?;
+                *made = Some(open_dir(&at, path)?);
+            }
+            if let Some(folder) = made {
+                at = folder.try_clone()?;
+            }
+        }
+        Ok(at)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Settle {
+    pub(super) root: PathBuf,
+    pub(super) snapshot: PathBuf,
+    /// What the changes became.
+    pub(super) tree: PathBuf,
+    /// The next snapshot.
+    pub(super) next: PathBuf,
+}
+
+/// Gives what changed the times that its layer says, so that the root is the one that
+/// later steps would stand on, had this one come from the cache.
+pub(super) fn settle(request: &[u8]) -> Result<Vec<u8>, String> {
+    let request: Settle = serde_json::from_slice(request).map_err(|e| e.to_string())?;
+    let run = || {
+        let root = open_dir(CWD, request.root.as_os_str())?;
+        let tree = open_dir(CWD, request.tree.as_os_str())?;
+        let before = read(&request.snapshot)?;
+        settle_folder(&root, Some(&tree), &mut Vec::new(), &before)?;
+        write(&root, &request.next)
+    };
+    run().map_err(|error: io::Error| format!("cannot keep the step's root: {error}"))?;
+    Ok(b"null".to_vec())
+}
+
+fn settle_folder(
+    root: &OwnedFd,
+    tree: Option<&OwnedFd>,
+    path: &mut Vec<u8>,
+    before: &BTreeMap<Vec<u8>, Seen>,
+) -> io::Result<()> {
+    for base in names(root)? {
+        let name = OsStr::from_bytes(&base);
+        let mut stat = statat(root, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let length = path.len();
+        join(path, &base);
+        let was = before.get(path);
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Socket {
+            rustix::fs::unlinkat(root, name, AtFlags::empty())?;
+            path.truncate(length);
+            continue;
+        }
+        let listed = match tree.map(|tree| statat(tree, name, AtFlags::SYMLINK_NOFOLLOW)) {
+            Some(Ok(listed)) => Some(listed),
+            Some(Err(Errno::NOENT)) | None => None,
+            Some(Err(error)) => return Err(error.into()),
+        };
+        if is_folder(&stat) {
+            let below = match (tree, listed) {
+                (Some(tree), Some(listed)) if is_folder(&listed) => Some(open_dir(tree, name)?),
+                _ => None,
+            };
+            settle_folder(&open_dir(root, name)?, below.as_ref(), path, before)?;
+        }
+        let time = match (listed, was) {
+            (Some(listed), _) => Seen::of(&listed).modified,
+            (None, Some(was)) => was.modified,
+            (None, None) => Seen::of(&stat).modified,
+        };
+        if time != Seen::of(&stat).modified {
+            stat.st_mtime = time.0;
+            stat.st_mtime_nsec = time.1.unsigned_abs();
+            copy::times(root, &base, &stat)?;
+        }
+        path.truncate(length);
+    }
+    Ok(())
+}
