@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::context::Contexts;
 use super::fetch::Fetcher;
 use super::foreign;
+use super::room::Room;
 use super::step::{Bench, Prepared};
 use super::{BuildEnv, BuildError, BuildRequest, StepError, schedule};
 use crate::digest::Digest;
@@ -15,8 +16,6 @@ use crate::layer::Layer;
 use crate::plan::{Graph, Op, Step, StepId};
 use crate::platform::Platform;
 use crate::registry;
-use crate::rootfs;
-use crate::sandbox::Sandbox;
 
 /// The records' area: layers by the keys of the steps that made them.
 const AREA: &str = "steps";
@@ -57,7 +56,8 @@ pub(super) fn execute(
         contexts,
         made: Mutex::new(BTreeSet::new()),
         done: graph.steps.iter().map(|_| OnceLock::new()).collect(),
-        sandbox: OnceLock::new(),
+        room: OnceLock::new(),
+        opening: Mutex::new(()),
         runtime: tokio::runtime::Handle::current(),
         fetcher: Fetcher::new(tokio::runtime::Handle::current()),
     };
@@ -103,8 +103,9 @@ struct Walk<'a> {
     /// The keys of what this build has made: it is not made again, whatever is to
     /// be made anew.
     made: Mutex<BTreeSet<Digest>>,
-    /// Opened by the first step that runs something.
-    sandbox: OnceLock<Sandbox>,
+    room: OnceLock<Room>,
+    /// Held by the step that opens the room; the others wait.
+    opening: Mutex<()>,
     runtime: tokio::runtime::Handle,
     fetcher: Fetcher,
 }
@@ -176,7 +177,7 @@ impl Walk<'_> {
             let fetch = fetch_bases(self.env, self.graph, input);
             self.runtime.block_on(super::stoppable(self.env, fetch))?;
         }
-        let layer = prepared.make(&bench, &task, || self.sandbox()).map_err(failed)?;
+        let layer = prepared.make(&bench, &task, || self.room()).map_err(failed)?;
         if let Some(layer) = &layer {
             slot.write(&Record { layer: layer.clone() })?;
             self.made().insert(key);
@@ -189,12 +190,13 @@ impl Walk<'_> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sandbox(&self) -> Result<&Sandbox, StepError> {
-        if let Some(sandbox) = self.sandbox.get() {
-            return Ok(sandbox);
+    fn room(&self) -> Result<&Room, StepError> {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(room) = self.room.get() {
+            return Ok(room);
         }
-        let sandbox = Sandbox::open(self.ask.sandbox)?;
-        rootfs::settle(self.env.store, &sandbox)?;
-        Ok(self.sandbox.get_or_init(|| sandbox))
+        let room =
+            Room::open(self.env.store, self.ask.sandbox, &self.ask.limits, self.env.progress)?;
+        Ok(self.room.get_or_init(|| room))
     }
 }

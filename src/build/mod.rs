@@ -16,6 +16,7 @@ mod git;
 mod given;
 mod opening;
 mod resolve;
+mod room;
 mod schedule;
 mod step;
 
@@ -47,7 +48,7 @@ use crate::progress::Progress;
 use crate::reference::Reference;
 use crate::registry::{Registries, RegistryError};
 use crate::rootfs::RootfsError;
-use crate::sandbox::{Cancel, SandboxError, Tier};
+use crate::sandbox::{Cancel, Limits, SandboxError, Tier};
 use crate::store::{Store, StoreError};
 use context::Contexts;
 
@@ -80,6 +81,8 @@ pub struct BuildRequest {
     pub pull: bool,
     /// Take this sandbox and no other.
     pub sandbox: Option<Tier>,
+    /// What each `RUN` may use; its cgroup's name is the build's to choose.
+    pub limits: Limits,
     /// The network of a `RUN` that names none.
     pub network: RunNetwork,
     /// Allow `RUN --security=insecure`.
@@ -121,6 +124,7 @@ impl BuildRequest {
             no_cache_filter: Vec::new(),
             pull: false,
             sandbox: None,
+            limits: Limits::default(),
             network: RunNetwork::Default,
             insecure: false,
             hosts: Vec::new(),

@@ -130,6 +130,9 @@ fn step_hint(error: &StepError) -> Option<String> {
         StepError::NotAFolder { .. } => {
             Some("a destination that ends in `/` is a folder".into())
         }
+        StepError::Memory { .. } => {
+            Some("give it more with --memory, or have it do less at once, as with `make -j1`".into())
+        }
         StepError::Exit { exit: Exit::Code(127), command } => {
             Some(format!("127 mostly means that a program was not found in the image; the command was {command:?}"))
         }

@@ -149,7 +149,7 @@ impl Invocation {
     /// If that mode cannot be had.
     pub fn progress(&self, mode: Option<Mode>) -> Result<Progress, CliError> {
         if let Some(display) = self.display.get() {
-            return Ok(display.progress());
+            return Ok(display.progress().detailed(self.verbose() > 0));
         }
         let set = || {
             [env::PROGRESS, env::BUILDKIT_PROGRESS]
@@ -167,7 +167,8 @@ impl Invocation {
             },
         };
         let display = Display::new(mode, capable_terminal(), self.colours())?;
-        Ok(self.display.get_or_init(|| display).progress())
+        let display = self.display.get_or_init(|| display);
+        Ok(display.progress().detailed(self.verbose() > 0))
     }
 
     /// Tells the user something to act on, where no `Progress` is at hand.

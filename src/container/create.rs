@@ -12,11 +12,12 @@ use super::request::{Limits, NetworkMode, Port, Protocol, RunRequest, Volume};
 use super::signal::{TERM, parse_signal};
 use super::state::{self, Container, Hold, State};
 use super::stop::DEFAULT_STOP_TIMEOUT;
+use super::update::in_sandbox_words;
 use crate::atomic::{self, AtPath as _, FileLock};
 use crate::digest::BlobDigest;
 use crate::layer::Layer;
 use crate::rootfs::Account;
-use crate::sandbox::Ids;
+use crate::sandbox::{self, Ids, Own};
 use crate::store::Store;
 
 /// docker's value where the image says none.
@@ -44,6 +45,8 @@ pub struct Config {
     pub network: NetworkMode,
     pub publish: Vec<Port>,
     pub limits: Limits,
+    #[serde(default)]
+    pub own_limits: Own,
     /// It has a control group, or had one.
     pub grouped: bool,
     pub stop_signal: i32,
@@ -169,6 +172,7 @@ pub(super) fn resolve(
     {
         return Err(ContainerError::BadName(name.clone()));
     }
+    sandbox::cgroup::check(&in_sandbox_words(&ask.limits))?;
     let hostname = ask.hostname.clone().unwrap_or_else(|| id.clone());
     Ok(Config {
         name: ask.name.clone().unwrap_or_default(),
@@ -186,6 +190,7 @@ pub(super) fn resolve(
         network: network(ask)?,
         publish: ask.publish.clone(),
         limits: ask.limits,
+        own_limits: ask.own_limits.clone(),
         grouped: !ask.limits.is_empty(),
         stop_signal: stop_signal(ask)?,
         stop_timeout: ask.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),

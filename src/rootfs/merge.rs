@@ -46,7 +46,8 @@ fn run(request: &Request) -> io::Result<()> {
     for tree in request.trees.iter().rev() {
         let from = open_dir(CWD, tree.as_os_str())?;
         let (marks, link) = (request.marks, request.link);
-        let mut merge = Merge { root: &into, marks, link, names: Vec::new(), links: BTreeMap::new() };
+        let mut merge =
+            Merge { root: &into, marks, link, names: Vec::new(), links: BTreeMap::new() };
         merge.folder(&from, &into).map_err(|error| {
             let place: PathBuf = merge.names.iter().collect();
             io::Error::new(error.kind(), format!("{}: {error}", place.display()))

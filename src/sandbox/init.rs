@@ -204,6 +204,7 @@ fn prepare(
     own_keyring();
     program::place_streams(streams, spec.user.uid)?;
     fchdir(&cwd).doing(|| format!("enter {}", spec.cwd.display()))?;
+    spec.limits.own.set()?;
     if spec.privileged {
         privilege::keep_as(&spec.user, run.many_ids)?;
     } else {
@@ -218,7 +219,7 @@ fn mounts(places: &mut Places<'_>, run: &RunRequest) -> Result<OwnedFd, Failure>
     let spec = &run.spec;
     mount::proc(places)?;
     mount::sys(places, spec.privileged)?;
-    mount::dev(places, run.many_ids)?;
+    mount::dev(places, run.many_ids, spec.limits.own.shm)?;
     if !spec.privileged {
         mount::mask(places)?;
     } else if !run.user_xattr {

@@ -24,6 +24,7 @@
 
 pub mod cgroup;
 mod device;
+mod fallback;
 mod given;
 mod holder;
 mod idmap;
@@ -35,6 +36,7 @@ mod network;
 mod privilege;
 mod process;
 mod program;
+mod rlimit;
 mod seccomp;
 mod spec;
 mod target;
@@ -43,9 +45,11 @@ mod tier;
 use std::io;
 use std::path::PathBuf;
 
+pub use fallback::Held;
 pub use holder::{Job, enter};
 pub use launch::{Cancel, Running, helper, set_helper};
 pub use process::{close_inherited, signal, take_stdin};
+pub use rlimit::{Own, Resource, Ulimit, UlimitError};
 pub use spec::{Exit, Ids, Io, Limits, Mount, MountKind, Network, Root, SandboxSpec};
 pub use tier::{Sandbox, Tier};
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::rlimit::Own;
+
 /// One process in namespaces of its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SandboxSpec {
@@ -114,20 +116,25 @@ pub enum Network {
     None,
 }
 
-/// What the process and its children may use together. `None` is no limit.
+/// What the process and its children may use together, and each for itself. `None` is
+/// no limit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes.
     pub memory: Option<u64>,
+    /// Bytes of memory and swap together; without it limited memory has no swap.
+    /// [`u64::MAX`] is swap without a limit.
+    pub memory_swap: Option<u64>,
     /// Processors, as in 1.5.
     pub cpus: Option<f64>,
     pub pids: Option<u64>,
     /// The cgroup's name, unique on the machine; empty if there are no limits.
     pub cgroup: String,
+    pub own: Own,
 }
 
 impl Limits {
-    /// Nothing is limited.
+    /// Nothing needs a control group.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.memory.is_none() && self.cpus.is_none() && self.pids.is_none()

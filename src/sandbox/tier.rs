@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -28,7 +29,8 @@ pub enum Tier {
 }
 
 impl Tier {
-    const ALL: [Self; 3] = [Self::Root, Self::Subuid, Self::SingleId];
+    /// All of them, in that order.
+    pub const ALL: [Self; 3] = [Self::Root, Self::Subuid, Self::SingleId];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -51,7 +53,10 @@ impl fmt::Display for Tier {
 pub(super) enum Storage {
     Overlay,
     /// No overlay, for this reason; trees are of this kind then.
-    Plain { why: String, kind: String },
+    Plain {
+        why: String,
+        kind: String,
+    },
 }
 
 /// The way into the sandbox's user namespace. One serves a whole build; it is
@@ -96,6 +101,13 @@ impl Sandbox {
             }
         }
         Err(SandboxError::NoTier { refused })
+    }
+
+    /// The choice and what it was made against, a line each.
+    #[must_use]
+    pub fn choice(&self) -> Vec<String> {
+        let refused = self.refused.iter().map(|(tier, why)| format!("sandbox: not {tier}: {why}"));
+        refused.chain([format!("sandbox: {}", self.tier)]).collect()
     }
 
     #[must_use]
@@ -144,15 +156,13 @@ impl Sandbox {
         if self.storage.get().is_some() {
             return Ok(());
         }
-        let what = What::TryStore {
-            folder: folder.to_path_buf(),
-            user_xattr: self.user_xattr,
-        };
+        let what = What::TryStore { folder: folder.to_path_buf(), user_xattr: self.user_xattr };
         let helper = Helper::spawn(what, self.user.as_ref().map(AsFd::as_fd))?;
         let storage = match helper.event("try the store") {
             Ok(_) => Storage::Overlay,
-            Err(error @ SandboxError::Setup { .. }) => {
-                Storage::Plain { why: error.to_string(), kind: format!("{}-plain", self.kind) }
+            Err(SandboxError::Setup { what, errno }) => {
+                let why = format!("{what}: {}", io::Error::from_raw_os_error(errno));
+                Storage::Plain { why, kind: format!("{}-plain", self.kind) }
             }
             Err(error) => return Err(error),
         };
@@ -223,7 +233,15 @@ fn root() -> Result<Sandbox, String> {
     };
     // The last number means "no change" to the kernel and is nobody's.
     let ids = reach(&uids).min(reach(&gids)).min(u64::from(u32::MAX));
-    Ok(Sandbox { tier: Tier::Root, kind, ids, user_xattr: !whole, user: None, refused: vec![], storage: OnceLock::new() })
+    Ok(Sandbox {
+        tier: Tier::Root,
+        kind,
+        ids,
+        user_xattr: !whole,
+        user: None,
+        refused: vec![],
+        storage: OnceLock::new(),
+    })
 }
 
 /// Whether the text of a `uid_map` file is that of the initial user namespace.

@@ -11,6 +11,7 @@ mod files;
 mod flags;
 mod git;
 mod heredoc;
+mod limits;
 mod mounts;
 mod outputs;
 mod parity;

@@ -11,7 +11,7 @@ use crate::layer::{Layer, Name};
 use crate::plan::RunOp;
 use crate::progress::{Stream, Task};
 use crate::rootfs::{Ground, Rootfs, Work};
-use crate::sandbox::{Exit, Io, Limits, Mount, MountKind, Network, Sandbox, SandboxSpec};
+use crate::sandbox::{Exit, Held, Io, Mount, MountKind, Network, Sandbox, SandboxSpec};
 
 /// The same on every machine: programs write the host's name into files.
 const HOSTNAME: &str = "kiln";
@@ -22,6 +22,9 @@ const MAX_LINE: u64 = 64 << 10;
 pub(super) struct Surroundings<'a> {
     pub bench: &'a Bench<'a>,
     pub sandbox: &'a Sandbox,
+    pub held: &'a Held,
+    /// The step's, for messages.
+    pub name: &'a str,
     pub task: &'a Task,
     /// What it stands on, and what its mounts read.
     pub inputs: &'a [Vec<Layer>],
@@ -66,10 +69,19 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
             RunNetwork::None => Network::None,
         },
         privileged: op.insecure,
-        limits: Limits::default(),
+        limits: around.held.step(),
         stop_signal: libc::SIGTERM,
     };
-    let exit = execute(around, &spec)?;
+    let (exit, out_of_memory) = execute(around, &spec)?;
+    if let Some(limit) = spec.limits.memory.filter(|_| out_of_memory) {
+        if exit != Exit::Code(0) {
+            return Err(StepError::Memory { exit, limit });
+        }
+        around.bench.progress.warn(format!(
+            "{}: a process was killed that used more than --memory {limit}",
+            around.name
+        ));
+    }
     if exit != Exit::Code(0) {
         return Err(StepError::Exit { exit, command: op.argv.clone() });
     }
@@ -100,8 +112,8 @@ fn network_files(op: &RunOp) -> Vec<Mount> {
     files
 }
 
-/// Runs it, and passes its output on line by line.
-fn execute(around: &Surroundings<'_>, spec: &SandboxSpec) -> Result<Exit, StepError> {
+/// Runs it, and passes its output on line by line. Also tells whether memory ran out.
+fn execute(around: &Surroundings<'_>, spec: &SandboxSpec) -> Result<(Exit, bool), StepError> {
     let (stdout, to_stdout) = std::io::pipe().map_err(StepError::Pipe)?;
     let (stderr, to_stderr) = std::io::pipe().map_err(StepError::Pipe)?;
     let io = Io {
@@ -112,7 +124,7 @@ fn execute(around: &Surroundings<'_>, spec: &SandboxSpec) -> Result<Exit, StepEr
     std::thread::scope(|scope| {
         scope.spawn(|| lines(stdout, Stream::Stdout, around.task));
         scope.spawn(|| lines(stderr, Stream::Stderr, around.task));
-        Ok(around.sandbox.run(spec, io, around.bench.cancel)?)
+        Ok(around.sandbox.run_limited(spec, io, around.bench.cancel)?)
     })
 }
 

@@ -7,6 +7,7 @@ use clap::{ArgAction, ValueEnum};
 use super::refused::RefusedFlags;
 use crate::cli::credentials::RegistryArgs;
 use crate::cli::given::GivenFlags;
+use crate::cli::limits::{LimitFlags, OwnLimitFlags};
 use crate::cli::progress::ProgressArgs;
 use crate::cli::value::{
     AnnotationArg, CallArg, ContextArg, EnvAssignment, LabelArg, Method, OutputArg,
@@ -145,6 +146,12 @@ pub struct BuildFlags {
 
     #[command(flatten)]
     pub given: GivenFlags,
+
+    #[command(flatten)]
+    pub limits: LimitFlags,
+
+    #[command(flatten)]
+    pub own_limits: OwnLimitFlags,
 }
 
 impl BuildFlags {

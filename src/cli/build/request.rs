@@ -93,6 +93,7 @@ impl BuildFlags {
             no_cache_filter: self.no_cache_filter.clone(),
             pull: self.pull,
             sandbox: self.sandbox.map(SandboxTier::tier),
+            limits: self.limits.of_steps(&self.own_limits)?,
             network: self.given.network.network(),
             insecure: self.given.allow.contains(&Entitlement::SecurityInsecure),
             hosts: self.given.hosts(),

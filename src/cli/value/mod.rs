@@ -12,7 +12,7 @@ mod output;
 mod publish;
 mod volume;
 
-pub use amount::{Cpus, PidsLimit, Size, duration};
+pub use amount::{Cpus, MemorySwap, PidsLimit, Processors, Quota, Size, duration};
 pub use annotation::AnnotationArg;
 pub use assignment::{Assignment, EnvAssignment, LabelArg};
 pub use call::{CallArg, Method};
