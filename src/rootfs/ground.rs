@@ -1,6 +1,7 @@
 //! What a process stands on: the root that a stack of layers becomes, by the storage
 //! that the machine has, and the layer that what it changed becomes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use crate::epoch::Epoch;
 use crate::layer::{Layer, LayerForm};
 use crate::progress::Progress;
 use crate::sandbox::{Root, Sandbox};
-use crate::store::Store;
+use crate::store::{Scratch, Store};
 
 /// OVL_MAX_STACK of the kernel's fs/overlayfs.
 const MAX_LOWERS: usize = 500;
@@ -33,6 +34,33 @@ pub fn settle(store: &Store, sandbox: &Sandbox) -> Result<(), RootfsError> {
     Ok(sandbox.try_store(work.path())?)
 }
 
+/// A plain root after its step: that of the step that comes next. It is the caller's to
+/// [remove](super::remove) if none comes.
+#[derive(Debug)]
+pub struct Kept {
+    stack: Vec<DiffId>,
+    /// The tree of the topmost layer, which the root has not got its times from yet.
+    tree: PathBuf,
+    scratch: Scratch,
+}
+
+impl Kept {
+    /// How many of these layers, from the lowest on, it amounts to; `None` if it has others.
+    #[must_use]
+    pub fn covers(&self, layers: &[Layer]) -> Option<usize> {
+        let below = layers.get(..self.stack.len())?;
+        let same = below.iter().map(|layer| &layer.diff_id).eq(&self.stack);
+        // A layer that is there twice counts where it is first; then no part stands alone.
+        let distinct: BTreeSet<_> = layers.iter().map(|layer| layer.diff_id).collect();
+        (same && distinct.len() == layers.len()).then_some(below.len())
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.scratch.path()
+    }
+}
+
 /// A root for one step, in a folder for its work.
 #[derive(Debug)]
 pub struct Ground<'a> {
@@ -44,7 +72,9 @@ pub struct Ground<'a> {
 }
 
 impl<'a> Ground<'a> {
-    /// Makes the root in `folder`, which exists. `mode` is the root's own.
+    /// Makes the root in `folder`, which exists. `mode` is the root's own. A plain one
+    /// is taken over from the step before, if `kept` is its root, and what came since is
+    /// added.
     ///
     /// # Errors
     /// If a layer cannot be unpacked, or the store not be written.
@@ -54,15 +84,21 @@ impl<'a> Ground<'a> {
         layers: &[Layer],
         mode: u32,
         folder: &Path,
+        kept: Option<Kept>,
         progress: &Progress,
     ) -> Result<Self, RootfsError> {
         let trees = unpacked(store, sandbox, layers, progress)?;
         let mut ground = Self { store, sandbox, lowers: trees, folder: folder.to_path_buf() };
         private_folder(&ground.tree())?;
-        let upper = open_folder(&ground.upper(), mode)?;
+        open_folder(&ground.upper(), mode)?;
         if sandbox.is_plain() {
-            let into = open_folder(&ground.root_folder(), mode)?;
-            copied(sandbox, &ground.lowers, &into, Some(ground.snapshot()))?;
+            match kept {
+                Some(kept) => ground.take(&kept, layers)?,
+                None => {
+                    let into = open_folder(&ground.root_folder(), mode)?;
+                    copied(sandbox, &ground.lowers, &into, Some(ground.snapshot()))?;
+                }
+            }
             return Ok(ground);
         }
         ground.lowers = squashed(store, sandbox, ground.lowers)?;
@@ -71,7 +107,6 @@ impl<'a> Ground<'a> {
             ground.lowers.push(open_folder(&folder.join("nothing"), 0o755)?);
         }
         private_folder(&folder.join("work"))?;
-        drop(upper);
         Ok(ground)
     }
 
@@ -101,6 +136,43 @@ impl<'a> Ground<'a> {
         Root::Overlay { lowers: self.lowers.clone(), upper: self.upper(), work }
     }
 
+    fn take(&self, kept: &Kept, layers: &[Layer]) -> Result<(), RootfsError> {
+        for (name, to) in [("root", self.root_folder()), ("snapshot", self.snapshot())] {
+            let from = kept.path().join(name);
+            fs::rename(&from, to).at("rename", &from)?;
+        }
+        let request = snapshot::Keep {
+            root: self.root_folder(),
+            snapshot: self.snapshot(),
+            tree: kept.tree.clone(),
+        };
+        let () = self.sandbox.call("keep", &request)?;
+        match layers.len() - kept.stack.len() {
+            0 => Ok(()),
+            new => {
+                let new = self.lowers.get(..new).unwrap_or_default();
+                copied(self.sandbox, new, &self.root_folder(), Some(self.snapshot()))
+            }
+        }
+    }
+
+    /// After [`Ground::pack`]: the root for a step on top of `layers`, this one's among
+    /// them. Only a plain root can be used again.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn keep(self, layers: &[Layer]) -> Result<Option<Kept>, RootfsError> {
+        let Some(top) = layers.last().filter(|_| self.sandbox.is_plain()) else { return Ok(None) };
+        let scratch = self.store.scratch("kept")?;
+        for from in [self.root_folder(), self.snapshot()] {
+            let to = scratch.path().join(from.file_name().unwrap_or_default());
+            fs::rename(&from, to).at("rename", &from)?;
+        }
+        let tree = self.store.tree(self.sandbox.kind(), &top.diff_id).join("fs");
+        let stack = layers.iter().map(|layer| layer.diff_id).collect();
+        Ok(Some(Kept { stack, tree, scratch }))
+    }
+
     /// Makes what has changed a layer.
     ///
     /// # Errors
@@ -125,7 +197,7 @@ fn open_folder(path: &Path, mode: u32) -> Result<PathBuf, RootfsError> {
     Ok(path.to_path_buf())
 }
 
-/// Copies what trees amount to into an empty folder.
+/// Copies what trees amount to into a folder, over what it has.
 fn copied(
     sandbox: &Sandbox,
     trees: &[PathBuf],

@@ -26,7 +26,7 @@ use super::snapshot;
 pub(super) struct Request {
     /// The topmost first.
     pub(super) trees: Vec<PathBuf>,
-    /// An empty folder.
+    /// What is in it already lies below the trees.
     pub(super) into: PathBuf,
     pub(super) marks: Marks,
     /// Files are shared with the trees.

@@ -22,7 +22,7 @@ mod xattr;
 
 pub use account::{Account, AccountError};
 pub use content::Rootfs;
-pub use ground::{Ground, settle, stacked};
+pub use ground::{Ground, Kept, settle, stacked};
 pub use own::make_folder;
 pub use pack::pack;
 pub use remove::{Work, remove};
@@ -41,7 +41,7 @@ pub const JOBS: &[(&str, Job)] = &[
     ("unpack", unpack::job),
     ("merge", merge::job),
     ("changes", snapshot::changes),
-    ("settle", snapshot::settle),
+    ("keep", snapshot::keep),
     ("pack", pack::job),
     ("remove", remove::job),
     ("own", own::job),

@@ -23,6 +23,7 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::copy::{names, open_dir, times};
@@ -98,6 +99,7 @@ fn run(request: &Request) -> io::Result<Answer> {
         links: BTreeMap::new(),
         pending: Vec::new(),
     };
+    more_files();
     let upper = open_dir(CWD, request.upper.as_os_str())?;
     let mut lowers = Vec::new();
     for lower in &request.lowers {
@@ -108,6 +110,14 @@ fn run(request: &Request) -> io::Result<Answer> {
     let (out, diff_id) = packer.writer.finish()?;
     let (_, digest, size) = out.into_inner().map_err(io::IntoInnerError::into_error)?.finish();
     Ok(Answer { diff_id, digest: BlobDigest(digest), size })
+}
+
+/// One open folder for each layer may be more than a process has by default.
+fn more_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it cannot be, opening fails and says so.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 struct Packer<W: io::Write> {

@@ -18,7 +18,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat, fchmod, fstat, mkdirat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat, fchmod, fstat, mkdirat, statat, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -227,8 +227,7 @@ impl Changes<'_> {
             if let Some(first) = self.links.get(&stat.st_ino) {
                 return merge::link(self.upper, first, &into, OsStr::from_bytes(base));
             }
-            let names = self.path.split(|&c| c == b'/').map(|name| OsString::from_vec(name.into()));
-            self.links.insert(stat.st_ino, names.collect());
+            self.links.insert(stat.st_ino, split(&self.path));
         }
         copy::other(from, &into, base, stat)
     }
@@ -276,70 +275,93 @@ impl Changes<'_> {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Settle {
+pub(super) struct Keep {
     pub(super) root: PathBuf,
     pub(super) snapshot: PathBuf,
     /// What the changes became.
     pub(super) tree: PathBuf,
-    /// The next snapshot.
-    pub(super) next: PathBuf,
 }
 
-/// Gives what changed the times that its layer says, so that the root is the one that
-/// later steps would stand on, had this one come from the cache.
-pub(super) fn settle(request: &[u8]) -> Result<Vec<u8>, String> {
-    let request: Settle = serde_json::from_slice(request).map_err(|e| e.to_string())?;
+/// Makes the root the one that later steps would stand on had this one come from the
+/// cache: with the times that the layer says, without sockets, and with files under
+/// several names only where the layer has them so.
+pub(super) fn keep(request: &[u8]) -> Result<Vec<u8>, String> {
+    let request: Keep = serde_json::from_slice(request).map_err(|e| e.to_string())?;
     let run = || {
         let root = open_dir(CWD, request.root.as_os_str())?;
         let tree = open_dir(CWD, request.tree.as_os_str())?;
         let before = read(&request.snapshot)?;
-        settle_folder(&root, Some(&tree), &mut Vec::new(), &before)?;
-        write(&root, &request.next)
+        let mut keeper = Keeper { root: &root, before, path: Vec::new(), links: BTreeMap::new() };
+        keeper.folder(&root, Some(&tree))?;
+        write(&root, &request.snapshot)
     };
     run().map_err(|error: io::Error| format!("cannot keep the step's root: {error}"))?;
     Ok(b"null".to_vec())
 }
 
-fn settle_folder(
-    root: &OwnedFd,
-    tree: Option<&OwnedFd>,
-    path: &mut Vec<u8>,
-    before: &BTreeMap<Vec<u8>, Seen>,
-) -> io::Result<()> {
-    for base in names(root)? {
-        let name = OsStr::from_bytes(&base);
-        let mut stat = statat(root, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let length = path.len();
-        join(path, &base);
-        let was = before.get(path);
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Socket {
-            rustix::fs::unlinkat(root, name, AtFlags::empty())?;
-            path.truncate(length);
-            continue;
+struct Keeper<'a> {
+    root: &'a OwnedFd,
+    before: BTreeMap<Vec<u8>, Seen>,
+    path: Vec<u8>,
+    /// The first name of each file of the tree with several.
+    links: BTreeMap<u64, Vec<OsString>>,
+}
+
+impl Keeper<'_> {
+    fn folder(&mut self, root: &OwnedFd, tree: Option<&OwnedFd>) -> io::Result<()> {
+        for base in names(root)? {
+            let length = self.path.len();
+            join(&mut self.path, &base);
+            self.one(root, tree, &base)?;
+            self.path.truncate(length);
         }
-        let listed = match tree.map(|tree| statat(tree, name, AtFlags::SYMLINK_NOFOLLOW)) {
-            Some(Ok(listed)) => Some(listed),
-            Some(Err(Errno::NOENT)) | None => None,
-            Some(Err(error)) => return Err(error.into()),
+        Ok(())
+    }
+
+    fn one(&mut self, root: &OwnedFd, tree: Option<&OwnedFd>, base: &[u8]) -> io::Result<()> {
+        let name = OsStr::from_bytes(base);
+        let mut stat = statat(root, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Socket {
+            return Ok(unlinkat(root, name, AtFlags::empty())?);
+        }
+        let listed = match tree.map(|tree| (tree, statat(tree, name, AtFlags::SYMLINK_NOFOLLOW))) {
+            Some((tree, Ok(listed))) => Some((tree, listed)),
+            Some((_, Err(Errno::NOENT))) | None => None,
+            Some((_, Err(error))) => return Err(error.into()),
         };
         if is_folder(&stat) {
-            let below = match (tree, listed) {
-                (Some(tree), Some(listed)) if is_folder(&listed) => Some(open_dir(tree, name)?),
+            let below = match listed {
+                Some((tree, listed)) if is_folder(&listed) => Some(open_dir(tree, name)?),
                 _ => None,
             };
-            settle_folder(&open_dir(root, name)?, below.as_ref(), path, before)?;
+            self.folder(&open_dir(root, name)?, below.as_ref())?;
+            stat = statat(root, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        } else if let Some((tree, listed)) = listed
+            && stat.st_nlink > 1
+        {
+            unlinkat(root, name, AtFlags::empty())?;
+            if let Some(first) = self.links.get(&listed.st_ino) {
+                return merge::link(self.root, first, root, name);
+            }
+            self.links.insert(listed.st_ino, split(&self.path));
+            return copy::other(tree, root, base, &listed);
         }
-        let time = match (listed, was) {
-            (Some(listed), _) => Seen::of(&listed).modified,
-            (None, Some(was)) => was.modified,
-            (None, None) => Seen::of(&stat).modified,
+        let now = Seen::of(&stat).modified;
+        let time = match (listed, self.before.get(&self.path)) {
+            (Some((_, listed)), _) => Seen::of(&listed).modified,
+            (None, Some(before)) => before.modified,
+            (None, None) => now,
         };
-        if time != Seen::of(&stat).modified {
+        if time != now {
             stat.st_mtime = time.0;
             stat.st_mtime_nsec = time.1.unsigned_abs();
-            copy::times(root, &base, &stat)?;
+            copy::times(root, base, &stat)?;
         }
-        path.truncate(length);
+        Ok(())
     }
-    Ok(())
+}
+
+/// The names of a path.
+fn split(path: &[u8]) -> Vec<OsString> {
+    path.split(|&c| c == b'/').map(|name| OsString::from_vec(name.into())).collect()
 }

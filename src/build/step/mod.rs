@@ -223,11 +223,11 @@ impl<'a> Prepared<'a> {
         Ok(Some(match &self.step.op {
             Op::Base(_) => return Ok(None),
             Op::Run(op) => {
-                let Room { sandbox, held } = room()?;
+                let room = room()?;
                 let around = run::Surroundings {
                     bench,
-                    sandbox,
-                    held,
+                    room,
+                    sandbox: &room.sandbox,
                     name: &self.step.name,
                     task,
                     inputs: self.inputs,

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::fd::OwnedFd;
 
+use super::super::room::Room;
 use super::{Bench, StepError, mounts};
 use crate::dockerfile::RunNetwork;
 use crate::epoch::Epoch;
@@ -11,7 +12,7 @@ use crate::layer::{Layer, Name};
 use crate::plan::RunOp;
 use crate::progress::{Stream, Task};
 use crate::rootfs::{Ground, Rootfs, Work};
-use crate::sandbox::{Exit, Held, Io, Mount, MountKind, Network, Sandbox, SandboxSpec};
+use crate::sandbox::{Exit, Io, Mount, MountKind, Network, Sandbox, SandboxSpec};
 
 /// The same on every machine: programs write the host's name into files.
 const HOSTNAME: &str = "kiln";
@@ -22,7 +23,7 @@ const MAX_LINE: u64 = 64 << 10;
 pub(super) struct Surroundings<'a> {
     pub bench: &'a Bench<'a>,
     pub sandbox: &'a Sandbox,
-    pub held: &'a Held,
+    pub room: &'a Room,
     /// The step's, for messages.
     pub name: &'a str,
     pub task: &'a Task,
@@ -40,7 +41,8 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
     let root_mode = onto.view().get(&Name::root()).map_or(0o755, |node| node.entry.mode);
     drop(onto);
     let work = Work::new(store, sandbox, "run")?;
-    let ground = Ground::new(store, sandbox, layers, root_mode, work.path(), bench.progress)?;
+    let kept = around.room.take(layers);
+    let ground = Ground::new(store, sandbox, layers, root_mode, work.path(), kept, bench.progress)?;
     let mut env = op.env.clone();
     if !env.iter().any(|(name, _)| name == "HOME") {
         env.push(("HOME".into(), account.home));
@@ -69,7 +71,7 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
             RunNetwork::None => Network::None,
         },
         privileged: op.insecure,
-        limits: around.held.step(),
+        limits: around.room.held.step(),
         stop_signal: libc::SIGTERM,
     };
     let (exit, out_of_memory) = execute(around, &spec)?;
@@ -85,7 +87,13 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
     if exit != Exit::Code(0) {
         return Err(StepError::Exit { exit, command: op.argv.clone() });
     }
-    Ok(ground.pack(around.epoch, bench.form)?)
+    let layer = ground.pack(around.epoch, bench.form)?;
+    let mut layers = layers.clone();
+    layers.push(layer.clone());
+    if let Some(kept) = ground.keep(&layers)? {
+        around.room.keep(kept);
+    }
+    Ok(layer)
 }
 
 fn hostname(op: &RunOp) -> &str {

@@ -48,6 +48,7 @@ fn dockerfile() -> String {
          {chown}\
          RUN ln /t/hard /t/again && mv /t/a /t/z && mkdir /t/file2 && rmdir /t/file2 && \
          dd if=/dev/zero of=/sparse bs=1 count=1 seek=1000000 2>/dev/null\n\
+         COPY file /t/copied\n\
          RUN rm /base/gone && rm -r /base/dir && mkdir /base/dir && echo new >/base/dir/f\n\
          RUN --mount=type=cache,target=/cache echo a >/cache/a && cat /cache/a >/cached\n\
          RUN --mount=type=bind,target=/ctx,rw cp /ctx/file /from-context && echo >/ctx/lost\n\
