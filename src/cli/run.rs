@@ -193,7 +193,15 @@ fn failed(error: ContainerError) -> CliError {
         127 => FailureKind::NotFound,
         _ => FailureKind::Failed,
     };
-    CliError::from(error).kind(kind)
+    let hint = match &error {
+        ContainerError::Foreign { why, .. } => Some(why.hint()),
+        _ => None,
+    };
+    let error = CliError::from(error).kind(kind);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 impl Args {

@@ -22,7 +22,7 @@ use super::state::{self, Container, Hold};
 use super::{monitor, streams};
 use crate::progress::Progress;
 use crate::rootfs::{self, Rootfs};
-use crate::sandbox::{Io, Sandbox};
+use crate::sandbox::{Io, Sandbox, binfmt};
 use crate::store::Store;
 
 /// Longer than anybody looks at the lock without being a monitor.
@@ -54,6 +54,14 @@ pub fn run(
     let network = create::network(ask)?;
     if network == NetworkMode::Host && !ask.publish.is_empty() {
         progress.note("on the host's network all ports are published: -p has no effect");
+    }
+    let platform = ask.image.platform();
+    // An image that does not say what it is for is tried.
+    if !platform.architecture.is_empty()
+        && let Err(why) = binfmt::can_run(&platform)
+    {
+        let (image, platform) = (ask.image_name.clone(), Box::new(platform));
+        return Err(ContainerError::Foreign { image, platform, why });
     }
     let sandbox = Sandbox::open(None)?;
     sandbox.choice().into_iter().for_each(|line| progress.detail(line));

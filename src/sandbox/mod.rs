@@ -22,6 +22,7 @@
 //! Not done here: choosing what to run, resolving user names, writing
 //! `resolv.conf`, unpacking trees (a job does that).
 
+pub mod binfmt;
 pub mod cgroup;
 mod device;
 mod fallback;

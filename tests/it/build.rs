@@ -9,6 +9,7 @@ mod copy_flags;
 mod failing;
 mod files;
 mod flags;
+mod foreign;
 mod git;
 mod heredoc;
 mod limits;
