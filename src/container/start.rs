@@ -63,7 +63,7 @@ pub fn run(
         let (image, platform) = (ask.image_name.clone(), Box::new(platform));
         return Err(ContainerError::Foreign { image, platform, why });
     }
-    let sandbox = Sandbox::open(None)?;
+    let sandbox = Sandbox::open(ask.sandbox)?;
     sandbox.choice().into_iter().for_each(|line| progress.detail(line));
     let layers = ask.image.layers();
     let account = Rootfs::open(store, layers)?.account(store, create::user(ask))?;
@@ -90,7 +90,7 @@ pub fn start(store: &Store, name: &str, progress: &Progress) -> Result<Outcome, 
     let Some(hold) = container.hold_within(GLANCE)? else {
         return Err(ContainerError::Running(container.name()));
     };
-    let sandbox = Sandbox::open(None)?;
+    let sandbox = Sandbox::open(container.config.sandbox)?;
     let lowers = rootfs::unpacked(store, &sandbox, &container.config.layers, progress)?;
     launch(&container, hold, lowers, None, progress)
 }

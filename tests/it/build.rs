@@ -22,3 +22,4 @@ mod remote;
 mod run;
 mod same;
 mod stopped;
+mod tiers;

@@ -56,6 +56,12 @@ fn call(bench: &Bench, flags: &str, more: &str, args: &str) -> Option<Output> {
     Some(output)
 }
 
+/// Calls kiln where a program for mips64 has a handler.
+pub(super) fn with_handler(bench: &Bench, flags: &str, args: &str) -> Option<Output> {
+    fs::copy("/bin/busybox", bench.path("cat")).unwrap();
+    call(bench, flags, ":", args)
+}
+
 #[test]
 fn build_run_with_a_handler() {
     for caller in callers() {
