@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::context::Contexts;
 use super::fetch::Fetcher;
-use super::foreign;
 use super::room::Room;
 use super::step::{Bench, Prepared};
 use super::{BuildEnv, BuildError, BuildRequest, StepError, schedule};
@@ -16,6 +15,7 @@ use crate::layer::Layer;
 use crate::plan::{Graph, Op, Step, StepId};
 use crate::platform::Platform;
 use crate::registry;
+use crate::sandbox::binfmt;
 
 /// The records' area: layers by the keys of the steps that made them.
 const AREA: &str = "steps";
@@ -27,17 +27,22 @@ struct Record {
 
 /// Refuses what this machine cannot run before anything is run.
 pub(super) fn refuse_foreign(ask: &BuildRequest, graph: &Graph) -> Result<(), BuildError> {
+    let mut good: Vec<&Platform> = Vec::new();
     for step in &graph.steps {
-        if let Op::Run(run) = &step.op
-            && !foreign::runs_here(&run.platform)
-        {
+        let Op::Run(run) = &step.op else { continue };
+        if good.contains(&&run.platform) {
+            continue;
+        }
+        if let Err(why) = binfmt::can_run(&run.platform) {
             return Err(BuildError::Foreign {
+                why,
                 platform: Box::new(run.platform.clone()),
                 host: Box::new(Platform::host()),
                 span: step.span,
                 source_text: ask.dockerfile.clone(),
             });
         }
+        good.push(&run.platform);
     }
     Ok(())
 }

@@ -11,7 +11,6 @@ mod context;
 mod execute;
 mod fetch;
 mod files;
-mod foreign;
 mod git;
 mod given;
 mod opening;
@@ -24,7 +23,6 @@ pub use check::{Checked, Question, check};
 pub use context::{Context, ContextError};
 pub use fetch::FetchError;
 pub use files::{Files, UnpackError, Unpacked};
-pub use foreign::interpreter;
 pub use git::{Checkout, GitError};
 pub use given::{Given, Secret};
 pub use opening::{HEAD, OpenError, Opening, is_archive};
@@ -48,6 +46,7 @@ use crate::progress::Progress;
 use crate::reference::Reference;
 use crate::registry::{Registries, RegistryError};
 use crate::rootfs::RootfsError;
+use crate::sandbox::binfmt::Foreign;
 use crate::sandbox::{Cancel, Limits, SandboxError, Tier};
 use crate::store::{Store, StoreError};
 use context::Contexts;
@@ -191,8 +190,9 @@ pub enum BuildError {
         #[source]
         source: Box<StepError>,
     },
-    #[error("RUN for {platform} cannot run on this machine ({host})")]
+    #[error("RUN for {platform} cannot run on this machine ({host}): {why}")]
     Foreign {
+        why: Foreign,
         platform: Box<Platform>,
         host: Box<Platform>,
         span: Option<Span>,

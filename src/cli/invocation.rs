@@ -104,9 +104,14 @@ impl Invocation {
         if let Some(store) = self.store.get() {
             return Ok(store);
         }
-        let folder = self.globals.store.clone().unwrap_or_else(env::store);
-        let store = Arc::new(Store::open(&folder)?);
+        let store = Arc::new(Store::open(&self.store_folder())?);
         Ok(self.store.get_or_init(|| store))
+    }
+
+    /// Where the store is, or would be.
+    #[must_use]
+    pub fn store_folder(&self) -> PathBuf {
+        self.globals.store.clone().unwrap_or_else(env::store)
     }
 
     /// The store if something has opened it.

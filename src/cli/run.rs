@@ -11,7 +11,7 @@ use super::invocation::Invocation;
 use super::limits::{LimitFlags, OwnLimitFlags};
 use super::progress::ProgressArgs;
 use super::report::{CliError, FailureKind};
-use super::value::{EnvAssignment, Publish, Volume, duration};
+use super::value::{EnvAssignment, Publish, SandboxTier, Volume, duration};
 use crate::atomic::AtPath as _;
 use crate::container::{self, ContainerError, NetworkMode, Outcome, RunRequest};
 use crate::image::Image;
@@ -58,6 +58,10 @@ pub struct Args {
     /// Which network the container has
     #[arg(long, value_name = "KIND", value_enum)]
     pub network: Option<NetworkKind>,
+
+    /// Which users the container sees [default: the best that this machine allows]
+    #[arg(long, value_name = "TIER", value_enum)]
+    pub sandbox: Option<SandboxTier>,
 
     #[command(flatten)]
     pub limits: LimitFlags,
@@ -193,7 +197,15 @@ fn failed(error: ContainerError) -> CliError {
         127 => FailureKind::NotFound,
         _ => FailureKind::Failed,
     };
-    CliError::from(error).kind(kind)
+    let hint = match &error {
+        ContainerError::Foreign { why, .. } => Some(why.hint()),
+        _ => None,
+    };
+    let error = CliError::from(error).kind(kind);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 impl Args {
@@ -217,6 +229,7 @@ impl Args {
             env,
             publish: self.publish.iter().map(|port| port.0.clone()).collect(),
             network: self.network.map(NetworkKind::mode),
+            sandbox: self.sandbox.map(|tier| tier.0),
             limits: self.limits.limits(),
             own_limits: self.own_limits.own(),
             command: self.command.clone(),

@@ -17,7 +17,7 @@ use crate::atomic::{self, AtPath as _, FileLock};
 use crate::digest::BlobDigest;
 use crate::layer::Layer;
 use crate::rootfs::Account;
-use crate::sandbox::{self, Ids, Own};
+use crate::sandbox::{self, Ids, Own, Tier};
 use crate::store::Store;
 
 /// docker's value where the image says none.
@@ -44,6 +44,9 @@ pub struct Config {
     pub volumes: Vec<Volume>,
     pub network: NetworkMode,
     pub publish: Vec<Port>,
+    /// The sandbox that was asked for, instead of the best.
+    #[serde(default)]
+    pub sandbox: Option<Tier>,
     pub limits: Limits,
     #[serde(default)]
     pub own_limits: Own,
@@ -189,6 +192,7 @@ pub(super) fn resolve(
         volumes: volumes(ask)?,
         network: network(ask)?,
         publish: ask.publish.clone(),
+        sandbox: ask.sandbox,
         limits: ask.limits,
         own_limits: ask.own_limits.clone(),
         grouped: !ask.limits.is_empty(),

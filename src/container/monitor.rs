@@ -108,7 +108,7 @@ impl Live {
         let begin = receive(channel)?;
         let container = Container::open(folder.to_path_buf())?;
         let config = &container.config;
-        let sandbox = Sandbox::open(None)?;
+        let sandbox = Sandbox::open(config.sandbox)?;
         // On the host's network the container's ports are the host's already.
         let publish: &[_] = match config.network {
             super::NetworkMode::Host | super::NetworkMode::None => &[],

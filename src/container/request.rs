@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::image::Image;
-use crate::sandbox::Own;
+use crate::sandbox::{Own, Tier};
 
 /// A container that is wanted. What is empty or absent comes from the image.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct RunRequest {
     pub publish: Vec<Port>,
     /// Absent: `private` if a port is published, else `host`.
     pub network: Option<NetworkMode>,
+    /// Take this sandbox and no other.
+    pub sandbox: Option<Tier>,
     pub limits: Limits,
     /// What each of its processes has for itself.
     pub own_limits: Own,
@@ -58,6 +60,7 @@ impl RunRequest {
             env: Vec::new(),
             publish: Vec::new(),
             network: None,
+            sandbox: None,
             limits: Limits::default(),
             own_limits: Own::default(),
             command: Vec::new(),

@@ -22,7 +22,7 @@ use super::state::{self, Container, Hold};
 use super::{monitor, streams};
 use crate::progress::Progress;
 use crate::rootfs::{self, Rootfs};
-use crate::sandbox::{Io, Sandbox};
+use crate::sandbox::{Io, Sandbox, binfmt};
 use crate::store::Store;
 
 /// Longer than anybody looks at the lock without being a monitor.
@@ -55,7 +55,15 @@ pub fn run(
     if network == NetworkMode::Host && !ask.publish.is_empty() {
         progress.note("on the host's network all ports are published: -p has no effect");
     }
-    let sandbox = Sandbox::open(None)?;
+    let platform = ask.image.platform();
+    // An image that does not say what it is for is tried.
+    if !platform.architecture.is_empty()
+        && let Err(why) = binfmt::can_run(&platform)
+    {
+        let (image, platform) = (ask.image_name.clone(), Box::new(platform));
+        return Err(ContainerError::Foreign { image, platform, why });
+    }
+    let sandbox = Sandbox::open(ask.sandbox)?;
     sandbox.choice().into_iter().for_each(|line| progress.detail(line));
     let layers = ask.image.layers();
     let account = Rootfs::open(store, layers)?.account(store, create::user(ask))?;
@@ -82,7 +90,7 @@ pub fn start(store: &Store, name: &str, progress: &Progress) -> Result<Outcome, 
     let Some(hold) = container.hold_within(GLANCE)? else {
         return Err(ContainerError::Running(container.name()));
     };
-    let sandbox = Sandbox::open(None)?;
+    let sandbox = Sandbox::open(container.config.sandbox)?;
     let lowers = rootfs::unpacked(store, &sandbox, &container.config.layers, progress)?;
     launch(&container, hold, lowers, None, progress)
 }

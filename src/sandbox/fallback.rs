@@ -109,7 +109,7 @@ impl Held {
 }
 
 /// Why a group with these limits cannot be made.
-fn refusal(limits: &Limits) -> Option<CgroupError> {
+pub(super) fn refusal(limits: &Limits) -> Option<CgroupError> {
     match Cgroup::create(limits) {
         Ok(group) => {
             group.sweep(PREFIX);
@@ -120,7 +120,7 @@ fn refusal(limits: &Limits) -> Option<CgroupError> {
 }
 
 /// A name that no other kiln has, whatever namespaces it is in.
-fn unique() -> io::Result<String> {
+pub(super) fn unique() -> io::Result<String> {
     let mut bytes = [0; 8];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(format!("{PREFIX}{:016x}", u64::from_ne_bytes(bytes)))
@@ -128,7 +128,7 @@ fn unique() -> io::Result<String> {
 
 /// The kernel's version; what cannot be read is an old one.
 fn kernel() -> (u32, u32) {
-    version(&rustix::system::uname().release().to_string_lossy())
+    version(&super::survey::kernel_release())
 }
 
 fn version(release: &str) -> (u32, u32) {

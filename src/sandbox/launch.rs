@@ -18,11 +18,14 @@ use super::cgroup::Cgroup;
 use super::holder::NAME;
 use super::message::{Channel, Event, Request, RunRequest, What, retry};
 use super::spec::{Exit, Io, Root, SandboxSpec};
-use super::tier::{Sandbox, Tier};
+use super::tier::Sandbox;
 use super::{SandboxError, program};
 
 /// How long a cancelled process may take to answer its stop signal.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// The group that terminals belong to.
+const TTY: u32 = 5;
 
 static HELPER: OnceLock<PathBuf> = OnceLock::new();
 
@@ -181,7 +184,9 @@ impl Sandbox {
             streams: streams.map(Option::is_some),
             user_xattr: self.overlay_xattr() == "user.overlay.",
             volatile,
-            many_ids: self.tier() != Tier::SingleId,
+            // Also root may be in a namespace with itself alone, where it is the outer
+            // container's.
+            many_ids: self.maps_id(TTY),
         };
         let cgroup =
             if spec.limits.is_none() { None } else { Some(Group(Cgroup::create(&spec.limits)?)) };

@@ -22,6 +22,7 @@
 //! Not done here: choosing what to run, resolving user names, writing
 //! `resolv.conf`, unpacking trees (a job does that).
 
+pub mod binfmt;
 pub mod cgroup;
 mod device;
 mod fallback;
@@ -39,8 +40,10 @@ mod program;
 mod rlimit;
 mod seccomp;
 mod spec;
+pub mod survey;
 mod target;
 mod tier;
+mod words;
 
 use std::io;
 use std::path::PathBuf;
@@ -81,6 +84,14 @@ pub enum SandboxError {
     Cgroup(#[from] CgroupError),
     #[error("cancelled")]
     Cancelled,
+}
+
+impl SandboxError {
+    /// The root's overlay could not be mounted.
+    #[must_use]
+    pub fn is_of_overlay(&self) -> bool {
+        matches!(self, Self::Setup { what, .. } if what.starts_with(mount::OVERLAY))
+    }
 }
 
 impl From<Failure> for SandboxError {

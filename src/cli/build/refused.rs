@@ -125,10 +125,7 @@ impl RefusedFlags {
                 "--isolation",
                 self.isolation.as_slice(),
                 &["", "default"],
-                (
-                    "steps run in kiln's own sandbox",
-                    "--sandbox chooses its tier: root, subuid or single-id",
-                ),
+                ("steps run in kiln's own sandbox", "--sandbox chooses its tier"),
             ),
             case(
                 "--security-opt",
