@@ -32,6 +32,13 @@ impl Room {
         for line in sandbox.choice() {
             progress.detail(line);
         }
+        if sandbox.tier() == Tier::Chroot {
+            progress.warn(
+                "steps run without namespaces here: processes and network are those of the \
+                 container, and what is mounted read-only can be written",
+            );
+            progress.detail("/proc and /sys are empty in steps, and a secret is a fifo");
+        }
         rootfs::settle(store, &sandbox)?;
         match sandbox.no_overlay() {
             None => progress.detail("storage: overlays on the store"),

@@ -48,11 +48,11 @@ impl Kept {
     /// How many of these layers, from the lowest on, it amounts to; `None` if it has others.
     #[must_use]
     pub fn covers(&self, layers: &[Layer]) -> Option<usize> {
-        let below = layers.get(..self.stack.len())?;
+        let (below, above) = layers.split_at_checked(self.stack.len())?;
         let same = below.iter().map(|layer| &layer.diff_id).eq(&self.stack);
-        // A layer that is there twice counts where it is first; then no part stands alone.
-        let distinct: BTreeSet<_> = layers.iter().map(|layer| layer.diff_id).collect();
-        (same && distinct.len() == layers.len()).then_some(below.len())
+        // Of a layer that is there twice, a stack of trees has one.
+        let distinct: BTreeSet<_> = above.iter().map(|layer| layer.diff_id).collect();
+        (same && distinct.len() == above.len()).then_some(below.len())
     }
 
     #[must_use]
@@ -91,6 +91,7 @@ impl<'a> Ground<'a> {
         let mut ground = Self { store, sandbox, lowers: trees, folder: folder.to_path_buf() };
         private_folder(&ground.tree())?;
         open_folder(&ground.upper(), mode)?;
+        private_folder(&folder.join("work"))?;
         if sandbox.is_plain() {
             match kept {
                 Some(kept) => ground.take(&kept, layers)?,
@@ -106,7 +107,6 @@ impl<'a> Ground<'a> {
             // An overlay needs one.
             ground.lowers.push(open_folder(&folder.join("nothing"), 0o755)?);
         }
-        private_folder(&folder.join("work"))?;
         Ok(ground)
     }
 

@@ -112,7 +112,7 @@ fn unpack(store: &Store, sandbox: &Sandbox, place: &Place<'_>) -> Result<(), Roo
         into: tree.join("fs"),
         folders: place.folders.clone(),
         marks: Marks::of(sandbox),
-        real_root: sandbox.tier() == Tier::Root,
+        real_root: matches!(sandbox.tier(), Tier::Root | Tier::Chroot),
     };
     let () = sandbox.call("unpack", &request)?;
     store.adopt_tree(sandbox.kind(), &place.id, &tree)?;

@@ -241,7 +241,7 @@ fn set_host_name(name: &str) -> Result<(), Failure> {
 }
 
 /// Leaves the user's session keyring, which may hold Kerberos and disk keys.
-fn own_keyring() {
+pub(super) fn own_keyring() {
     // SAFETY: a null name asks for an anonymous keyring.
     let result = unsafe {
         libc::syscall(
@@ -261,7 +261,7 @@ fn tell(report: &mut File, what: &Report) -> std::io::Result<()> {
     report.write_all(&line)
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
     pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".to_owned())
 }
 
@@ -280,7 +280,7 @@ fn fork_into_new_pids() -> Result<Option<Pid>, Failure> {
     }
 }
 
-fn wait(child: Pid) -> Result<Exit, Failure> {
+pub(super) fn wait(child: Pid) -> Result<Exit, Failure> {
     let what = || "wait for the child".to_owned();
     let status = retry(|| waitpid(Some(child), WaitOptions::empty())).doing(what)?;
     match status.map(|(_, status)| (status.exit_status(), status.terminating_signal())) {
@@ -291,7 +291,7 @@ fn wait(child: Pid) -> Result<Exit, Failure> {
 }
 
 /// Ends a forked process without running what its parent would.
-fn end(code: i32) -> ! {
+pub(super) fn end(code: i32) -> ! {
     // SAFETY: ends this process alone.
     unsafe { libc::_exit(code) }
 }

@@ -40,10 +40,15 @@ pub(super) enum What {
     Probe,
     /// Try an overlay, and its marks, on `lower`, `upper` and `work` in a folder.
     TryStore { folder: PathBuf, user_xattr: bool },
-    /// Run a registered job; the next frame is its request.
-    Call { job: String },
+    /// Run a registered job; the next frame is its request. `bare` is without a mount
+    /// namespace.
+    Call { job: String, bare: bool },
     /// Run a process; the next frame is a [`RunRequest`] with its streams.
     Run,
+    /// The same, without namespaces.
+    RunBare,
+    /// Try what [`What::RunBare`] needs.
+    ProbeBare,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
+use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
@@ -26,11 +27,13 @@ pub enum Tier {
     Subuid,
     /// A user namespace that holds the user alone, as root.
     SingleId,
+    /// Root without the right to mount: a plain folder as the root, and no namespaces.
+    Chroot,
 }
 
 impl Tier {
     /// All of them, in that order.
-    pub const ALL: [Self; 3] = [Self::Root, Self::Subuid, Self::SingleId];
+    pub const ALL: [Self; 4] = [Self::Root, Self::Subuid, Self::SingleId, Self::Chroot];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -38,6 +41,7 @@ impl Tier {
             Self::Root => "root",
             Self::Subuid => "subuid",
             Self::SingleId => "single-id",
+            Self::Chroot => "chroot",
         }
     }
 }
@@ -91,6 +95,7 @@ impl Sandbox {
                 Tier::Root => root(),
                 Tier::Subuid => subuid(),
                 Tier::SingleId => single_id(),
+                Tier::Chroot => without_namespaces(),
             };
             match tried {
                 Ok(mut sandbox) => {
@@ -189,7 +194,7 @@ impl Sandbox {
             return Ok(());
         }
         let (range, hint) = match self.tier {
-            Tier::Root => (
+            Tier::Root | Tier::Chroot => (
                 format!("0 to {}", self.ids.saturating_sub(1)),
                 "widen the map of the container kiln runs in".to_owned(),
             ),
@@ -226,11 +231,7 @@ fn root() -> Result<Sandbox, String> {
     let map = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
     let (uids, gids) = (map("/proc/self/uid_map")?, map("/proc/self/gid_map")?);
     let whole = is_whole(&uids) && is_whole(&gids);
-    let kind = if whole {
-        "root".to_owned()
-    } else {
-        format!("root-{}", Digest::of(format!("{uids}\n{gids}").as_bytes()).short())
-    };
+    let kind = root_kind(&uids, &gids);
     // The last number means "no change" to the kernel and is nobody's.
     let ids = reach(&uids).min(reach(&gids)).min(u64::from(u32::MAX));
     Ok(Sandbox {
@@ -265,6 +266,52 @@ fn reach(map: &str) -> u64 {
     ranges.into_iter().fold(0, |end, (inside, count)| {
         if inside <= end { end.max(inside.saturating_add(count)) } else { end }
     })
+}
+
+/// What the tier needs besides the change of root itself.
+const NEEDED: [(CapabilitySet, &str); 6] = [
+    (CapabilitySet::SYS_CHROOT, "SYS_CHROOT"),
+    (CapabilitySet::CHOWN, "CHOWN"),
+    (CapabilitySet::DAC_OVERRIDE, "DAC_OVERRIDE"),
+    (CapabilitySet::FOWNER, "FOWNER"),
+    (CapabilitySet::SETUID, "SETUID"),
+    (CapabilitySet::SETGID, "SETGID"),
+];
+
+fn without_namespaces() -> Result<Sandbox, String> {
+    if ids().0 != 0 {
+        return Err("kiln does not run as root".to_owned());
+    }
+    let held = rustix::thread::capabilities(None).map_err(|error| error.to_string())?.effective;
+    let lacking: Vec<&str> =
+        NEEDED.iter().filter(|(one, _)| !held.contains(*one)).map(|(_, name)| *name).collect();
+    if !lacking.is_empty() {
+        return Err(format!(
+            "uid 0 here, but without the capabilities {}: give them to the container",
+            lacking.join(", ")
+        ));
+    }
+    let helper = Helper::spawn(What::ProbeBare, None).map_err(|e| e.to_string())?;
+    helper.event("try to change the root").map_err(|e| e.to_string())?;
+    let map = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let (uids, gids) = (map("/proc/self/uid_map")?, map("/proc/self/gid_map")?);
+    let kind = root_kind(&uids, &gids);
+    let ids = reach(&uids).min(reach(&gids)).min(u64::from(u32::MAX));
+    let storage = OnceLock::from(Storage::Plain {
+        why: "nothing can be mounted".to_owned(),
+        kind: format!("{kind}-plain"),
+    });
+    let tier = Tier::Chroot;
+    Ok(Sandbox { tier, kind, ids, user_xattr: true, user: None, refused: vec![], storage })
+}
+
+/// Of root in the user namespace with these maps.
+fn root_kind(uids: &str, gids: &str) -> String {
+    if is_whole(uids) && is_whole(gids) {
+        "root".to_owned()
+    } else {
+        format!("root-{}", Digest::of(format!("{uids}\n{gids}").as_bytes()).short())
+    }
 }
 
 fn subuid() -> Result<Sandbox, String> {

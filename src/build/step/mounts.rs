@@ -24,7 +24,7 @@ use crate::plan::{
     CacheMount, CopyFrom, CopyHints, CopyOp, CopySource, MountSource, RunMount, RunOp, SecretMount,
 };
 use crate::rootfs::{self, Rootfs};
-use crate::sandbox::{Mount, MountKind, SandboxError};
+use crate::sandbox::{Mount, MountKind, SandboxError, Tier};
 
 /// The records' area: layers with files of the context, by what they hold.
 const AREA: &str = "mount-sources";
@@ -92,7 +92,7 @@ pub(super) fn mounted(
                 env.extend(variable(secret, bytes)?);
                 let Some(target) = secret.target.clone() else { continue };
                 let (mode, owner) = (secret.mode, secret.owner);
-                (target, MountKind::File { content: bytes.to_vec(), mode, owner })
+                (target, MountKind::Secret { content: bytes.to_vec(), mode, owner })
             }
             RunMount::Ssh(ssh) => {
                 let Some(socket) = given.agents.get(&ssh.id) else {
@@ -267,11 +267,15 @@ fn cached(
     }
     let (id, lock) = acquire(around, cache, &name)?;
     let folder = bench.store.cache_folder(sandbox.kind(), &id)?;
+    // Without mounts it was in the step's root, and has gone with it if all was killed.
+    let content = if cache.seed.is_some() { "upper" } else { "fs" };
+    if folder.is_dir() && !folder.join(content).exists() {
+        rootfs::remove(sandbox, &folder)?;
+    }
     if !folder.is_dir() {
         let work = rootfs::Work::new(bench.store, sandbox, "cache")?;
         let new = work.path().join("new");
         private_folder(&new)?;
-        let content = if cache.seed.is_some() { "upper" } else { "fs" };
         rootfs::make_folder(sandbox, &new.join(content), cache.mode, cache.owner)?;
         // Two that share a new cache may both come here: the first one's stays.
         let renamed = fs::rename(&new, &folder).at("create", &folder);
@@ -293,8 +297,9 @@ fn acquire(
     name: &str,
 ) -> Result<(Digest, FileLock), StepError> {
     let Surroundings { bench, sandbox, .. } = around;
-    // One overlay writes into a folder at a time.
-    let alone = cache.sharing != Sharing::Shared || cache.seed.is_some();
+    // One overlay writes into a folder at a time, and without mounts a cache is moved.
+    let alone =
+        cache.sharing != Sharing::Shared || cache.seed.is_some() || sandbox.tier() == Tier::Chroot;
     let mut kin = 0_usize;
     loop {
         let id = match kin {
