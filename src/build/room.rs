@@ -47,6 +47,9 @@ impl Room {
                  the store carries no overlay: {why}"
             )),
         }
+        for note in sandbox.notes() {
+            progress.detail(note);
+        }
         let held = sandbox.held(limits)?;
         for line in &held.lacking {
             progress.warn(line.as_str());

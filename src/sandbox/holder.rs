@@ -105,8 +105,9 @@ fn serve(channel: &Channel, jobs: &[(&str, Job)]) -> Result<(), Failure> {
         }
         What::TryStore { folder, user_xattr } => {
             own_mounts()?;
-            mount::try_overlay(&folder, user_xattr)?;
-            channel.tell(&Event::Done, &[]).doing(|| "answer".to_owned())
+            let overlay = mount::try_overlay(&folder, user_xattr).err();
+            let proc = init::try_proc()?;
+            channel.tell(&Event::Tried { overlay, proc }, &[]).doing(|| "answer".to_owned())
         }
         What::Call { job, bare } => {
             if !bare {

@@ -214,6 +214,24 @@ fn prepare(
     program::execute(spec)
 }
 
+/// Which `/proc` a new pid namespace can have here.
+pub(super) fn try_proc() -> Result<mount::Proc, Failure> {
+    let (answers, answer) = pipe()?;
+    let Some(child) = fork_into_new_pids()? else {
+        let text = mount::any_proc()
+            .map_err(|error| Failure::new(mount::PROC, &error))
+            .map(|(_, proc)| proc);
+        let text = serde_json::to_vec(&text).unwrap_or_default();
+        end(i32::from(File::from(answer).write_all(&text).is_err()))
+    };
+    drop(answer);
+    let mut text = String::new();
+    File::from(answers).read_to_string(&mut text).doing(|| "read the answer".to_owned())?;
+    wait(child)?;
+    serde_json::from_str::<Result<_, Failure>>(&text)
+        .unwrap_or_else(|_| Err(Failure::Job("the process that tries /proc was killed".into())))
+}
+
 /// Everything below the root; gives the working folder.
 fn mounts(places: &mut Places<'_>, run: &RunRequest) -> Result<OwnedFd, Failure> {
     let spec = &run.spec;

@@ -16,6 +16,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::mount::Proc;
 use super::spec::{Exit, SandboxSpec};
 
 /// Descriptors one frame may carry: user namespace and three streams.
@@ -38,7 +39,8 @@ pub(super) enum What {
     NewUser { own: Option<(u32, u32)> },
     /// Try what every helper needs.
     Probe,
-    /// Try an overlay, and its marks, on `lower`, `upper` and `work` in a folder.
+    /// Try an overlay, and its marks, on `lower`, `upper` and `work` in a folder; and
+    /// which `/proc` there is.
     TryStore { folder: PathBuf, user_xattr: bool },
     /// Run a registered job; the next frame is its request. `bare` is without a mount
     /// namespace.
@@ -69,6 +71,11 @@ pub(super) struct RunRequest {
 pub(super) enum Event {
     /// The request is done.
     Done,
+    /// What [`What::TryStore`] has found; `None` is an overlay that works.
+    Tried {
+        overlay: Option<Failure>,
+        proc: Proc,
+    },
     /// The process exists and waits for [`Event::Go`]; a pidfd comes along.
     Started,
     /// From kiln: it may go on.

@@ -21,6 +21,7 @@ use rustix::mount::{
     UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
     move_mount, open_tree, unmount,
 };
+use serde::{Deserialize, Serialize};
 
 use super::message::{Doing as _, Failure};
 use super::spec::Root;
@@ -145,6 +146,33 @@ fn overlay_by_options(
     Ok(tree?)
 }
 
+/// Which `/proc` the machine grants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Proc {
+    /// That of the process's own namespace.
+    Own,
+    /// The same without anything but processes.
+    Processes,
+    /// That of the container around, with its masks and the numbers of its processes.
+    Outer,
+}
+
+impl Proc {
+    /// What is different.
+    pub(super) fn note(self) -> Option<&'static str> {
+        match self {
+            Self::Own => None,
+            Self::Processes => {
+                Some("/proc: processes only, since parts of it are masked in the container around")
+            }
+            Self::Outer => Some(
+                "/proc: that of the container around, since parts of it are masked there; it has \
+                 other numbers for a step's processes than they have for themselves",
+            ),
+        }
+    }
+}
+
 /// Attaches a mount to a place.
 pub(super) fn attach(mount: &OwnedFd, place: &OwnedFd) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
@@ -220,7 +248,23 @@ pub(super) fn fresh(
 /// `/proc` of the pid namespace this process is the first of.
 pub(super) fn proc(places: &mut Places<'_>) -> Result<(), Failure> {
     let place = places.stub(Path::new("/proc"), Kind::Folder)?;
-    fresh("proc", &[], NO_EXEC).and_then(|proc| attach(&proc, &place)).doing(|| PROC.to_owned())
+    let (proc, _) = any_proc().doing(|| PROC.to_owned())?;
+    attach(&proc, &place).doing(|| PROC.to_owned())
+}
+
+/// The best `/proc` there is. The kernel gives a whole one only to who sees a whole
+/// one, which a container with masked parts of it does not.
+pub(super) fn any_proc() -> io::Result<(OwnedFd, Proc)> {
+    match fresh("proc", &[], NO_EXEC) {
+        Err(Errno::PERM) => {}
+        proc => return Ok((proc?, Proc::Own)),
+    }
+    if let Ok(proc) = fresh("proc", &[("subset", "pid")], NO_EXEC) {
+        return Ok((proc, Proc::Processes));
+    }
+    let proc = copy_of(CWD, Path::new("/proc"))?;
+    restrict(&proc, NO_EXEC)?;
+    Ok((proc, Proc::Outer))
 }
 
 /// `/sys`: that of the own network namespace, or else a copy of the host's;
@@ -256,7 +300,11 @@ pub(super) fn dev(
         .and_then(|dev| attach(&dev, &place).map(|()| dev))
         .doing(|| what(""))?;
     for name in ["null", "zero", "full", "random", "urandom", "tty"] {
-        let device = copy_of(CWD, &Path::new("/dev").join(name)).doing(|| what(name))?;
+        let device = match copy_of(CWD, &Path::new("/dev").join(name)) {
+            // A container around may have few.
+            Err(Errno::NOENT) if name != "null" => continue,
+            device => device.doing(|| what(name))?,
+        };
         let file = file_in(dev.as_fd(), name, 0o666).doing(|| what(name))?;
         attach(&device, &file).doing(|| what(name))?;
     }

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::SandboxError;
 use super::idmap::Maps;
 use super::launch::Helper;
-use super::message::{Event, What};
+use super::message::{Event, Failure, What};
+use super::mount::Proc;
 use crate::digest::Digest;
 
 /// Best first.
@@ -78,6 +79,8 @@ pub struct Sandbox {
     refused: Vec<(Tier, String)>,
     /// What was found out about the store.
     pub(super) storage: OnceLock<Storage>,
+    /// Which `/proc` there is.
+    proc: OnceLock<Proc>,
 }
 
 impl Sandbox {
@@ -152,6 +155,12 @@ impl Sandbox {
         }
     }
 
+    /// What is different here from other machines in this tier, once a store was tried.
+    #[must_use]
+    pub fn notes(&self) -> Vec<&'static str> {
+        self.proc.get().and_then(|proc| proc.note()).into_iter().collect()
+    }
+
     /// Finds out whether overlays can be mounted on a file system, by mounting one on
     /// `lower`, `upper` and `work` in a folder of it. Only the first store counts.
     ///
@@ -164,11 +173,17 @@ impl Sandbox {
         let what = What::TryStore { folder: folder.to_path_buf(), user_xattr: self.user_xattr };
         let helper = Helper::spawn(what, self.user.as_ref().map(AsFd::as_fd))?;
         let storage = match helper.event("try the store") {
-            Ok(_) => Storage::Overlay,
-            Err(SandboxError::Setup { what, errno }) => {
+            Ok((Event::Tried { overlay: None, proc }, _)) => {
+                let _ = self.proc.set(proc);
+                Storage::Overlay
+            }
+            Ok((Event::Tried { overlay: Some(Failure::Setup { what, errno }), proc }, _)) => {
+                let _ = self.proc.set(proc);
                 let why = format!("{what}: {}", io::Error::from_raw_os_error(errno));
                 Storage::Plain { why, kind: format!("{}-plain", self.kind) }
             }
+            Ok((Event::Tried { overlay: Some(failure), .. }, _)) => return Err(failure.into()),
+            Ok(_) => return Err(SandboxError::Channel(io::ErrorKind::InvalidData.into())),
             Err(error) => return Err(error),
         };
         // Another thread found the same.
@@ -242,6 +257,7 @@ fn root() -> Result<Sandbox, String> {
         user: None,
         refused: vec![],
         storage: OnceLock::new(),
+        proc: OnceLock::new(),
     })
 }
 
@@ -302,7 +318,16 @@ fn without_namespaces() -> Result<Sandbox, String> {
         kind: format!("{kind}-plain"),
     });
     let tier = Tier::Chroot;
-    Ok(Sandbox { tier, kind, ids, user_xattr: true, user: None, refused: vec![], storage })
+    Ok(Sandbox {
+        tier,
+        kind,
+        ids,
+        user_xattr: true,
+        user: None,
+        refused: vec![],
+        storage,
+        proc: OnceLock::new(),
+    })
 }
 
 /// Of root in the user namespace with these maps.
@@ -332,6 +357,7 @@ fn subuid() -> Result<Sandbox, String> {
         user: Some(user),
         refused: vec![],
         storage: OnceLock::new(),
+        proc: OnceLock::new(),
     })
 }
 
@@ -346,6 +372,7 @@ fn single_id() -> Result<Sandbox, String> {
         user: Some(user),
         refused: vec![],
         storage: OnceLock::new(),
+        proc: OnceLock::new(),
     })
 }
 

@@ -3,6 +3,7 @@
 mod archives;
 mod bench;
 mod cache;
+mod chroot;
 mod contexts;
 mod copy;
 mod copy_flags;
@@ -14,6 +15,7 @@ mod git;
 mod heredoc;
 mod limits;
 mod mounts;
+mod nested;
 mod outputs;
 mod parity;
 mod platforms;

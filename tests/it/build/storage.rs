@@ -32,7 +32,7 @@ fn owners() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn dockerfile() -> String {
+pub(super) fn dockerfile() -> String {
     let chown = if owners() {
         "RUN chown 33:34 /t/file /t/hard && chown -h 1:2 /t/link && mknod /t/fifo p && \
          chmod 4755 /t/e && chown 3:4 /t/e && chown -R 7:8 /several\n"
@@ -58,7 +58,7 @@ fn dockerfile() -> String {
     )
 }
 
-fn prepared(caller: Caller) -> Bench {
+pub(super) fn prepared(caller: Caller) -> Bench {
     let bench = Bench::new(caller);
     bench.file("file", "content\n");
     let link = |name: &str, target: &str| {
