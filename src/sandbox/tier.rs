@@ -382,7 +382,8 @@ fn new_user(
     own: Option<(u32, u32)>,
     map: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<OwnedFd, String> {
-    let hint = "; check user.max_user_namespaces, kernel.unprivileged_userns_clone and \
+    let hint = "; check the seccomp and AppArmor profiles of the container around, and \
+                user.max_user_namespaces, kernel.unprivileged_userns_clone and \
                 kernel.apparmor_restrict_unprivileged_userns with sysctl";
     let helper = Helper::spawn(What::NewUser { own }, None).map_err(|e| e.to_string())?;
     match helper.event("make a user namespace") {

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::super::message::{Doing as _, Failure};
 
@@ -21,7 +21,7 @@ pub(super) fn descendants() -> Result<(), Failure> {
             let _ = kill_process(child, Signal::KILL);
         }
         loop {
-            match waitpid(None, WaitOptions::NOHANG) {
+            match wait(WaitOptions::NOHANG) {
                 Ok(Some(_)) | Err(Errno::INTR) => {}
                 Ok(None) => break,
                 Err(Errno::CHILD) => return Ok(()),

@@ -1,7 +1,8 @@
 //! A secret without a mount in memory: a fifo, and a process that answers whoever
 //! opens it. The secret is on no disk, whatever happens.
 //!
-//! Each reader has a fifo of its own: before it is answered, a new one takes the place
+//! It is read by one process at a time: of two that open it in the same instant, one may
+//! find it empty. Each reader has a fifo of its own: before it is answered, a new one takes the place
 //! of the one it has opened, so that nobody gets an answer twice or half.
 
 use std::fs::File;

@@ -35,21 +35,22 @@ fn build_chroot_gives_the_same() {
 fn build_chroot_leaves_no_trace_of_what_was_given() {
     let Some(caller) = root() else { return };
     let bench = Bench::with_busybox(caller);
+    bench.file("hosts", "mine\n");
     fs::write(bench.path("secret"), "canary-of-the-secret\n").unwrap();
-    let text = "FROM busybox\n\
-        RUN mkdir -p /dev /run && echo mine >/etc/hosts && echo image >/dev/own && \
+    let text = "FROM busybox\nCOPY hosts /etc/hosts\n\
+        RUN mkdir -p /dev /run && echo image >/dev/own && \
         mkdir /full && touch /full/x\n\
         RUN --mount=type=secret,id=s,mode=0444,uid=5 --mount=type=cache,target=/cache/deep \
         --mount=type=tmpfs,target=/full --mount=type=bind,target=/ctx,rw \
         cat /run/secrets/s /run/secrets/s | wc -l; test -p /run/secrets/s && \
-        stat -c %u:%a /run/secrets/s && (cat /run/secrets/s & cat /run/secrets/s & wait) | wc -c; \
+        stat -c %u:%a /run/secrets/s; \
         head -c 3 /run/secrets/s; echo >/cache/deep/x; touch /ctx/y /full/y; \
         grep localhost /etc/hosts && echo hi >/dev/null && ls /full /dev\n\
         RUN test ! -e /run/secrets && ls -A /full && cat /etc/hosts\n\
         RUN echo later >/later\n";
     let flags = "--sandbox=chroot --secret id=s,src=secret";
     let output = bench.build(text, flags).success();
-    for said in ["2\n", "5:444", "42\n", "can"] {
+    for said in ["2\n", "5:444", "can"] {
         assert!(output.stderr.contains(said), "{said}: {}", output.stderr);
     }
     assert_eq!(bench.layer(2), [""; 0]);
@@ -100,7 +101,7 @@ fn build_chroot_everything_dies() {
         let bench = Bench::with_busybox(caller);
         let text = format!(
             "FROM busybox\nENV MARK={}\nRUN --mount=type=cache,target=/cache \
-             touch /cache/kept; (sleep 301 & setsid sh -c 'sleep 302 & sleep 303' &) ; \
+             touch /cache/kept; (sleep 301 & busybox setsid sh -c 'sleep 302 & sleep 303' &) ; \
              echo begun; if [ {depth} != 3 ]; then sleep 300; fi\n",
             home(&bench)
         );
@@ -111,7 +112,8 @@ fn build_chroot_everything_dies() {
         assert!(lines.any(|line| line.unwrap().ends_with(" begun")), "the step begins");
         std::thread::spawn(move || lines.for_each(drop));
         if depth < 3 {
-            soon("all of it runs", || bench.processes().len() >= 4);
+            let runs = |what: &str| bench.processes().iter().any(|line| line.contains(what));
+            soon("all of it runs", || runs("sleep 301") && runs("sleep 303") && runs("sleep 300"));
             let mut pid = child.id();
             // kiln, its helper, the helper's child.
             for _ in 0..depth {
@@ -122,8 +124,10 @@ fn build_chroot_everything_dies() {
         soon("it ends", || child.try_wait().unwrap().is_some());
         assert_eq!(child.wait().unwrap().success(), depth == 3, "{depth}");
         let start = Instant::now();
-        soon("its processes end", || bench.processes().is_empty());
-        assert!(start.elapsed() < Duration::from_secs(5), "{depth}");
+        while start.elapsed() < Duration::from_secs(5) && !bench.processes().is_empty() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(bench.processes(), [""; 0], "{depth}");
         // The next one clears what was left, and has its caches.
         bench.built("FROM busybox\nRUN --mount=type=cache,target=/cache ls /cache\n");
         bench.clean();

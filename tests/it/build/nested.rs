@@ -168,9 +168,7 @@ fn build_nested_in_bubblewrap() {
         let home = bench.path("").into_os_string();
         wrap.extend(["--bind".into(), home.clone(), home]);
         if masked {
-            wrap.extend(
-                "--ro-bind /dev/null /proc/kcore --tmpfs /proc/acpi".split(' ').map(Into::into),
-            );
+            wrap.extend("--ro-bind /dev/null /proc/version".split(' ').map(Into::into));
         }
         words.splice(at..at, wrap);
         let mut command = Command::new(&words[0]);
