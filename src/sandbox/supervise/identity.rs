@@ -1,19 +1,15 @@
-//! Who a process is told to be, and how that changes: the calls for IDs, the
-//! execution of set-ID programs, the peer of a socket.
+//! Who a process is told to be, and how that changes: the calls for IDs and
+//! capabilities, the peer of a socket.
 #![expect(unsafe_code, reason = "a descriptor is taken from the process that asks")]
 
-use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-use rustix::fs::{FileType, StatVfsMountFlags, StatxFlags, fstatvfs, getxattr, statx};
 use rustix::io::Errno;
 
-use super::super::record::{self, Owner};
 use super::calls::{Abi, Call};
 use super::ids::{Capabilities, Change, Quad};
 use super::notify::{Answer, Notice};
 use super::own::held;
-use super::place::{Named, look, of_fd};
 use super::{Supervisor, TO_KERNEL};
 
 /// `CAP_CHOWN`, `CAP_FOWNER`, `CAP_SETGID` and `CAP_SETUID`.
@@ -145,7 +141,8 @@ impl Supervisor {
             return Ok(Answer::Continue);
         }
         let (version, pid) = words.split_at(4);
-        if version != VERSION_3.to_ne_bytes() || pid != [0; 4] {
+        let own = || inner_pid(notice.pid.cast_signed()).unwrap_or(0).to_ne_bytes();
+        if version != VERSION_3.to_ne_bytes() || (pid != [0; 4] && pid != own()) {
             return Ok(Answer::Continue);
         }
         let permitted = if who.permitted() { held(notice.pid, "CapPrm:") } else { 0 };
@@ -183,45 +180,6 @@ impl Supervisor {
         let umask = umask as u32 & 0o777;
         if umask != known.umask {
             self.sets.set_umask(notice.pid, &known, umask)?;
-        }
-        Ok(Answer::Continue)
-    }
-
-    /// A program is about to be executed: its set-ID bits are of recorded owners.
-    pub(super) fn execute(&self, notice: &Notice, named: &Named) -> Result<Answer, Errno> {
-        let known = self.sets.of(notice.pid);
-        let (mut set_uid, mut set_gid) = (None, None);
-        let bits = self.at(notice, named, |path| {
-            let stat = statx(
-                rustix::fs::CWD,
-                path,
-                rustix::fs::AtFlags::empty(),
-                StatxFlags::TYPE | StatxFlags::MODE,
-            )?;
-            Ok(u32::from(stat.stx_mode))
-        });
-        // The kernel says what is wrong with a program that cannot be found.
-        let Ok(bits) = bits else { return Ok(Answer::Continue) };
-        if FileType::from_raw_mode(bits) != FileType::RegularFile || bits & 0o111 == 0 {
-            return Ok(Answer::Continue);
-        }
-        if bits & (libc::S_ISUID | libc::S_ISGID) != 0 {
-            let fd = self.open(notice, named)?;
-            let gains = !known.credentials.no_new_privileges;
-            if gains && takes_set_id(&fd) && is_mounted(notice.pid, &fd) {
-                let mut value = [0; 64];
-                let recorded = getxattr(of_fd(&fd), record::OWNER, &mut value);
-                let recorded = recorded.ok().and_then(|got| Owner::parse(value.get(..got)?));
-                let owner = recorded.unwrap_or_default();
-                set_uid = (bits & libc::S_ISUID != 0).then_some(owner.uid);
-                // Without the group's right to execute it marks a mandatory lock.
-                let group = libc::S_ISGID | libc::S_IXGRP;
-                set_gid = (bits & group == group).then_some(owner.gid);
-            }
-        }
-        let new = known.credentials.executed(set_uid, set_gid);
-        if new != *known.credentials {
-            self.sets.set(notice.pid, &known, new)?;
         }
         Ok(Answer::Continue)
     }
@@ -311,22 +269,4 @@ fn inner_pid(pid: i32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_whitespace().last()?.parse().ok()
-}
-
-/// Whether set-ID bits of this file count: they do not for scripts, nor on mounts
-/// without them.
-fn takes_set_id(fd: &OwnedFd) -> bool {
-    let allowed = fstatvfs(fd).is_ok_and(|fs| !fs.f_flag.contains(StatVfsMountFlags::NOSUID));
-    let mut start = [0; 2];
-    let read = std::fs::File::open(of_fd(fd)).and_then(|mut file| file.read_exact(&mut start));
-    allowed && read.is_ok() && &start != b"#!"
-}
-
-/// Whether the file is on a mount of the process's namespace: set-ID bits count on no
-/// other, as on those of files in memory.
-fn is_mounted(pid: u32, fd: &OwnedFd) -> bool {
-    let Ok(stat) = look(fd) else { return false };
-    let mounts = std::fs::read_to_string(format!("{pid}/mountinfo")).unwrap_or_default();
-    let mount = stat.stx_mnt_id.to_string();
-    mounts.lines().any(|line| line.split(' ').next() == Some(&mount))
 }

@@ -22,6 +22,7 @@
 mod calls;
 mod cookie;
 mod create;
+mod execute;
 mod identity;
 mod ids;
 mod notify;

@@ -38,7 +38,9 @@ impl Supervisor {
         match self.emulation {
             Emulation::Ids => {
                 let known = self.sets.of(notice.pid);
-                may_change(&known.credentials, old, uid, gid)?;
+                if recorded.is_some() || !is_socket(&stat) {
+                    may_change(&known.credentials, old, uid, gid)?;
+                }
                 // For what a change of owner does besides: it copies the file up, clears
                 // set-ID bits and capabilities, and sets the time of change.
                 let root = |id: u32| if id == KEEP { KEEP } else { 0 };
@@ -161,8 +163,12 @@ impl Supervisor {
         }
         let Ok(fd) = self.open(notice, named) else { return Ok(Answer::Continue) };
         let stat = look(&fd)?;
+        let recorded = self.recorded(&fd, &stat)?;
+        if recorded.is_none() && is_socket(&stat) {
+            return Ok(Answer::Continue);
+        }
         let kernels = Owner { uid: stat.stx_uid, gid: stat.stx_gid };
-        let owner = self.recorded(&fd, &stat)?.unwrap_or(kernels);
+        let owner = recorded.unwrap_or(kernels);
         if owner.uid != who.uid.file {
             return Err(Errno::PERM);
         }
@@ -192,6 +198,11 @@ fn may_change(who: &Credentials, old: Owner, uid: u32, gid: u32) -> Result<(), E
     let uid_fits = uid == KEEP || (owns && uid == old.uid);
     let gid_fits = gid == KEEP || (owns && (gid == old.gid || who.in_group(gid)));
     if uid_fits && gid_fits { Ok(()) } else { Err(Errno::PERM) }
+}
+
+/// Whose a socket is that `bind` made, nothing tells; most likely the caller's.
+fn is_socket(stat: &Statx) -> bool {
+    FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::Socket
 }
 
 /// A device of the machine's own, put into `/dev`: nobody's here, and as good as
