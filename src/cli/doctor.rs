@@ -51,7 +51,7 @@ fn meaning(tier: Tier) -> &'static str {
             "steps run in a user namespace with the ranges of /etc/subuid and /etc/subgid, every owner is exact"
         }
         Tier::SingleId => {
-            "steps run in a user namespace with root alone: owners of files below are kept, but a step cannot make files of other users"
+            "steps run in a user namespace with root alone; a supervisor emulates the other users, every owner is exact"
         }
     }
 }

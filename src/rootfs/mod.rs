@@ -12,6 +12,7 @@ mod own;
 mod pack;
 mod place;
 mod remove;
+mod special;
 mod unpack;
 mod xattr;
 

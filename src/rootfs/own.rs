@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RootfsError;
 use crate::sandbox::Sandbox;
+use crate::sandbox::record::{self, Owner};
 
 #[derive(Serialize, Deserialize)]
 struct Request {
@@ -19,7 +20,7 @@ struct Request {
 /// Makes a folder with a mode and an owner, whose numbers are the sandbox's.
 ///
 /// # Errors
-/// If it cannot be made, or the mapping has no such number.
+/// If it cannot be made.
 pub fn make_folder(
     sandbox: &Sandbox,
     path: &Path,
@@ -30,13 +31,25 @@ pub fn make_folder(
     Ok(())
 }
 
+/// Gives a folder to somebody; by a record where the mapping has no such number.
+fn own(path: &Path, owner: Owner) -> std::io::Result<()> {
+    match std::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid)) {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+            let text = owner.to_string();
+            let flags = rustix::fs::XattrFlags::empty();
+            Ok(rustix::fs::setxattr(path, record::OWNER, text.as_bytes(), flags)?)
+        }
+        other => other,
+    }
+}
+
 pub(super) fn job(request: &[u8]) -> Result<Vec<u8>, String> {
     let Request { path, mode, uid, gid } =
         serde_json::from_slice(request).map_err(|error| error.to_string())?;
     let made = std::fs::create_dir(&path)
         .and_then(|()| match (uid, gid) {
             (0, 0) => Ok(()),
-            (uid, gid) => std::os::unix::fs::chown(&path, Some(uid), Some(gid)),
+            (uid, gid) => own(&path, Owner { uid, gid }),
         })
         .and_then(|()| {
             let mode = std::fs::Permissions::from_mode(mode & 0o7777);

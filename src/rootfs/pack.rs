@@ -21,11 +21,13 @@ use rustix::fs::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::special::Specials;
 use super::unpack::set_time;
 use super::{RootfsError, xattr};
 use crate::digest::{BlobDigest, DiffId, Hashing};
 use crate::epoch::Epoch;
 use crate::layer::{Compression, Entry, Kind, Layer, LayerForm, LayerWriter, Name, RawBytes};
+use crate::sandbox::record::{Device, Owner};
 use crate::sandbox::{Sandbox, Tier};
 use crate::store::Store;
 
@@ -85,20 +87,22 @@ pub(super) fn job(request: &[u8]) -> Result<Vec<u8>, String> {
 fn run(request: &Request) -> io::Result<Answer> {
     let out = Hashing::new(File::options().write(true).open(&request.out)?);
     let form = LayerForm { compression: request.compression };
-    let mut packer = Packer {
-        writer: LayerWriter::new(io::BufWriter::with_capacity(1 << 17, out), form),
-        epoch: request.epoch,
-        real_root: request.real_root,
-        links: BTreeMap::new(),
-        pending: Vec::new(),
-    };
     let upper = open_dir(CWD, request.upper.as_os_str())?;
     let mut lowers = Vec::new();
     for lower in &request.lowers {
         lowers.push(open_dir(CWD, lower.as_os_str())?);
     }
+    let mut packer = Packer {
+        writer: LayerWriter::new(io::BufWriter::with_capacity(1 << 17, out), form),
+        epoch: request.epoch,
+        real_root: request.real_root,
+        specials: Specials::open(&request.upper, &request.lowers)?,
+        links: BTreeMap::new(),
+        pending: Vec::new(),
+    };
     packer.root(&upper, &lowers)?;
     packer.folder(&Name::root(), &upper, &lowers)?;
+    packer.specials.keep(&request.upper)?;
     let (out, diff_id) = packer.writer.finish()?;
     let (_, digest, size) = out.into_inner().map_err(io::IntoInnerError::into_error)?.finish();
     Ok(Answer { diff_id, digest: BlobDigest(digest), size })
@@ -108,6 +112,7 @@ struct Packer<W: io::Write> {
     writer: LayerWriter<W>,
     epoch: i64,
     real_root: bool,
+    specials: Specials,
     /// The first name of each file with several: by device and inode.
     links: BTreeMap<(u64, u64), Name>,
     /// Folders that are listed only if something in them is: overlayfs copies
@@ -238,6 +243,11 @@ impl<W: io::Write> Packer<W> {
 
     fn other(&mut self, name: &Name, base: &[u8], stat: &Stat, upper: &OwnedFd) -> io::Result<()> {
         let mut entry = self.entry(upper.as_fd(), base, name.clone(), stat)?;
+        if !matches!(entry.kind, Kind::File { .. })
+            && let Some(owner) = self.specials.owner(upper, base, name)?
+        {
+            (entry.uid, entry.gid) = (owner.uid, owner.gid);
+        }
         let several = stat.st_nlink > 1;
         let key = (stat.st_dev, stat.st_ino);
         if several && let Some(first) = self.links.get(&key) {
@@ -289,9 +299,8 @@ impl<W: io::Write> Packer<W> {
     ) -> io::Result<Entry> {
         let path = OsStr::from_bytes(if base.is_empty() { b"." } else { base });
         let mut xattrs = xattr::all(folder, base)?;
-        let text = |value: RawBytes| String::from_utf8(value.0).unwrap_or_default();
-        let owner = xattrs.remove(xattr::OWNER).map(text);
-        let device = xattrs.remove(xattr::DEVICE).map(text);
+        let owner = xattrs.remove(xattr::OWNER);
+        let device = xattrs.remove(xattr::DEVICE);
         xattrs.retain(|key, _| xattr::carried(key));
         let mut kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Kind::Dir,
@@ -307,27 +316,15 @@ impl<W: io::Write> Packer<W> {
             }
             _ => Kind::File { size: u64::try_from(stat.st_size).unwrap_or(0) },
         };
-        if let Some(device) = device.as_deref().and_then(recorded_device) {
-            kind = device;
+        if let Some(device) = device.and_then(|text| Device::parse(&text.0)) {
+            let Device { block, major, minor } = device;
+            kind = if block { Kind::Block { major, minor } } else { Kind::Char { major, minor } };
         }
-        let recorded = owner.as_deref().and_then(|owner| {
-            let (uid, gid) = owner.split_once(':')?;
-            Some((uid.parse().ok()?, gid.parse().ok()?))
-        });
-        let (uid, gid) = recorded.unwrap_or((stat.st_uid, stat.st_gid));
+        let recorded = owner.and_then(|text| Owner::parse(&text.0));
+        let kernels = Owner { uid: stat.st_uid, gid: stat.st_gid };
+        let Owner { uid, gid } = recorded.unwrap_or(kernels);
         let mtime = stat.st_mtime.min(self.epoch);
         Ok(Entry { name, kind, mode: stat.st_mode & 0o7777, uid, gid, mtime, xattrs })
-    }
-}
-
-fn recorded_device(text: &str) -> Option<Kind> {
-    let mut words = text.split(' ');
-    let (kind, major, minor) =
-        (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    match kind {
-        "c" => Some(Kind::Char { major, minor }),
-        "b" => Some(Kind::Block { major, minor }),
-        _ => None,
     }
 }
 

@@ -30,6 +30,7 @@ use crate::layer::{
     Compression, Decompressor, Entry, Kind, Layer, Name, Reader, Whiteout, whiteout_of,
 };
 use crate::progress::Progress;
+use crate::sandbox::record::{self, Device, Listed, Owner};
 use crate::sandbox::{Sandbox, Tier};
 use crate::store::Store;
 
@@ -141,6 +142,7 @@ fn run(request: &Request) -> Result<(), String> {
         known,
         dirs: BTreeMap::new(),
         time: 0,
+        listed: Listed::new(),
         real_root: request.real_root,
     };
     unpacker.inherit_root().map_err(text)?;
@@ -150,7 +152,8 @@ fn run(request: &Request) -> Result<(), String> {
             .entry(&entry, &mut reader)
             .map_err(|error| format!("{}: {error}", entry.name.display()))?;
     }
-    unpacker.finish().map_err(text)?;
+    let listed = unpacker.finish().map_err(text)?;
+    record::list(&request.into, &listed).map_err(text)?;
     io::copy(&mut tar, &mut io::sink()).map_err(text)?;
     let (_, found, _) = tar.finish();
     if DiffId(found) != request.diff_id {
@@ -169,6 +172,8 @@ struct Unpacker<'a> {
     time: i64,
     /// Folders with their times, which are set when nothing more comes into them.
     dirs: BTreeMap<Name, i64>,
+    /// Owners that neither the mapping nor an attribute can express.
+    listed: Listed,
     real_root: bool,
 }
 
@@ -204,7 +209,7 @@ impl Unpacker<'_> {
         let base = OsStr::from_bytes(name.base());
         mkdirat(&parent, base, Mode::from_raw_mode(0o755))?;
         let fd = openat(&parent, base, flags, Mode::empty())?;
-        match self.known.get(name) {
+        match self.known.get(name).copied() {
             Some(entry) => {
                 self.attributes(parent.as_fd(), name.base(), entry)?;
                 self.dirs.insert(name.clone(), entry.mtime);
@@ -219,7 +224,7 @@ impl Unpacker<'_> {
 
     /// Gives the root what lower layers say of it.
     fn inherit_root(&mut self) -> io::Result<()> {
-        if let Some(entry) = self.known.get(&Name::root()) {
+        if let Some(entry) = self.known.get(&Name::root()).copied() {
             let root = self.root.try_clone()?;
             self.attributes(root.as_fd(), b"", entry)?;
             self.dirs.insert(Name::root(), entry.mtime);
@@ -247,7 +252,13 @@ impl Unpacker<'_> {
             Err(error) => return Err(error.into()),
         };
         if let Kind::Hardlink { target } = &entry.kind {
-            return self.link(folder.as_fd(), base, before, target);
+            self.link(folder.as_fd(), base, before, target)?;
+            let owner = self.listed.get(target.as_bytes()).copied();
+            self.listed.remove(entry.name.as_bytes());
+            if let Some(owner) = owner {
+                self.listed.insert(entry.name.as_bytes().to_vec(), owner);
+            }
+            return Ok(());
         }
         match before {
             // A folder listed twice, or implied before it was listed.
@@ -260,6 +271,7 @@ impl Unpacker<'_> {
             }
             Some(_) => {
                 // The same name once more, or a whiteout for what lower layers have here.
+                self.listed.remove(entry.name.as_bytes());
                 unlinkat(&folder, path, AtFlags::empty())?;
                 self.make(folder.as_fd(), base, entry, content)?;
                 if entry.kind == Kind::Dir {
@@ -301,8 +313,14 @@ impl Unpacker<'_> {
             }
             Kind::Symlink { target } => symlinkat(OsStr::from_bytes(&target.0), folder, path)?,
             Kind::Fifo => mknodat(folder, path, FileType::Fifo, private, 0)?,
-            Kind::Char { major, minor } => self.device(folder, base, 'c', *major, *minor)?,
-            Kind::Block { major, minor } => self.device(folder, base, 'b', *major, *minor)?,
+            Kind::Char { major, minor } => {
+                let device = Device { block: false, major: *major, minor: *minor };
+                self.device(folder, base, entry, device)?;
+            }
+            Kind::Block { major, minor } => {
+                let device = Device { block: true, major: *major, minor: *minor };
+                self.device(folder, base, entry, device)?;
+            }
             Kind::Hardlink { .. } => unreachable!("made by its own function"),
         }
         Ok(())
@@ -313,13 +331,13 @@ impl Unpacker<'_> {
         &self,
         folder: BorrowedFd<'_>,
         base: &[u8],
-        kind: char,
-        major: u32,
-        minor: u32,
+        entry: &Entry,
+        device: Device,
     ) -> io::Result<()> {
         let path = OsStr::from_bytes(base);
         let private = Mode::from_raw_mode(0o600);
-        let file_type = if kind == 'c' { FileType::CharacterDevice } else { FileType::BlockDevice };
+        let Device { block, major, minor } = device;
+        let file_type = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
         // A device 0:0 would be read as a whiteout.
         if self.real_root && (major, minor) != (0, 0) {
             let made = mknodat(folder, path, file_type, private, makedev(major, minor));
@@ -328,7 +346,9 @@ impl Unpacker<'_> {
             }
         }
         mknodat(folder, path, FileType::RegularFile, private, 0)?;
-        Ok(xattr::set(folder, base, xattr::DEVICE, format!("{kind} {major} {minor}").as_bytes())?)
+        let owner = Owner { uid: entry.uid, gid: entry.gid }.to_string();
+        xattr::set(folder, base, xattr::OWNER, owner.as_bytes())?;
+        Ok(xattr::set(folder, base, xattr::DEVICE, device.to_string().as_bytes())?)
     }
 
     fn link(
@@ -362,20 +382,22 @@ impl Unpacker<'_> {
 
     /// Owner, then mode (a change of owner clears set-ID bits), then attributes,
     /// then times.
-    fn attributes(&self, folder: BorrowedFd<'_>, base: &[u8], entry: &Entry) -> io::Result<()> {
+    fn attributes(&mut self, folder: BorrowedFd<'_>, base: &[u8], entry: &Entry) -> io::Result<()> {
         let path = OsStr::from_bytes(if base.is_empty() { b"." } else { base });
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
         match chownat(folder, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(()) => (),
             // The mapping lacks this ID: record it where attributes can be kept.
-            Err(Errno::INVAL) if matches!(entry.kind, Kind::Dir | Kind::File { .. }) => {
-                let owner = format!("{}:{}", entry.uid, entry.gid);
-                xattr::set(folder, base, xattr::OWNER, owner.as_bytes())?;
+            Err(Errno::INVAL) => {
+                let owner = Owner { uid: entry.uid, gid: entry.gid };
+                match entry.kind {
+                    Kind::Symlink { .. } | Kind::Fifo => {
+                        self.listed.insert(entry.name.as_bytes().to_vec(), owner);
+                    }
+                    // A device has its record already.
+                    _ => xattr::set(folder, base, xattr::OWNER, owner.to_string().as_bytes())?,
+                }
             }
-            // Symbolic links and special files cannot carry the record. Layers keep
-            // what their archives say; only a change of this very entry in a later
-            // step would make it root's.
-            Err(Errno::INVAL) => (),
             Err(error) => return Err(error.into()),
         }
         if !matches!(entry.kind, Kind::Symlink { .. }) {
@@ -429,13 +451,13 @@ impl Unpacker<'_> {
         }
     }
 
-    /// Sets the folders' times, the deepest first.
-    fn finish(mut self) -> io::Result<()> {
+    /// Sets the folders' times, the deepest first, and gives what is to be listed.
+    fn finish(mut self) -> io::Result<Listed> {
         for (name, mtime) in std::mem::take(&mut self.dirs).iter().rev() {
             let folder = self.open_folder(&name.parent().unwrap_or_default())?;
             set_time(folder.as_fd(), name.base(), *mtime)?;
         }
-        Ok(())
+        Ok(self.listed)
     }
 }
 

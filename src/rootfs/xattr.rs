@@ -10,10 +10,7 @@ use rustix::io;
 
 use crate::layer::RawBytes;
 
-/// Owner that the mapping cannot express, as `uid:gid`.
-pub(super) const OWNER: &str = "user.kiln.own";
-/// A device node that cannot be made here, as `c 1 3` or `b 8 0`, on an empty file.
-pub(super) const DEVICE: &str = "user.kiln.dev";
+pub(super) use crate::sandbox::record::{DEVICE, OWNER};
 
 /// overlayfs's mark of an opaque folder, for a mount in a user namespace or
 /// by real root.

@@ -5,11 +5,13 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Gid, Mode, Uid, fchmod, fchown, fstat};
+use rustix::fs::{CWD, FileType, Gid, Mode, Uid, XattrFlags, fchmod, fchown, fsetxattr, fstat};
+use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 
 use super::message::{Doing as _, Failure, RunRequest};
 use super::mount::{attach, copy_of, file_in, fresh, overlay, restrict};
+use super::record::{self, Owner};
 use super::spec::{Mount, MountKind, Root};
 use super::target::{Kind, Places, find};
 
@@ -112,7 +114,14 @@ fn write(
     let mut file = std::fs::File::from(file_in(tmpfs.as_fd(), name, 0o600)?);
     file.write_all(content)?;
     if (uid, gid) != (0, 0) {
-        fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        match fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+            // Nobody's in this namespace: the supervisor shows the record.
+            Err(Errno::INVAL) => {
+                let owner = Owner { uid, gid }.to_string();
+                fsetxattr(&file, record::OWNER, owner.as_bytes(), XattrFlags::empty())?;
+            }
+            other => other?,
+        }
     }
     fchmod(&file, Mode::from_raw_mode(mode & 0o7777))?;
     Ok(())

@@ -30,9 +30,11 @@ use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::message::{Channel, Doing as _, Event, Failure, RunRequest, retry};
-use super::spec::{Exit, Network, Root};
+use super::seccomp::Purpose;
+use super::spec::{Emulation, Exit, Network, Root};
+use super::supervise::Waiting;
 use super::target::{Places, Stub};
-use super::{device, given, mount, network, privilege, program, seccomp, target};
+use super::{device, given, mount, network, privilege, program, seccomp, supervise, target};
 
 /// What the process reports on its way to the program, one JSON text a line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,6 +44,15 @@ enum Report {
 }
 
 type Streams = [Option<OwnedFd>; 3];
+
+/// Where the process tells what the helper must know of it.
+struct Reports {
+    report: OwnedFd,
+    /// Takes the descriptor that calls wait at, and the root they are made in.
+    handing: Channel,
+    /// Which calls these are.
+    waiting: Option<Waiting>,
+}
 
 /// Runs the process to its end, and removes what was made for it.
 pub(super) fn supervise(
@@ -56,14 +67,28 @@ pub(super) fn supervise(
     if run.spec.privileged && !run.user_xattr {
         mount::allow_devices(&root).doing(|| "allow devices on the root".to_owned())?;
     }
+    let ready = run.emulation.map(|emulation| supervise::Ready::new(run, emulation)).transpose()?;
+    let waiting = ready.as_ref().map(supervise::Ready::waiting);
     let (alive, hold) = pipe()?;
     let (reports, report) = pipe()?;
     let (exits, exit) = pipe()?;
+    let (handed, handing) = Channel::pair().doing(|| "make a socket".to_owned())?;
     let Some(child) = fork_into_new_pids()? else {
-        drop((hold, reports, exits));
-        end(keep(channel, run, streams, &root, &alive, report, exit))
+        drop((hold, reports, exits, handed));
+        let handing = Channel::from_fd(handing);
+        let reports = Reports { report, handing, waiting };
+        end(keep(channel, run, streams, &root, &alive, reports, exit))
     };
-    drop((alive, report, exit, streams));
+    drop((alive, report, exit, streams, handing));
+    if let Some(ready) = ready {
+        // One that failed before sends nothing, and reports why.
+        if let Ok(Some((_, fds))) = handed.recv()
+            && let Ok([listener, root]) = <[OwnedFd; 2]>::try_from(fds)
+        {
+            ready.start(listener, root)?;
+        }
+    }
+    drop(handed);
 
     let mut text = String::new();
     File::from(reports).read_to_string(&mut text).doing(|| "read the reports".to_owned())?;
@@ -99,7 +124,7 @@ fn keep(
     streams: Streams,
     root: &OwnedFd,
     helper: &OwnedFd,
-    report: OwnedFd,
+    reports: Reports,
     exit: OwnedFd,
 ) -> i32 {
     let kept = || -> Result<Option<Exit>, Failure> {
@@ -108,9 +133,9 @@ fn keep(
         let (wait_for_go, go) = pipe()?;
         let Some(child) = fork_into_new_pids()? else {
             drop(go);
-            end(become_program(run, streams, root, wait_for_go, report))
+            end(become_program(run, streams, root, wait_for_go, reports))
         };
-        drop((streams, report, wait_for_go));
+        drop((streams, reports, wait_for_go));
         let pidfd =
             pidfd_open(child, PidfdFlags::empty()).doing(|| "hold the process".to_owned())?;
         channel
@@ -150,10 +175,10 @@ fn become_program(
     streams: Streams,
     root: &OwnedFd,
     go: OwnedFd,
-    report: OwnedFd,
+    Reports { report, handing, waiting }: Reports,
 ) -> i32 {
     let mut report = File::from(report);
-    let Err(failure) = prepare(run, streams, root, go, &mut report);
+    let Err(failure) = prepare(run, streams, root, go, &mut report, (handing, waiting));
     // A reader that is gone is dying, and this process with it.
     let _ = tell(&mut report, &Report::Failed(failure));
     127
@@ -165,6 +190,7 @@ fn prepare(
     root: &OwnedFd,
     go: OwnedFd,
     report: &mut File,
+    (handing, waiting): (Channel, Option<Waiting>),
 ) -> Result<Infallible, Failure> {
     let spec = &run.spec;
     // Nothing inside may look into this process while it still holds the host.
@@ -204,11 +230,25 @@ fn prepare(
     own_keyring();
     program::place_streams(streams, spec.user.uid)?;
     fchdir(&cwd).doing(|| format!("enter {}", spec.cwd.display()))?;
+    let purpose = Purpose { confine: !spec.privileged, waiting };
+    if purpose.confine || waiting.is_some() {
+        let listener =
+            seccomp::install(purpose).doing(|| "install the seccomp filter".to_owned())?;
+        if let Some(listener) = listener {
+            let root =
+                openat(CWD, "/", flags, Mode::empty()).doing(|| "open the root".to_owned())?;
+            handing
+                .send(&[], &[listener.as_fd(), root.as_fd()])
+                .doing(|| "hand over the waiting calls".to_owned())?;
+        }
+    }
+    drop(handing);
+    // Where IDs are emulated the process begins as its user without a call.
+    let user = (run.emulation != Some(Emulation::Ids)).then_some(&spec.user);
     if spec.privileged {
-        privilege::keep_as(&spec.user, run.many_ids)?;
+        privilege::keep_as(user)?;
     } else {
-        seccomp::install().doing(|| "install the seccomp filter".to_owned())?;
-        privilege::drop_to(&spec.user, run.many_ids)?;
+        privilege::drop_to(user)?;
     }
     program::execute(spec)
 }
@@ -269,13 +309,16 @@ fn unshare(flags: UnshareFlags, what: &str) -> Result<(), Failure> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.doing(|| what.to_owned())
 }
 
-/// Forks a child that is the first process of a new pid namespace; `None` in it.
+/// Forks a child that is the first process of a new pid namespace; `None` in it. By
+/// the bare call: a process that unshares its pid namespace can start no threads.
 fn fork_into_new_pids() -> Result<Option<Pid>, Failure> {
-    unshare(UnshareFlags::NEWPID, "make a pid namespace")?;
-    // SAFETY: this process is single-threaded: the child may go on as it likes.
-    match unsafe { libc::fork() } {
-        -1 => Err(Failure::new("fork", &std::io::Error::last_os_error())),
-        child => Ok(Pid::from_raw(child)),
+    let flags = libc::CLONE_NEWPID | libc::SIGCHLD;
+    // SAFETY: as fork(2): without a stack and CLONE_VM the child is a copy. This process is
+    // single-threaded, so the child may go on as it likes.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        -1 => Err(Failure::new("make a pid namespace", &std::io::Error::last_os_error())),
+        // A process ID fits: the kernel's limit is 2^22.
+        child => Ok(Pid::from_raw(i32::try_from(child).unwrap_or_default())),
     }
 }
 

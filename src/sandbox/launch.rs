@@ -18,7 +18,7 @@ use super::cgroup::Cgroup;
 use super::holder::NAME;
 use super::message::{Channel, Event, Request, RunRequest, What, retry};
 use super::spec::{Exit, Io, Root, SandboxSpec};
-use super::tier::{Sandbox, Tier};
+use super::tier::Sandbox;
 use super::{SandboxError, program};
 
 /// How long a cancelled process may take to answer its stop signal.
@@ -165,7 +165,9 @@ impl Sandbox {
             streams: streams.map(Option::is_some),
             user_xattr: self.overlay_xattr() == "user.overlay.",
             volatile,
-            many_ids: self.tier() != Tier::SingleId,
+            many_ids: self.ids() > 1,
+            ids: self.ids(),
+            emulation: self.emulation(),
         };
         let cgroup =
             if spec.limits.is_none() { None } else { Some(Group(Cgroup::create(&spec.limits)?)) };

@@ -15,7 +15,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::spec::{Exit, SandboxSpec};
+use super::spec::{Emulation, Exit, SandboxSpec};
 
 /// Descriptors one frame may carry: user namespace and three streams.
 const MAX_FDS: usize = 8;
@@ -54,6 +54,10 @@ pub(super) struct RunRequest {
     pub(super) volatile: bool,
     /// `setgroups` is allowed, and gid 5 exists.
     pub(super) many_ids: bool,
+    /// IDs below this exist.
+    pub(super) ids: u64,
+    /// What a supervisor does.
+    pub(super) emulation: Option<Emulation>,
 }
 
 /// What a helper answers.

@@ -35,8 +35,10 @@ mod network;
 mod privilege;
 mod process;
 mod program;
+pub mod record;
 mod seccomp;
 mod spec;
+mod supervise;
 mod target;
 mod tier;
 

@@ -24,12 +24,12 @@ const GRANTED: CapabilitySet = CapabilitySet::AUDIT_WRITE
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SYS_CHROOT);
 
-/// Takes on the IDs, and keeps every capability over a change of user and the
-/// execution of a program.
-pub(super) fn keep_as(user: &Ids, many_ids: bool) -> Result<(), Failure> {
+/// Takes on the IDs, if they are for the kernel to know, and keeps every capability over a
+/// change of user and the execution of a program.
+pub(super) fn keep_as(user: Option<&Ids>) -> Result<(), Failure> {
     let what = || "keep capabilities".to_owned();
     rustix::thread::set_keep_capabilities(true).doing(what)?;
-    become_user(user, many_ids)?;
+    user.map_or(Ok(()), become_user)?;
     let held = rustix::thread::capabilities(None).doing(what)?.permitted;
     let sets = CapabilitySets { effective: held, permitted: held, inheritable: held };
     rustix::thread::set_capabilities(None, sets).doing(what)?;
@@ -41,8 +41,9 @@ pub(super) fn keep_as(user: &Ids, many_ids: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes on the IDs and gives up all other capabilities, for good.
-pub(super) fn drop_to(user: &Ids, many_ids: bool) -> Result<(), Failure> {
+/// Takes on the IDs, if they are for the kernel to know, and gives up all other
+/// capabilities, for good.
+pub(super) fn drop_to(user: Option<&Ids>) -> Result<(), Failure> {
     for bit in 0..64 {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
         if GRANTED.contains(capability) {
@@ -59,8 +60,10 @@ pub(super) fn drop_to(user: &Ids, many_ids: bool) -> Result<(), Failure> {
     }
     rustix::thread::clear_ambient_capability_set()
         .doing(|| "clear the ambient capabilities".to_owned())?;
-    become_user(user, many_ids)?;
-    let own = if user.uid == 0 { GRANTED } else { CapabilitySet::empty() };
+    user.map_or(Ok(()), become_user)?;
+    // Emulated users have the files of all: the kernel knows root alone.
+    let root = user.is_none_or(|user| user.uid == 0);
+    let own = if root { GRANTED } else { CapabilitySet::empty() };
     // What the outer container withholds cannot be taken.
     let held = rustix::thread::capabilities(None).doing(|| "read capabilities".to_owned())?;
     let own = own & held.permitted;
@@ -69,12 +72,10 @@ pub(super) fn drop_to(user: &Ids, many_ids: bool) -> Result<(), Failure> {
     rustix::thread::set_capabilities(None, sets).doing(|| "give up capabilities".to_owned())
 }
 
-fn become_user(user: &Ids, many_ids: bool) -> Result<(), Failure> {
-    if many_ids {
-        let groups: Vec<Gid> = user.groups.iter().map(|group| Gid::from_raw(*group)).collect();
-        rustix::thread::set_thread_groups(&groups)
-            .doing(|| format!("take on the groups {:?}", user.groups))?;
-    }
+fn become_user(user: &Ids) -> Result<(), Failure> {
+    let groups: Vec<Gid> = user.groups.iter().map(|group| Gid::from_raw(*group)).collect();
+    rustix::thread::set_thread_groups(&groups)
+        .doing(|| format!("take on the groups {:?}", user.groups))?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid)
         .doing(|| format!("become gid {}", user.gid))?;

@@ -42,6 +42,15 @@ pub enum Root {
     Overlay { lowers: Vec<PathBuf>, upper: PathBuf, work: PathBuf },
 }
 
+/// What the kernel does not do by itself here, and a supervisor emulates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Emulation {
+    /// Everything about IDs: the namespace has only one.
+    Ids,
+    /// Device nodes, and owners beyond the IDs that exist.
+    Records,
+}
+
 /// Numbers as the process sees them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ids {

@@ -12,6 +12,8 @@ use super::SandboxError;
 use super::idmap::Maps;
 use super::launch::Helper;
 use super::message::{Event, What};
+use super::spec::Emulation;
+use super::supervise;
 use crate::digest::Digest;
 
 /// Best first.
@@ -21,7 +23,8 @@ pub enum Tier {
     Root,
     /// A user namespace with the user's ranges of `/etc/subuid` and `/etc/subgid`.
     Subuid,
-    /// A user namespace that holds the user alone, as root.
+    /// A user namespace that holds the user alone, as root; a supervisor emulates the
+    /// other users.
     SingleId,
 }
 
@@ -104,10 +107,26 @@ impl Sandbox {
         &self.kind
     }
 
-    /// Whether this number exists in it as a user and as a group.
+    /// IDs below this exist for the kernel.
+    pub(super) fn ids(&self) -> u64 {
+        self.ids
+    }
+
+    /// What the kernel does not do here by itself.
+    pub(super) fn emulation(&self) -> Option<Emulation> {
+        match self.ids {
+            1 => Some(Emulation::Ids),
+            // Real root of the machine.
+            _ if self.tier == Tier::Root && !self.user_xattr => None,
+            _ => Some(Emulation::Records),
+        }
+    }
+
+    /// Whether a process may run as this user or group: one that exists, or any where
+    /// IDs are emulated.
     #[must_use]
-    pub fn maps_id(&self, id: u32) -> bool {
-        u64::from(id) < self.ids
+    pub fn has_id(&self, id: u32) -> bool {
+        id != u32::MAX && (u64::from(id) < self.ids || self.emulation() == Some(Emulation::Ids))
     }
 
     /// The prefix of overlayfs's own attributes on whiteouts and opaque folders.
@@ -118,31 +137,20 @@ impl Sandbox {
 
     /// Refuses an ID that the kernel could not represent, and says what to change.
     pub(super) fn check_id(&self, what: &'static str, id: u32) -> Result<(), SandboxError> {
-        if self.maps_id(id) {
+        if self.has_id(id) {
             return Ok(());
         }
-        let (range, hint) = match self.tier {
-            Tier::Root => (
-                format!("0 to {}", self.ids.saturating_sub(1)),
-                "widen the map of the container kiln runs in".to_owned(),
-            ),
-            Tier::Subuid => (
-                format!("0 to {}", self.ids.saturating_sub(1)),
-                "widen the user's ranges in /etc/subuid and /etc/subgid".to_owned(),
-            ),
-            Tier::SingleId => {
-                let better = subuid_missing()
-                    .unwrap_or_else(|| "choose the tier with subordinate IDs".to_owned());
-                ("the user alone, as 0".to_owned(), better)
+        let range = format!("0 to {}", self.ids.saturating_sub(1));
+        let hint = match self.tier {
+            Tier::Root => "widen the map of the container kiln runs in",
+            Tier::Subuid | Tier::SingleId => {
+                "widen the user's ranges in /etc/subuid and /etc/subgid, or choose the tier \
+                 single-id, which emulates all IDs"
             }
         };
+        let hint = hint.to_owned();
         Err(SandboxError::Unmapped { what, id, range, hint })
     }
-}
-
-/// What stands between this user and [`Tier::Subuid`].
-fn subuid_missing() -> Option<String> {
-    subuid().err()
 }
 
 fn ids() -> (u32, u32) {
@@ -213,6 +221,7 @@ fn subuid() -> Result<Sandbox, String> {
 }
 
 fn single_id() -> Result<Sandbox, String> {
+    supervise::usable()?;
     let (uid, gid) = ids();
     let user = new_user(Some((uid, gid)), |_| Ok(()))?;
     Ok(Sandbox {

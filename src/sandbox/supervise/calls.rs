@@ -1,0 +1,344 @@
+//! Which calls wait for the supervisor, on which architecture under which number,
+//! and what their arguments mean.
+//!
+//! On x86-64 the calls of i386 programs are here too, those with 16-bit IDs among
+//! them (the kernel's arch/x86/entry/syscalls/syscall_32.tbl). Where a call exists on
+//! one architecture only, the other has no number for it.
+
+use libc::c_long;
+
+use super::super::spec::Emulation;
+
+/// A call, whatever its number and the width of its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    Chown,
+    Lchown,
+    Fchown,
+    Fchownat,
+    Mknod,
+    Mknodat,
+    Stat,
+    Lstat,
+    Fstat,
+    Fstatat,
+    Statx,
+    ListXattr,
+    LlistXattr,
+    FlistXattr,
+    ListXattrAt,
+    SetXattr,
+    SetXattrAt,
+    Chroot,
+    Open,
+    Openat,
+    Openat2,
+    Creat,
+    Mkdir,
+    Mkdirat,
+    Symlink,
+    Symlinkat,
+    Execve,
+    Execveat,
+    Umask,
+    Getuid,
+    Geteuid,
+    Getgid,
+    Getegid,
+    Getresuid,
+    Getresgid,
+    Getgroups,
+    Setuid,
+    Setgid,
+    Setreuid,
+    Setregid,
+    Setresuid,
+    Setresgid,
+    Setfsuid,
+    Setfsgid,
+    Setgroups,
+    Prctl,
+    Getsockopt,
+    Socketcall,
+    Setrlimit,
+    Getrlimit,
+    Prlimit,
+    Rename,
+    Renameat,
+    Link,
+    Linkat,
+}
+
+/// A condition on an argument, which the filter tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum When {
+    Always,
+    /// The lower word of this argument has one of these bits.
+    Bits(u8, u32),
+    /// The lower word of this argument is this.
+    Is(u8, u32),
+}
+
+/// How a caller lays out what it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Abi {
+    Native,
+    #[cfg(target_arch = "x86_64")]
+    I386,
+    /// The first calls of i386: IDs of 16 bits.
+    #[cfg(target_arch = "x86_64")]
+    I386Short,
+}
+
+struct Row {
+    call: Call,
+    native: c_long,
+    #[cfg(target_arch = "x86_64")]
+    i386: c_long,
+    #[cfg(target_arch = "x86_64")]
+    short: c_long,
+    when: When,
+}
+
+const NONE: c_long = -1;
+/// `O_CREAT` and `__O_TMPFILE`; the numbers are the same on all architectures of kiln's.
+const CREATES: u32 = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)).cast_unsigned();
+const LOCKS: u32 = super::notify::RLIMIT_LOCKS;
+/// socketcall(2)'s number for getsockopt.
+#[cfg(target_arch = "x86_64")]
+const SOCKETCALL_GETSOCKOPT: u32 = 15;
+
+/// A line of the table: the call, its name in `libc` (`-` where only i386 has it;
+/// `old` before a name that only x86-64 has), i386's number, that of its first form
+/// with short IDs, and when it waits.
+macro_rules! row {
+    ($call:ident, old $native:ident, $i386:expr, $short:expr, $when:expr) => {
+        Row {
+            call: Call::$call,
+            #[cfg(target_arch = "x86_64")]
+            native: libc::$native,
+            #[cfg(not(target_arch = "x86_64"))]
+            native: NONE,
+            #[cfg(target_arch = "x86_64")]
+            i386: $i386,
+            #[cfg(target_arch = "x86_64")]
+            short: $short,
+            when: $when,
+        }
+    };
+    ($call:ident, -, $i386:expr, $short:expr, $when:expr) => {
+        Row { call: Call::$call, native: NONE, i386: $i386, short: $short, when: $when }
+    };
+    ($call:ident, $native:expr, $i386:expr, $short:expr, $when:expr) => {
+        Row {
+            call: Call::$call,
+            native: $native,
+            #[cfg(target_arch = "x86_64")]
+            i386: $i386,
+            #[cfg(target_arch = "x86_64")]
+            short: $short,
+            when: $when,
+        }
+    };
+}
+
+use When::{Always, Bits, Is};
+
+/// What waits wherever owners or devices beyond the kernel's are recorded.
+const RECORDS: &[Row] = &[
+    row!(Chown, old SYS_chown, 212, 182, Always),
+    row!(Lchown, old SYS_lchown, 198, 16, Always),
+    row!(Fchown, libc::SYS_fchown, 207, 95, Always),
+    row!(Fchownat, libc::SYS_fchownat, 298, NONE, Always),
+    row!(Mknod, old SYS_mknod, 14, NONE, Always),
+    row!(Mknodat, libc::SYS_mknodat, 297, NONE, Always),
+    row!(Stat, old SYS_stat, 195, 106, Always),
+    row!(Lstat, old SYS_lstat, 196, 107, Always),
+    row!(Fstat, libc::SYS_fstat, 197, 108, Always),
+    row!(Fstatat, libc::SYS_newfstatat, 300, NONE, Always),
+    row!(Statx, libc::SYS_statx, 383, NONE, Always),
+    row!(ListXattr, libc::SYS_listxattr, 232, NONE, Always),
+    row!(LlistXattr, libc::SYS_llistxattr, 233, NONE, Always),
+    row!(FlistXattr, libc::SYS_flistxattr, 234, NONE, Always),
+    // Since Linux 6.13, with one number everywhere.
+    row!(ListXattrAt, 465, 465, NONE, Always),
+    row!(SetXattr, libc::SYS_setxattr, 226, NONE, Always),
+    row!(SetXattr, libc::SYS_lsetxattr, 227, NONE, Always),
+    row!(SetXattr, libc::SYS_fsetxattr, 228, NONE, Always),
+    row!(SetXattrAt, 463, 463, NONE, Always),
+    row!(Chroot, libc::SYS_chroot, 61, NONE, Always),
+];
+
+/// What waits besides where the namespace has one ID only.
+const IDS: &[Row] = &[
+    row!(Open, old SYS_open, 5, NONE, Bits(1, CREATES)),
+    row!(Openat, libc::SYS_openat, 295, NONE, Bits(2, CREATES)),
+    row!(Openat2, libc::SYS_openat2, 437, NONE, Always),
+    row!(Creat, old SYS_creat, 8, NONE, Always),
+    row!(Mkdir, old SYS_mkdir, 39, NONE, Always),
+    row!(Mkdirat, libc::SYS_mkdirat, 296, NONE, Always),
+    row!(Symlink, old SYS_symlink, 83, NONE, Always),
+    row!(Symlinkat, libc::SYS_symlinkat, 304, NONE, Always),
+    row!(Execve, libc::SYS_execve, 11, NONE, Always),
+    row!(Execveat, libc::SYS_execveat, 358, NONE, Always),
+    row!(Umask, libc::SYS_umask, 60, NONE, Always),
+    row!(Getuid, libc::SYS_getuid, 199, 24, Always),
+    row!(Geteuid, libc::SYS_geteuid, 201, 49, Always),
+    row!(Getgid, libc::SYS_getgid, 200, 47, Always),
+    row!(Getegid, libc::SYS_getegid, 202, 50, Always),
+    row!(Getresuid, libc::SYS_getresuid, 209, 165, Always),
+    row!(Getresgid, libc::SYS_getresgid, 211, 171, Always),
+    row!(Getgroups, libc::SYS_getgroups, 205, 80, Always),
+    row!(Setuid, libc::SYS_setuid, 213, 23, Always),
+    row!(Setgid, libc::SYS_setgid, 214, 46, Always),
+    row!(Setreuid, libc::SYS_setreuid, 203, 70, Always),
+    row!(Setregid, libc::SYS_setregid, 204, 71, Always),
+    row!(Setresuid, libc::SYS_setresuid, 208, 164, Always),
+    row!(Setresgid, libc::SYS_setresgid, 210, 170, Always),
+    row!(Setfsuid, libc::SYS_setfsuid, 215, 138, Always),
+    row!(Setfsgid, libc::SYS_setfsgid, 216, 139, Always),
+    row!(Setgroups, libc::SYS_setgroups, 206, 81, Always),
+    row!(Prctl, libc::SYS_prctl, 172, NONE, Is(0, libc::PR_SET_KEEPCAPS.cast_unsigned())),
+    row!(Getsockopt, libc::SYS_getsockopt, 365, NONE, Is(2, libc::SO_PEERCRED.cast_unsigned())),
+    #[cfg(target_arch = "x86_64")]
+    row!(Socketcall, -, 102, NONE, Is(0, SOCKETCALL_GETSOCKOPT)),
+    row!(Setrlimit, old SYS_setrlimit, 75, NONE, Is(0, LOCKS)),
+    row!(Getrlimit, old SYS_getrlimit, 191, 76, Is(0, LOCKS)),
+    row!(Prlimit, libc::SYS_prlimit64, 340, NONE, Is(1, LOCKS)),
+];
+
+/// What waits besides where lower layers list owners by path: the file gets another.
+const NAMES: &[Row] = &[
+    row!(Rename, old SYS_rename, 38, NONE, Always),
+    row!(Renameat, old SYS_renameat, 302, NONE, Always),
+    row!(Renameat, libc::SYS_renameat2, 353, NONE, Always),
+    row!(Link, old SYS_link, 9, NONE, Always),
+    row!(Linkat, libc::SYS_linkat, 303, NONE, Always),
+];
+
+/// Which calls wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Waiting {
+    pub(in super::super) emulation: Emulation,
+    /// Those that change names too.
+    pub(in super::super) names: bool,
+}
+
+const ALL: Waiting = Waiting { emulation: Emulation::Ids, names: true };
+
+fn rows(waiting: Waiting) -> impl Iterator<Item = &'static Row> {
+    let ids = if waiting.emulation == Emulation::Ids { IDS } else { &[] };
+    let names = if waiting.names { NAMES } else { &[] };
+    RECORDS.iter().chain(ids).chain(names)
+}
+
+/// The numbers that wait, of programs for this architecture.
+pub(in super::super) fn native(waiting: Waiting) -> Vec<(c_long, When)> {
+    rows(waiting).filter(|row| row.native != NONE).map(|row| (row.native, row.when)).collect()
+}
+
+/// The numbers that wait, of programs for i386.
+#[cfg(target_arch = "x86_64")]
+pub(in super::super) fn i386(waiting: Waiting) -> Vec<(c_long, When)> {
+    let numbers = |row: &'static Row| [(row.i386, row.when), (row.short, row.when)];
+    rows(waiting).flat_map(numbers).filter(|(number, _)| *number != NONE).collect()
+}
+
+/// What a number means.
+pub(super) fn meaning(architecture: u32, number: i32) -> Option<(Call, Abi)> {
+    let number = c_long::from(number);
+    let find = |matches: fn(&Row, c_long) -> bool| {
+        let mut rows = rows(ALL);
+        rows.find(|row| matches(row, number)).map(|row| row.call)
+    };
+    #[cfg(target_arch = "x86_64")]
+    if architecture == super::super::seccomp::I386_ARCHITECTURE {
+        let long = find(|row, number| row.i386 == number).map(|call| (call, Abi::I386));
+        return long.or_else(|| {
+            find(|row, number| row.short == number).map(|call| (call, Abi::I386Short))
+        });
+    }
+    let _ = architecture;
+    find(|row, number| row.native == number).map(|call| (call, Abi::Native))
+}
+
+impl Abi {
+    /// An ID as an argument: the short "leave it" is the long one.
+    pub(super) fn id(self, argument: u64) -> u32 {
+        // The kernel reads the lower word.
+        let id = argument as u32;
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::I386Short => match id as u16 {
+                u16::MAX => u32::MAX,
+                id => u32::from(id),
+            },
+            _ => id,
+        }
+    }
+
+    /// An ID in the caller's width; one that does not fit is nobody's.
+    pub(super) fn told(self, id: u32) -> Vec<u8> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::I386Short => u16::try_from(id).unwrap_or(65534).to_ne_bytes().to_vec(),
+            _ => id.to_ne_bytes().to_vec(),
+        }
+    }
+
+    /// Bytes of one ID in a list.
+    pub(super) fn id_size(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::I386Short => 2,
+            _ => 4,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_of_one_call() {
+        let mut lists = vec![native(ALL)];
+        #[cfg(target_arch = "x86_64")]
+        lists.push(i386(ALL));
+        for mut list in lists {
+            let count = list.len();
+            list.sort_by_key(|(number, _)| *number);
+            list.dedup_by_key(|(number, _)| *number);
+            assert_eq!(list.len(), count);
+        }
+        let records = Waiting { emulation: Emulation::Records, names: false };
+        assert_eq!(native(records).len() + IDS.len() + NAMES.len(), native(ALL).len() + without());
+    }
+
+    /// Rows without a number here.
+    fn without() -> usize {
+        rows(ALL).filter(|row| row.native == NONE).count()
+    }
+
+    #[test]
+    fn meanings() {
+        let number = |call: c_long| i32::try_from(call).unwrap();
+        assert_eq!(meaning(0, number(libc::SYS_getuid)), Some((Call::Getuid, Abi::Native)));
+        assert_eq!(meaning(0, number(libc::SYS_read)), None);
+        #[cfg(target_arch = "x86_64")]
+        for (number, expected) in [
+            (199, Some((Call::Getuid, Abi::I386))),
+            (24, Some((Call::Getuid, Abi::I386Short))),
+            (102, Some((Call::Socketcall, Abi::I386))),
+            (3, None),
+        ] {
+            assert_eq!(meaning(super::super::super::seccomp::I386_ARCHITECTURE, number), expected);
+        }
+        assert_eq!(Abi::Native.id(u64::MAX), u32::MAX);
+        #[cfg(target_arch = "x86_64")]
+        {
+            assert_eq!(Abi::I386Short.id(0xffff), u32::MAX);
+            assert_eq!(Abi::I386Short.told(70_000), 65534_u16.to_ne_bytes());
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! What processes make belongs to them, or to the group of a folder that says so.
+//!
+//! The kernel would make it root's. Where that is right, it does. Else the supervisor
+//! makes it, with the caller's umask, and records the owner; an open file is handed
+//! over in the same moment. If anything is in the way the kernel is asked after all:
+//! its errors are the right ones.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, getxattr, major, makedev, minor, mkdirat,
+    mknodat, openat, statat, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::super::record::{Device, Owner};
+use super::super::spec::Emulation;
+use super::Supervisor;
+use super::notify::{Answer, Notice};
+use super::own::{gives_group, holds_capability};
+use super::place::{Named, look, of_fd};
+
+/// `CAP_MKNOD`, in a set of capabilities.
+const CAP_MKNOD: u32 = 27;
+
+/// What an open call asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    pub(super) flags: OFlags,
+    pub(super) mode: u32,
+    pub(super) resolve: ResolveFlags,
+}
+
+/// `struct open_how` of openat2(2), as far as this kiln knows it.
+const HOW_SIZE: usize = 24;
+/// A page: the kernel refuses longer ones.
+const HOW_MAX: u64 = 4096;
+
+impl How {
+    /// Reads the argument of openat2; `None` if it is for the kernel to judge.
+    pub(super) fn read(notice: &Notice, address: u64, size: u64) -> Option<Self> {
+        if !(HOW_SIZE as u64..=HOW_MAX).contains(&size) {
+            return None;
+        }
+        let mut bytes = [0; HOW_SIZE];
+        notice.read(address, &mut bytes).ok()?;
+        let word = |at: usize| {
+            bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_ne_bytes)
+        };
+        Some(Self {
+            flags: OFlags::from_bits_retain(u32::try_from(word(0)?).ok()?),
+            mode: u32::try_from(word(8)?).ok()?,
+            resolve: ResolveFlags::from_bits_retain(word(16)?),
+        })
+    }
+
+    fn makes_nameless(self) -> bool {
+        self.flags.contains(OFlags::TMPFILE)
+    }
+
+    /// Whether it may make a file.
+    pub(super) fn creates(self) -> bool {
+        self.flags.contains(OFlags::CREATE) || self.makes_nameless()
+    }
+}
+
+/// Who owns what is made in a folder, if it is not simply root's.
+struct Making {
+    owner: Owner,
+    umask: u32,
+}
+
+impl Making {
+    fn mode(&self, mode: u32) -> Mode {
+        Mode::from_raw_mode(mode & 0o7777 & !self.umask)
+    }
+}
+
+impl Supervisor {
+    /// Whether something made in this folder needs a record.
+    fn making(&self, notice: &Notice, folder: &OwnedFd) -> Option<Making> {
+        let known = self.sets.of(notice.pid);
+        let who = &known.credentials;
+        let mut value = [0; 64];
+        let recorded = getxattr(of_fd(folder), super::super::record::OWNER, &mut value);
+        let recorded = recorded.ok().and_then(|got| Owner::parse(value.get(..got)?));
+        if recorded.is_none() && who.root_of_files() && who.gid.file == 0 {
+            return None;
+        }
+        let gid =
+            if gives_group(folder) { recorded.map_or(0, |owner| owner.gid) } else { who.gid.file };
+        let owner = Owner { uid: who.uid.file, gid };
+        (!owner.is_root()).then_some(Making { owner, umask: known.umask })
+    }
+
+    pub(super) fn open_file(
+        &self,
+        notice: &Notice,
+        named: &Named,
+        how: How,
+    ) -> Result<Answer, Errno> {
+        if !how.creates() {
+            return Ok(Answer::Continue);
+        }
+        if how.makes_nameless() {
+            return self.open_nameless(notice, named, how);
+        }
+        let Ok((folder, base)) = self.parent(notice, named, how.resolve) else {
+            return Ok(Answer::Continue);
+        };
+        let Some(making) = self.making(notice, &folder) else { return Ok(Answer::Continue) };
+        let flags = how.flags | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let made = match openat(&folder, &base, flags, making.mode(how.mode)) {
+            Err(Errno::EXIST) if !how.flags.contains(OFlags::EXCL) => {
+                // A link that leads nowhere yet: its target is made.
+                let flags = AtFlags::empty();
+                if !matches!(statat(&folder, &base, flags), Err(Errno::NOENT)) {
+                    return Ok(Answer::Continue);
+                }
+                return self.open_linked(notice, &folder, &base, how, &making);
+            }
+            other => other,
+        };
+        let Ok(made) = made else { return Ok(Answer::Continue) };
+        self.hand_over(notice, &made, how, &making)
+    }
+
+    fn parent(
+        &self,
+        notice: &Notice,
+        named: &Named,
+        resolve: ResolveFlags,
+    ) -> Result<(OwnedFd, CString), Errno> {
+        // An open that ends in a slash makes nothing.
+        if named.path.last() == Some(&b'/') {
+            return Err(Errno::ISDIR);
+        }
+        if resolve.is_empty() {
+            self.open_parent(notice, named)
+        } else {
+            self.open_parent_resolved(notice, named, resolve)
+        }
+    }
+
+    fn open_linked(
+        &self,
+        notice: &Notice,
+        folder: &OwnedFd,
+        base: &CString,
+        how: How,
+        making: &Making,
+    ) -> Result<Answer, Errno> {
+        // With a limit on the walk, or where it is not to be followed, the kernel says no.
+        if !how.resolve.is_empty() || how.flags.contains(OFlags::NOFOLLOW) {
+            return Ok(Answer::Continue);
+        }
+        let flags = how.flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let Ok(made) = openat(folder, base, flags, making.mode(how.mode)) else {
+            return Ok(Answer::Continue);
+        };
+        if !how.flags.contains(OFlags::NONBLOCK) {
+            let flags = rustix::fs::fcntl_getfl(&made)?.difference(OFlags::NONBLOCK);
+            rustix::fs::fcntl_setfl(&made, flags)?;
+        }
+        self.hand_over(notice, &made, how, making)
+    }
+
+    fn open_nameless(&self, notice: &Notice, named: &Named, how: How) -> Result<Answer, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = if how.resolve.is_empty() {
+            self.at(notice, named, |path| openat(CWD, path, flags, Mode::empty()))
+        } else {
+            // The kernel walks it; the folder is looked at beside that only.
+            return Ok(Answer::Continue);
+        };
+        let Ok(folder) = opened else { return Ok(Answer::Continue) };
+        self.still(notice)?;
+        let Some(making) = self.making(notice, &folder) else { return Ok(Answer::Continue) };
+        let flags = how.flags | OFlags::CLOEXEC;
+        let Ok(made) = openat(&folder, ".", flags, making.mode(how.mode)) else {
+            return Ok(Answer::Continue);
+        };
+        self.hand_over(notice, &made, how, &making)
+    }
+
+    fn hand_over(
+        &self,
+        notice: &Notice,
+        made: &OwnedFd,
+        how: How,
+        making: &Making,
+    ) -> Result<Answer, Errno> {
+        self.record(made, &look(made)?, making.owner, true)?;
+        Ok(self.listener.give(notice, made, how.flags.contains(OFlags::CLOEXEC)))
+    }
+
+    pub(super) fn make_folder(
+        &self,
+        notice: &Notice,
+        named: &Named,
+        mode: u32,
+    ) -> Result<Answer, Errno> {
+        self.make(notice, named, false, |folder, base, making| {
+            mkdirat(folder, base, making.mode(mode & 0o1777))
+        })
+    }
+
+    pub(super) fn make_link(
+        &self,
+        notice: &Notice,
+        target: u64,
+        named: &Named,
+    ) -> Result<Answer, Errno> {
+        let target = Named::plain(notice, target, false)?.path;
+        let target = CString::new(target).map_err(|_| Errno::INVAL)?;
+        if named.path.last() == Some(&b'/') {
+            return Ok(Answer::Continue);
+        }
+        self.make(notice, named, true, |folder, base, _| symlinkat(&target, folder, base))
+    }
+
+    pub(super) fn make_node(
+        &self,
+        notice: &Notice,
+        named: &Named,
+        mode: u32,
+        device: u64,
+    ) -> Result<Answer, Errno> {
+        if named.path.last() == Some(&b'/') {
+            return Ok(Answer::Continue);
+        }
+        let kind = match mode & libc::S_IFMT {
+            libc::S_IFCHR | libc::S_IFBLK => {
+                return self.make_device(notice, named, mode, device);
+            }
+            libc::S_IFIFO => FileType::Fifo,
+            libc::S_IFSOCK => FileType::Socket,
+            0 | libc::S_IFREG => FileType::RegularFile,
+            _ => return Ok(Answer::Continue),
+        };
+        if self.emulation != Emulation::Ids {
+            return Ok(Answer::Continue);
+        }
+        self.make(notice, named, true, |folder, base, making| {
+            mknodat(folder, base, kind, making.mode(mode), 0)
+        })
+    }
+
+    /// Makes something by name, and records whose it is.
+    fn make(
+        &self,
+        notice: &Notice,
+        named: &Named,
+        special: bool,
+        make: impl FnOnce(&OwnedFd, &CString, &Making) -> rustix::io::Result<()>,
+    ) -> Result<Answer, Errno> {
+        let Ok((folder, base)) = self.open_parent(notice, named) else {
+            return Ok(Answer::Continue);
+        };
+        // A new file in the place of one that lower layers list is told from a copy of
+        // that one by its record.
+        let root = || {
+            let umask = self.sets.of(notice.pid).umask;
+            (special && self.specials.any_below())
+                .then_some(Making { owner: Owner::default(), umask })
+        };
+        let Some(making) = self.making(notice, &folder).or_else(root) else {
+            return Ok(Answer::Continue);
+        };
+        make(&folder, &base, &making)?;
+        self.record_made(&folder, &base, making.owner)?;
+        Ok(Answer::Value(0))
+    }
+
+    fn record_made(&self, folder: &OwnedFd, base: &CString, owner: Owner) -> Result<(), Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = openat(folder, base, flags, Mode::empty())?;
+        self.record(&made, &look(&made)?, owner, true)
+    }
+
+    /// A device is an empty file that says so.
+    fn make_device(
+        &self,
+        notice: &Notice,
+        named: &Named,
+        mode: u32,
+        device: u64,
+    ) -> Result<Answer, Errno> {
+        let known = self.sets.of(notice.pid);
+        let allowed = match self.emulation {
+            Emulation::Ids => known.credentials.root_of_files() || known.credentials.privileged(),
+            Emulation::Records => holds_capability(notice.pid, CAP_MKNOD),
+        };
+        let block = mode & libc::S_IFMT == libc::S_IFBLK;
+        let device = decode(device);
+        let whiteout = !block && device == makedev(0, 0);
+        // Overlayfs keeps 0:0 to itself, and refuses it for real root too.
+        if !allowed || whiteout {
+            return Err(Errno::PERM);
+        }
+        let (folder, base) = self.open_parent(notice, named)?;
+        let umask = match self.emulation {
+            Emulation::Ids => known.umask,
+            Emulation::Records => umask_of(notice.pid),
+        };
+        let mode = Mode::from_raw_mode(mode & 0o7777 & !umask);
+        mknodat(&folder, &base, FileType::RegularFile, Mode::empty(), 0)?;
+        let made = || -> Result<(), Errno> {
+            let owner = self.making(notice, &folder).map(|making| making.owner);
+            self.record_made(&folder, &base, owner.unwrap_or_default())?;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = openat(&folder, &base, flags, Mode::empty())?;
+            let record = Device { block, major: major(device), minor: minor(device) };
+            self.record_device(&file, record)?;
+            let path = format!("self/fd/{}", file.as_fd().as_raw_fd());
+            rustix::fs::chmod(path, mode)
+        };
+        if let Err(error) = made() {
+            // No half of a device stays.
+            let _ = unlinkat(&folder, &base, AtFlags::empty());
+            return Err(if error == Errno::NOTSUP { Errno::PERM } else { error });
+        }
+        Ok(Answer::Value(0))
+    }
+}
+
+/// A device number as the call has it, which is narrower than the C library's: the
+/// kernel's `new_decode_dev`.
+fn decode(device: u64) -> u64 {
+    let device = device as u32;
+    let major = device >> 8 & 0xfff;
+    let minor = device & 0xff | device >> 12 & 0xf_ff00;
+    makedev(major, minor)
+}
+
+/// The umask of a process, as the kernel tells it.
+fn umask_of(pid: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("{pid}/status")).unwrap_or_default();
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    umask.and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok()).unwrap_or(0o022)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers() {
+        for (call, major_minor) in
+            [(0x0103, (1, 3)), (0x0800_u64 | 0x11, (8, 17)), (0xfff0_0103, (1, 0xf_ff03))]
+        {
+            let device = decode(call);
+            assert_eq!((major(device), minor(device)), major_minor, "{call:x}");
+        }
+    }
+}
