@@ -21,8 +21,8 @@ pub(super) struct Fixture {
 const PATH: &str = "/bin:/usr/bin";
 
 const APPLETS: &[&str] = &[
-    "cat", "env", "false", "head", "id", "ls", "mkdir", "mknod", "mount", "rm", "sh", "sleep",
-    "touch", "true", "unshare", "wc",
+    "base64", "cat", "env", "false", "head", "id", "ls", "mkdir", "mknod", "mount", "rm", "sh",
+    "sleep", "touch", "true", "unshare", "wc",
 ];
 
 /// The tiers whoever runs the tests must have.

@@ -5,6 +5,8 @@
 
 mod files;
 mod fixture;
+#[cfg(target_arch = "x86_64")]
+mod i386;
 mod limits;
 mod processes;
 mod surroundings;
