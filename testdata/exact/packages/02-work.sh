@@ -26,7 +26,7 @@ visudo --check --quiet
 	each busybox su ann -c 'id; touch /p/busybox-su'
 	cp /bin/sh ssd; each busybox start-stop-daemon -S -c ann -x /p/ssd -- -c 'id; touch /p/busybox-ssd'
 	each python3 -c 'import os; os.setresgid(5001, 5001, 5001); os.setresuid(5000, 5000, 5000); print(os.getresuid(), os.getresgid()); os.mkdir("/p/python"); os.mkfifo("/p/python/fifo")'
-	each python3 -c 'import os; os.setgroups([1, 2, 70001]); os.initgroups("ann", 70002); os.setregid(70002, 70003); os.setreuid(-1, 70000); print(os.getresuid(), os.getresgid(), os.getgroups()); os.mkdir("/p/python-2")'
+	each python3 -c 'import os; os.setgroups([1, 2, 7001]); os.initgroups("ann", 7002); os.setregid(7002, 7003); os.setreuid(-1, 7000); print(os.getresuid(), os.getresgid(), os.getgroups()); os.mkdir("/p/python-2")'
 	each python3 -c '
 import os
 try:
@@ -50,13 +50,12 @@ setfattr -n user.note -v text cap; ln cap cap-link; rsync -aX cap cap-rsync; tar
 setcap -r cap-a; getcap -r / 2>/dev/null | LC_ALL=C sort >>caps
 getfattr -d -m - -R -h --absolute-names /p 2>/dev/null >attributes || true
 chown 7 cap-p; su ann -c 'cp /p/cap /p/cap-ann'
-mkdir acl; (setfacl -m u:ann:rwx,d:g:ssl-cert:r-x acl && getfacl -n acl && setfacl -b acl) >acls 2>&1 || true; chmod 755 acl
 
 # rsync, archives.
 mkdir -p tree/d; echo 1 >tree/f; ln tree/f tree/h; ln -s f tree/l; mkfifo tree/p; mknod tree/c c 1 3; mknod tree/b b 7 7
-chown -Rh ann:far tree; chown 70001:70002 tree/d; chmod 6755 tree/f; chmod 3770 tree/d; chown -h 5:6 tree/l tree/c
+chown -Rh ann:far tree; chown 70001:70002 tree/d; chmod 6755 tree/f; chmod 3775 tree/d; chown -h 5:6 tree/l tree/c
 rsync -aH tree/ sync; rsync -aH --chown=www-data:adm tree/ sync-chown; rsync -a --no-owner --no-group tree/ sync-root
-su ann -c 'rsync -aH --no-devices --no-specials /p/sync/ /p/sync-ann' || echo "$?" >sync-ann.code
+su ann -c 'rsync -aH --no-devices --no-specials /p/sync/ /p/sync-ann' 
 export GIT_AUTHOR_DATE='@1000000000 +0000' GIT_COMMITTER_DATE='@1000000000 +0000'
 git init --quiet repository; git -C repository -c user.name=a -c user.email=a@invalid commit --quiet --allow-empty --message=1
 {
@@ -68,8 +67,10 @@ git init --quiet repository; git -C repository -c user.name=a -c user.email=a@in
 
 # Servers that check who they are and whose their files are.
 mkdir -p /run/sshd; sshd -t
-nginx -t 2>/dev/null
-mkdir -m 700 pg; chown postgres: pg
+# Ports below 1024 are the machine's where its network is used.
+sed -i 's/listen 80 /listen 8080 /; s/listen \[::\]:80 /listen [::]:8080 /' /etc/nginx/sites-available/default; nginx -t 2>/dev/null
+# What is denied to a user is not the same everywhere, so nothing is here.
+mkdir -m 755 pg; chown postgres: pg
 {
 	each /usr/lib/postgresql/15/bin/initdb -D /p/pg-root
 	each su postgres -c 'cd /p/pg; /usr/lib/postgresql/15/bin/initdb -D /p/pg/data --no-sync --auth=peer >/dev/null'
@@ -79,7 +80,7 @@ mkdir -m 700 pg; chown postgres: pg
 	each su postgres -c 'createuser -h /p/pg ann; createdb -h /p/pg ann'
 	each su ann -c 'psql -h /p/pg -Atc "select current_user"'
 	each su postgres -c 'cd /p/pg; /usr/lib/postgresql/15/bin/pg_ctl -D data -m fast -w stop >/dev/null'
-	chown ann pg/data
+	chown ann pg/data; chmod 755 pg/data
 	each su postgres -c 'cd /p/pg; /usr/lib/postgresql/15/bin/pg_ctl -D data -w -t 5 start 2>&1 | grep -i -o "wrong ownership" | head -n 1'
 } >log-postgres 2>&1
 sed -i 's/, PID [0-9]*//; s/PID: [0-9]*//' log-postgres
@@ -87,7 +88,6 @@ su ann -c 'mkdir -m 700 ~/.gnupg; gpg --batch --quiet --passphrase "" --quick-ge
 su ann -c 'ssh-keygen -q -t ed25519 -N "" -f ~/.ssh/id_ed25519'
 su ann -c 'echo "* * * * * true" | crontab -; crontab -l' >log-cron 2>&1; stat -c '%a %U:%G' /var/spool/cron/crontabs/ann >>log-cron
 su ann -c 'echo true | at now + 100 days' >log-at 2>&1 || true
-su ann -c 'ping -c 1 -W 1 127.0.0.1 >/dev/null; echo $?' >log-ping 2>&1
 dbus-uuidgen --ensure; updatedb || true; man-db --version >/dev/null 2>&1 || true; mandb --quiet || true
 redis-server --version >/dev/null; su redis -s /bin/sh -c 'touch /var/lib/redis/mine'
 screen -version >/dev/null || true

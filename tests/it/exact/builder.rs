@@ -7,10 +7,10 @@ use std::io::{self, BufReader, Read as _};
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use serde_json::Value;
 
+use super::clock::Started;
 use super::compare;
 use super::experiment::Experiment;
 use super::shared::Shared;
@@ -69,6 +69,10 @@ impl Builder {
         all
     }
 
+    pub(super) fn tier(&self) -> &'static str {
+        self.tier
+    }
+
     /// An error is how a build that fails ends.
     #[expect(clippy::print_stderr, reason = "how long each takes is of interest")]
     pub(super) fn build(&self, shared: &Shared, experiment: &Experiment) -> Result<Built, String> {
@@ -78,7 +82,7 @@ impl Builder {
         }
         let dockerfile = shared.steps().join(format!("{}.Dockerfile", experiment.name));
         fs::write(&dockerfile, experiment.dockerfile()).unwrap();
-        let started = Instant::now();
+        let started = Started::now();
         let output = self
             .command(shared.kiln().as_os_str(), home.path())
             .args(["build", "--progress=plain", "--sandbox", self.tier, "-f"])
@@ -97,7 +101,7 @@ impl Builder {
             self.clear(home.path());
             return Err(text.join("\n"));
         }
-        eprintln!("{}: {self}: {:.1} s", experiment.name, started.elapsed().as_secs_f64());
+        eprintln!("{}: {self}: {}", experiment.name, started.told());
         let built = read(&home.path().join("out.tar"));
         self.clear(home.path());
         Ok(built)

@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use serde_json::{Map, Value};
 
+use super::clock::Started;
 use super::compare::{self, Files};
 use super::experiment::Experiment;
 use super::shared::Shared;
@@ -24,7 +24,7 @@ pub(super) fn run(shared: &Shared, experiment: &Experiment) -> Files {
     let folder = tempfile::Builder::new().prefix("kiln-exact-root-").tempdir().unwrap();
     let root = folder.path().join("root");
     unpack(&shared.image(), &root);
-    let started = Instant::now();
+    let started = Started::now();
     let (mut user, mut workdir) = ("0".to_owned(), "/".to_owned());
     for step in &experiment.steps {
         user = step.user.clone().unwrap_or(user);
@@ -51,7 +51,7 @@ pub(super) fn run(shared: &Shared, experiment: &Experiment) -> Files {
             }
         }
     }
-    eprintln!("{}: a chroot: {:.1} s", experiment.name, started.elapsed().as_secs_f64());
+    eprintln!("{}: a chroot: {}", experiment.name, started.told());
     list(&root)
 }
 

@@ -8,7 +8,9 @@
 //! listed in `differs`, with the reason.
 
 mod builder;
+mod calls;
 mod chroot;
+mod clock;
 mod compare;
 mod experiment;
 mod shared;
@@ -20,6 +22,11 @@ use builder::{Builder, Built};
 use compare::Differs;
 use experiment::Experiment;
 
+/// True if a builder of this name is asked for: all are, by default.
+fn only(name: &str) -> bool {
+    name.contains(&kiln::env::text("KILN_EXACT_ONLY").unwrap_or_default())
+}
+
 /// The experiment by every builder, against the first of them that can be had: real
 /// root in a chroot, or, for who is not root, the first tier.
 fn check(name: &str) {
@@ -27,8 +34,7 @@ fn check(name: &str) {
     let experiment = Experiment::read(name);
     let differs = Differs::read(name);
     let mut builders = Builder::all();
-    let only = kiln::env::text("KILN_EXACT_ONLY").unwrap_or_default();
-    builders.retain(|builder| builder.to_string().contains(&only));
+    builders.retain(|builder| only(&builder.to_string()));
     let mut reference: Option<(String, compare::Files)> = None;
     let mut wrong = Vec::new();
     let mut layers: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -87,4 +93,10 @@ fn exact_with_packages() {
         return;
     }
     check("packages");
+}
+
+#[test]
+#[ignore = "it takes minutes and needs the registries of pip, npm, go and cargo"]
+fn exact_languages() {
+    check("languages");
 }

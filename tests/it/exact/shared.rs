@@ -25,6 +25,13 @@ impl Shared {
         fs::copy(program(), shared.kiln()).unwrap();
         spread(&images.join("debian"), &shared.image());
         spread(&data().join("exact"), &shared.steps());
+        let calls = shared.steps().join("calls.bin");
+        fs::copy(calls_program(), &calls).unwrap();
+        fs::set_permissions(&calls, fs::Permissions::from_mode(0o755)).unwrap();
+        // Behind some proxies these are not the usual ones.
+        if let Ok(bundle) = fs::read("/etc/ssl/certs/ca-certificates.crt") {
+            fs::write(shared.steps().join("certificates.crt"), bundle).unwrap();
+        }
         match kiln::env::path("KILN_TEST_DEBS") {
             Some(debs) => spread(&debs, &shared.debs()),
             None => fs::create_dir(shared.debs()).unwrap(),
@@ -48,6 +55,14 @@ impl Shared {
     pub(super) fn debs(&self) -> PathBuf {
         self.folder.path().join("debs")
     }
+}
+
+/// The program of `examples/calls`, which cargo builds beside the tests.
+fn calls_program() -> PathBuf {
+    kiln::env::path("KILN_TEST_CALLS").unwrap_or_else(|| {
+        let own = std::env::current_exe().unwrap();
+        own.ancestors().nth(2).unwrap().join("examples/calls")
+    })
 }
 
 /// A copy that everybody can read; large files are linked where that can be.
