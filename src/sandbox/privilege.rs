@@ -27,9 +27,11 @@ const GRANTED: CapabilitySet = CapabilitySet::AUDIT_WRITE
 /// Takes on the IDs, if they are for the kernel to know, and keeps every capability over a
 /// change of user and the execution of a program.
 pub(super) fn keep_as(user: Option<&Ids>) -> Result<(), Failure> {
+    // Root keeps them by itself.
+    let Some(user) = user else { return Ok(()) };
     let what = || "keep capabilities".to_owned();
     rustix::thread::set_keep_capabilities(true).doing(what)?;
-    user.map_or(Ok(()), become_user)?;
+    become_user(user)?;
     let held = rustix::thread::capabilities(None).doing(what)?.permitted;
     let sets = CapabilitySets { effective: held, permitted: held, inheritable: held };
     rustix::thread::set_capabilities(None, sets).doing(what)?;
@@ -60,10 +62,11 @@ pub(super) fn drop_to(user: Option<&Ids>) -> Result<(), Failure> {
     }
     rustix::thread::clear_ambient_capability_set()
         .doing(|| "clear the ambient capabilities".to_owned())?;
-    user.map_or(Ok(()), become_user)?;
-    // Emulated users have the files of all: the kernel knows root alone.
-    let root = user.is_none_or(|user| user.uid == 0);
-    let own = if root { GRANTED } else { CapabilitySet::empty() };
+    // To the kernel an emulated user is root, who has what is left when the program is
+    // executed.
+    let Some(user) = user else { return Ok(()) };
+    become_user(user)?;
+    let own = if user.uid == 0 { GRANTED } else { CapabilitySet::empty() };
     // What the outer container withholds cannot be taken.
     let held = rustix::thread::capabilities(None).doing(|| "read capabilities".to_owned())?;
     let own = own & held.permitted;

@@ -79,6 +79,7 @@ const X32: u32 = 0x4000_0000;
 
 const LOAD: u16 = 0x20;
 const EQUAL: u16 = 0x15;
+#[cfg(target_arch = "x86_64")]
 const AT_LEAST: u16 = 0x35;
 const ANY_BIT: u16 = 0x45;
 const RETURN: u16 = 0x06;
@@ -158,17 +159,21 @@ fn rules(calls: &Calls, purpose: Purpose, waiting: &[(c_long, When)]) -> Vec<soc
     }
     for (call, on) in waiting {
         let argument = |at: u8| FIRST_ARGUMENT + 8 * u32::from(at);
-        let (test, at, k) = match *on {
+        let (test, at, values) = match *on {
             When::Always => {
                 rules.extend(when(EQUAL, number(*call), libc::SECCOMP_RET_USER_NOTIF));
                 continue;
             }
-            When::Bits(at, bits) => (ANY_BIT, at, bits),
-            When::Is(at, value) => (EQUAL, at, value),
+            When::Bits(at, bits) => (ANY_BIT, at, &[bits][..]),
+            When::Is(at, values) => (EQUAL, at, values),
         };
-        rules.push(sock_filter { code: EQUAL, jt: 0, jf: 4, k: number(*call) });
+        // A handful of values at most.
+        let over = u8::try_from(2 + 2 * values.len()).unwrap_or(u8::MAX);
+        rules.push(sock_filter { code: EQUAL, jt: 0, jf: over, k: number(*call) });
         rules.push(op(LOAD, argument(at)));
-        rules.extend(when(test, k, libc::SECCOMP_RET_USER_NOTIF));
+        for value in values {
+            rules.extend(when(test, *value, libc::SECCOMP_RET_USER_NOTIF));
+        }
         rules.push(op(RETURN, libc::SECCOMP_RET_ALLOW));
     }
     rules.push(op(RETURN, libc::SECCOMP_RET_ALLOW));
@@ -228,7 +233,7 @@ mod tests {
     fn every_jump_lands_inside() {
         let filter = filter(WHOLE);
         for (at, op) in filter.iter().enumerate() {
-            if [EQUAL, AT_LEAST, ANY_BIT].contains(&op.code) {
+            if op.jt != 0 || op.jf != 0 {
                 let far = usize::from(op.jt.max(op.jf));
                 assert!(far < usize::from(u8::MAX) && at + 1 + far < filter.len(), "{at}");
             }
@@ -262,6 +267,7 @@ mod tests {
                     continue;
                 }
                 EQUAL => loaded == op.k,
+                #[cfg(target_arch = "x86_64")]
                 AT_LEAST => loaded >= op.k,
                 ANY_BIT => loaded & op.k != 0,
                 other => panic!("code {other}"),

@@ -59,10 +59,18 @@ pub(super) enum Call {
     Setgroups,
     Prctl,
     Getsockopt,
+    #[cfg(target_arch = "x86_64")]
     Socketcall,
     Setrlimit,
     Getrlimit,
     Prlimit,
+    Capset,
+    Chmod,
+    Fchmod,
+    Fchmodat,
+    Fchmodat2,
+    RemoveXattr,
+    RemoveXattrAt,
     Rename,
     Renameat,
     Link,
@@ -75,8 +83,8 @@ pub(in super::super) enum When {
     Always,
     /// The lower word of this argument has one of these bits.
     Bits(u8, u32),
-    /// The lower word of this argument is this.
-    Is(u8, u32),
+    /// The lower word of this argument is one of these.
+    Is(u8, &'static [u32]),
 }
 
 /// How a caller lays out what it is told.
@@ -103,10 +111,16 @@ struct Row {
 const NONE: c_long = -1;
 /// `O_CREAT` and `__O_TMPFILE`; the numbers are the same on all architectures of kiln's.
 const CREATES: u32 = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)).cast_unsigned();
-const LOCKS: u32 = super::notify::RLIMIT_LOCKS;
+const LOCKS: &[u32] = &[super::notify::RLIMIT_LOCKS];
+const PEER: &[u32] = &[libc::SO_PEERCRED.cast_unsigned()];
+const PRCTLS: &[u32] = &[
+    libc::PR_SET_KEEPCAPS.cast_unsigned(),
+    libc::PR_SET_NO_NEW_PRIVS.cast_unsigned(),
+    libc::PR_GET_NO_NEW_PRIVS.cast_unsigned(),
+];
 /// socketcall(2)'s number for getsockopt.
 #[cfg(target_arch = "x86_64")]
-const SOCKETCALL_GETSOCKOPT: u32 = 15;
+const SOCKETCALL_GETSOCKOPT: &[u32] = &[15];
 
 /// A line of the table: the call, its name in `libc` (`-` where only i386 has it;
 /// `old` before a name that only x86-64 has), i386's number, that of its first form
@@ -198,14 +212,28 @@ const IDS: &[Row] = &[
     row!(Setfsuid, libc::SYS_setfsuid, 215, 138, Always),
     row!(Setfsgid, libc::SYS_setfsgid, 216, 139, Always),
     row!(Setgroups, libc::SYS_setgroups, 206, 81, Always),
-    row!(Prctl, libc::SYS_prctl, 172, NONE, Is(0, libc::PR_SET_KEEPCAPS.cast_unsigned())),
-    row!(Getsockopt, libc::SYS_getsockopt, 365, NONE, Is(2, libc::SO_PEERCRED.cast_unsigned())),
+    row!(Prctl, libc::SYS_prctl, 172, NONE, Is(0, PRCTLS)),
+    row!(Capset, libc::SYS_capset, 185, NONE, Always),
+    row!(Chmod, old SYS_chmod, 15, NONE, Always),
+    row!(Fchmod, libc::SYS_fchmod, 94, NONE, Always),
+    row!(Fchmodat, libc::SYS_fchmodat, 306, NONE, Always),
+    // Since Linux 6.6, with one number everywhere.
+    row!(Fchmodat2, 452, 452, NONE, Always),
+    row!(RemoveXattr, libc::SYS_removexattr, 235, NONE, Always),
+    row!(RemoveXattr, libc::SYS_lremovexattr, 236, NONE, Always),
+    row!(RemoveXattr, libc::SYS_fremovexattr, 237, NONE, Always),
+    row!(RemoveXattrAt, 466, 466, NONE, Always),
+    row!(Getsockopt, libc::SYS_getsockopt, 365, NONE, Is(2, PEER)),
     #[cfg(target_arch = "x86_64")]
     row!(Socketcall, -, 102, NONE, Is(0, SOCKETCALL_GETSOCKOPT)),
     row!(Setrlimit, old SYS_setrlimit, 75, NONE, Is(0, LOCKS)),
     row!(Getrlimit, old SYS_getrlimit, 191, 76, Is(0, LOCKS)),
     row!(Prlimit, libc::SYS_prlimit64, 340, NONE, Is(1, LOCKS)),
 ];
+
+/// A file that has no name yet gets one from another process than opened it.
+const NAMELESS: &[Row] =
+    &[row!(Linkat, libc::SYS_linkat, 303, NONE, Bits(4, libc::AT_EMPTY_PATH.cast_unsigned()))];
 
 /// What waits besides where lower layers list owners by path: the file gets another.
 const NAMES: &[Row] = &[
@@ -228,7 +256,12 @@ const ALL: Waiting = Waiting { emulation: Emulation::Ids, names: true };
 
 fn rows(waiting: Waiting) -> impl Iterator<Item = &'static Row> {
     let ids = if waiting.emulation == Emulation::Ids { IDS } else { &[] };
-    let names = if waiting.names { NAMES } else { &[] };
+    // The latter has a call of the former.
+    let names = match (waiting.names, waiting.emulation) {
+        (true, _) => NAMES,
+        (false, Emulation::Ids) => NAMELESS,
+        (false, Emulation::Records) => &[],
+    };
     RECORDS.iter().chain(ids).chain(names)
 }
 

@@ -9,8 +9,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, getxattr, major, makedev, minor, mkdirat,
-    mknodat, openat, statat, symlinkat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, getxattr, linkat, major, makedev, minor,
+    mkdirat, mknodat, openat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -69,11 +69,16 @@ impl How {
 struct Making {
     owner: Owner,
     umask: u32,
+    /// The group is the folder's, and not one of whoever makes it.
+    foreign: bool,
 }
 
 impl Making {
+    /// The mode of anything but a folder, which cannot be marked with a foreign group.
     fn mode(&self, mode: u32) -> Mode {
-        Mode::from_raw_mode(mode & 0o7777 & !self.umask)
+        let marked = libc::S_ISGID | libc::S_IXGRP;
+        let taken = if self.foreign && mode & marked == marked { libc::S_ISGID } else { 0 };
+        Mode::from_raw_mode(mode & 0o7777 & !self.umask & !taken)
     }
 }
 
@@ -88,10 +93,11 @@ impl Supervisor {
         if recorded.is_none() && who.root_of_files() && who.gid.file == 0 {
             return None;
         }
-        let gid =
-            if gives_group(folder) { recorded.map_or(0, |owner| owner.gid) } else { who.gid.file };
+        let inherited = gives_group(folder);
+        let gid = if inherited { recorded.map_or(0, |owner| owner.gid) } else { who.gid.file };
         let owner = Owner { uid: who.uid.file, gid };
-        (!owner.is_root()).then_some(Making { owner, umask: known.umask })
+        let foreign = inherited && !who.in_group(gid) && !who.rules_files();
+        (!owner.is_root()).then_some(Making { owner, umask: known.umask, foreign })
     }
 
     pub(super) fn open_file(
@@ -202,7 +208,7 @@ impl Supervisor {
         mode: u32,
     ) -> Result<Answer, Errno> {
         self.make(notice, named, false, |folder, base, making| {
-            mkdirat(folder, base, making.mode(mode & 0o1777))
+            mkdirat(folder, base, Mode::from_raw_mode(mode & 0o1777 & !making.umask))
         })
     }
 
@@ -247,6 +253,26 @@ impl Supervisor {
         })
     }
 
+    /// Gives a name to an open file. The kernel lets only the one who opened it do so,
+    /// and that may have been the supervisor.
+    pub(super) fn name_open_file(
+        &self,
+        notice: &Notice,
+        file: &Named,
+        named: &Named,
+    ) -> Result<Answer, Errno> {
+        if !file.path.is_empty() || file.folder == libc::AT_FDCWD {
+            return Ok(Answer::Continue);
+        }
+        let (Ok(file), Ok((folder, base))) =
+            (self.open(notice, file), self.open_parent(notice, named))
+        else {
+            return Ok(Answer::Continue);
+        };
+        linkat(CWD, of_fd(&file), &folder, &base, AtFlags::SYMLINK_FOLLOW)?;
+        Ok(Answer::Value(0))
+    }
+
     /// Makes something by name, and records whose it is.
     fn make(
         &self,
@@ -262,8 +288,11 @@ impl Supervisor {
         // that one by its record.
         let root = || {
             let umask = self.sets.of(notice.pid).umask;
-            (special && self.specials.any_below())
-                .then_some(Making { owner: Owner::default(), umask })
+            (special && self.specials.any_below()).then_some(Making {
+                owner: Owner::default(),
+                umask,
+                foreign: false,
+            })
         };
         let Some(making) = self.making(notice, &folder).or_else(root) else {
             return Ok(Answer::Continue);
@@ -289,7 +318,7 @@ impl Supervisor {
     ) -> Result<Answer, Errno> {
         let known = self.sets.of(notice.pid);
         let allowed = match self.emulation {
-            Emulation::Ids => known.credentials.root_of_files() || known.credentials.privileged(),
+            Emulation::Ids => known.credentials.privileged(),
             Emulation::Records => holds_capability(notice.pid, CAP_MKNOD),
         };
         let block = mode & libc::S_IFMT == libc::S_IFBLK;
@@ -307,10 +336,14 @@ impl Supervisor {
         let mode = Mode::from_raw_mode(mode & 0o7777 & !umask);
         mknodat(&folder, &base, FileType::RegularFile, Mode::empty(), 0)?;
         let made = || -> Result<(), Errno> {
-            let owner = self.making(notice, &folder).map(|making| making.owner);
-            self.record_made(&folder, &base, owner.unwrap_or_default())?;
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = openat(&folder, &base, flags, Mode::empty())?;
+            let stat = look(&file)?;
+            let owner = match self.emulation {
+                Emulation::Ids => self.making(notice, &folder).map(|making| making.owner),
+                Emulation::Records => Some(Owner { uid: stat.stx_uid, gid: stat.stx_gid }),
+            };
+            self.record(&file, &stat, owner.unwrap_or_default(), true)?;
             let record = Device { block, major: major(device), minor: minor(device) };
             self.record_device(&file, record)?;
             let path = format!("self/fd/{}", file.as_fd().as_raw_fd());

@@ -10,11 +10,13 @@ use rustix::io::Errno;
 
 use super::super::record::{self, Owner};
 use super::calls::{Abi, Call};
-use super::ids::{Change, Quad};
+use super::ids::{Capabilities, Change, Quad};
 use super::notify::{Answer, Notice};
-use super::place::{Named, of_fd};
+use super::place::{Named, look, of_fd};
 use super::{Supervisor, TO_KERNEL};
 
+/// `CAP_CHOWN`, `CAP_FOWNER`, `CAP_SETGID` and `CAP_SETUID`.
+const RIGHTS: u32 = 1 << 0 | 1 << 3 | 1 << 6 | 1 << 7;
 /// The kernel's limit of groups.
 const GROUPS_MAX: u64 = 65536;
 
@@ -109,10 +111,42 @@ impl Supervisor {
         Ok(Answer::Value(if matches!(change, Change::File(_)) { old.into() } else { 0 }))
     }
 
-    pub(super) fn keep_capabilities(&self, notice: &Notice) -> Result<Answer, Errno> {
+    /// The settings of prctl(2) that are kept here.
+    pub(super) fn setting(&self, notice: &Notice) -> Result<Answer, Errno> {
         let known = self.sets.of(notice.pid);
-        let [_, keep, ..] = notice.data.arguments;
-        let new = known.credentials.keep_capabilities(keep == 1);
+        let [setting, value, rest @ ..] = notice.data.arguments;
+        let new = match setting as i32 {
+            libc::PR_SET_KEEPCAPS => known.credentials.keep_capabilities(value == 1),
+            libc::PR_SET_NO_NEW_PRIVS if value == 1 && rest[..3] == [0; 3] => {
+                known.credentials.refuse_privileges()
+            }
+            // Kiln itself may have been started with it: the step does not have it by that.
+            libc::PR_GET_NO_NEW_PRIVS if value == 0 && rest[..3] == [0; 3] => {
+                return Ok(Answer::Value(known.credentials.no_new_privileges.into()));
+            }
+            _ => return Ok(Answer::Continue),
+        };
+        if new != *known.credentials {
+            self.sets.set(notice.pid, &known, new)?;
+        }
+        Ok(Answer::Continue)
+    }
+
+    /// capset(2): the rights that count here are in the first word of each set.
+    pub(super) fn take_capabilities(&self, notice: &Notice) -> Result<Answer, Errno> {
+        let [_, address, ..] = notice.data.arguments;
+        let mut words = [0; 8];
+        if notice.read(address, &mut words).is_err() {
+            return Ok(Answer::Continue);
+        }
+        let held = |bytes: &[u8]| {
+            let word = bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+            word & RIGHTS != 0
+        };
+        let (effective, permitted) = words.split_at(4);
+        let asked = Capabilities { effective: held(effective), permitted: held(permitted) };
+        let known = self.sets.of(notice.pid);
+        let new = known.credentials.change_capabilities(asked)?;
         if new != *known.credentials {
             self.sets.set(notice.pid, &known, new)?;
         }
@@ -149,7 +183,8 @@ impl Supervisor {
         }
         if bits & (libc::S_ISUID | libc::S_ISGID) != 0 {
             let fd = self.open(notice, named)?;
-            if takes_set_id(&fd) && !may_gain_nothing(notice.pid) {
+            let gains = !known.credentials.no_new_privileges;
+            if gains && takes_set_id(&fd) && is_mounted(notice.pid, &fd) {
                 let mut value = [0; 64];
                 let recorded = getxattr(of_fd(&fd), record::OWNER, &mut value);
                 let recorded = recorded.ok().and_then(|got| Owner::parse(value.get(..got)?));
@@ -263,9 +298,11 @@ fn takes_set_id(fd: &OwnedFd) -> bool {
     allowed && read.is_ok() && &start != b"#!"
 }
 
-/// Whether `no_new_privs` is set for a process.
-fn may_gain_nothing(pid: u32) -> bool {
-    let status = std::fs::read_to_string(format!("{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("NoNewPrivs:"));
-    line.is_some_and(|word| word.trim() == "1")
+/// Whether the file is on a mount of the process's namespace: set-ID bits count on no
+/// other, as on those of files in memory.
+fn is_mounted(pid: u32, fd: &OwnedFd) -> bool {
+    let Ok(stat) = look(fd) else { return false };
+    let mounts = std::fs::read_to_string(format!("{pid}/mountinfo")).unwrap_or_default();
+    let mount = stat.stx_mnt_id.to_string();
+    mounts.lines().any(|line| line.split(' ').next() == Some(&mount))
 }

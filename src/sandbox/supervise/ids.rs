@@ -114,28 +114,51 @@ pub(super) struct Credentials {
     pub(super) uid: Quad,
     pub(super) gid: Quad,
     pub(super) groups: Vec<u32>,
-    /// It holds root's capabilities.
-    capable: bool,
+    /// It may have root's capabilities.
+    permitted: bool,
+    /// It has them at the moment.
+    effective: bool,
     /// It asked to keep them when it ceases to be root.
     keep: bool,
+    /// The execution of a set-ID program gains it nothing.
+    pub(super) no_new_privileges: bool,
+}
+
+/// What a process asks its capabilities to be, of those that count here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Capabilities {
+    pub(super) permitted: bool,
+    pub(super) effective: bool,
 }
 
 impl Credentials {
     pub(super) fn new(ids: &Ids) -> Self {
-        let (uid, gid) = (Quad::all(ids.uid), Quad::all(ids.gid));
-        Self { uid, gid, groups: ids.groups.clone(), capable: ids.uid == 0, keep: false }
+        let root = ids.uid == 0;
+        Self {
+            uid: Quad::all(ids.uid),
+            gid: Quad::all(ids.gid),
+            groups: ids.groups.clone(),
+            permitted: root,
+            effective: root,
+            keep: false,
+            no_new_privileges: false,
+        }
     }
 
-    /// Whether root's rights are in effect. A process that has put root aside for a
-    /// while has not; one that kept its capabilities over the change of user has.
+    /// Whether root's rights over IDs are in effect.
     pub(super) fn privileged(&self) -> bool {
-        let Quad { real, effective, saved, .. } = self.uid;
-        self.capable && (effective == 0 || (real != 0 && saved != 0))
+        self.effective
     }
 
-    /// Whether files it makes are root's, and it may do anything to those of others.
+    /// Whether files it makes are root's.
     pub(super) fn root_of_files(&self) -> bool {
         self.uid.file == 0
+    }
+
+    /// Whether it may do anything to files of others. These rights go with the ID of the
+    /// file system; one that is no longer root may have raised them again.
+    pub(super) fn rules_files(&self) -> bool {
+        self.effective && (self.uid.file == 0 || self.uid.effective != 0)
     }
 
     /// Whether it is in this group when files are concerned.
@@ -143,14 +166,31 @@ impl Credentials {
         self.gid.file == gid || self.groups.contains(&gid)
     }
 
+    /// With the kernel's rules for capabilities (capabilities(7), "Effect of user ID
+    /// changes on capabilities").
     pub(super) fn change_uid(&self, change: Change) -> Result<Self, Errno> {
-        let uid = change.of(self.uid, self.privileged())?;
-        let root = |uid: Quad| uid.holds(0);
+        let old = self.uid;
+        let uid = change.of(old, self.privileged())?;
         let mut new = Self { uid, ..self.clone() };
-        if root(self.uid) && !root(uid) {
-            new.capable &= self.keep;
+        if old.holds(0) && !uid.holds(0) {
+            new.permitted &= self.keep;
         }
+        if uid.effective == 0 && old.effective != 0 {
+            new.effective = new.permitted;
+        } else if uid.effective != 0 && old.effective == 0 {
+            new.effective = false;
+        }
+        new.effective &= new.permitted;
         Ok(new)
+    }
+
+    /// By capset(2).
+    pub(super) fn change_capabilities(&self, asked: Capabilities) -> Result<Self, Errno> {
+        let Capabilities { permitted, effective } = asked;
+        if permitted && !self.permitted || effective && !permitted {
+            return Err(Errno::PERM);
+        }
+        Ok(Self { permitted, effective, ..self.clone() })
     }
 
     pub(super) fn change_gid(&self, change: Change) -> Result<Self, Errno> {
@@ -171,6 +211,11 @@ impl Credentials {
         Self { keep, ..self.clone() }
     }
 
+    /// From now on set-ID programs gain it nothing.
+    pub(super) fn refuse_privileges(&self) -> Self {
+        Self { no_new_privileges: true, ..self.clone() }
+    }
+
     /// After a program was executed whose file has set-ID bits of these owners.
     pub(super) fn executed(&self, set_uid: Option<u32>, set_gid: Option<u32>) -> Self {
         let with = |old: Quad, id: Option<u32>| {
@@ -178,8 +223,9 @@ impl Credentials {
             Quad { effective, saved: effective, file: effective, ..old }
         };
         let (uid, gid) = (with(self.uid, set_uid), with(self.gid, set_gid));
-        let capable = uid.real == 0 || uid.effective == 0;
-        Self { uid, gid, groups: self.groups.clone(), capable, keep: false }
+        let permitted = uid.real == 0 || uid.effective == 0;
+        let effective = uid.effective == 0;
+        Self { uid, gid, permitted, effective, keep: false, ..self.clone() }
     }
 }
 
@@ -237,9 +283,16 @@ mod tests {
         assert!(!aside.privileged());
         assert!(aside.change_uid(Change::Three([KEEP, 0, KEEP])).unwrap().privileged());
 
-        // setpriv takes on the user first and the groups later.
+        // setpriv takes on the user first, raises its rights again, and then the groups.
+        let all = Capabilities { permitted: true, effective: true };
         let kept = root.keep_capabilities(true).change_uid(Change::Three([7; 3])).unwrap();
-        assert!(kept.privileged() && !kept.root_of_files());
+        assert!(!kept.privileged());
+        let kept = kept.change_capabilities(all).unwrap();
+        assert!(kept.privileged() && !kept.root_of_files() && kept.rules_files());
+        let raised = aside.change_capabilities(all).unwrap();
+        assert!(raised.privileged());
+        assert_eq!(dropped.change_capabilities(all), Err(Errno::PERM));
+        assert!(!root.change_uid(Change::File(7)).unwrap().rules_files());
         let kept = kept.keep_capabilities(false);
         assert_eq!(kept.change_groups(vec![9, 8]).unwrap().groups, [8, 9]);
         assert!(!kept.executed(None, None).privileged());

@@ -187,11 +187,23 @@ impl Supervisor {
         let path_at = |folder: u64, address: u64, flags: u64| {
             Named::read(notice, folder, address, flags as u32)
         };
+        let open_file = |fd: u64| -> Result<Named, Errno> {
+            if is_place(notice.pid, fd) { Err(TO_KERNEL) } else { Ok(Named::descriptor(fd)) }
+        };
+        // Flags that this kiln does not know are for the kernel to judge.
+        let known = |flags: u64| {
+            let known = nofollow | AtFlags::EMPTY_PATH.bits();
+            if flags as u32 & !known == 0 { Ok(flags) } else { Err(TO_KERNEL) }
+        };
         match call {
             Call::Chown => self.chown(notice, &path(a, true)?, abi.id(b), abi.id(c)),
             Call::Lchown => self.chown(notice, &path(a, false)?, abi.id(b), abi.id(c)),
-            Call::Fchown => self.chown(notice, &Named::descriptor(a), abi.id(b), abi.id(c)),
-            Call::Fchownat => self.chown(notice, &path_at(a, b, e)?, abi.id(c), abi.id(d)),
+            Call::Fchown => self.chown(notice, &open_file(a)?, abi.id(b), abi.id(c)),
+            Call::Fchownat => self.chown(notice, &path_at(a, b, known(e)?)?, abi.id(c), abi.id(d)),
+            Call::Chmod => self.chmod(notice, &path(a, true)?, b as u32),
+            Call::Fchmod => self.chmod(notice, &open_file(a)?, b as u32),
+            Call::Fchmodat => self.chmod(notice, &path_at(a, b, 0)?, c as u32),
+            Call::Fchmodat2 => self.chmod(notice, &path_at(a, b, known(d)?)?, c as u32),
             Call::Mknod => self.make_node(notice, &path(a, false)?, b as u32, c),
             Call::Mknodat => self.make_node(notice, &path_at(a, b, 0)?, c as u32, d),
             Call::Stat | Call::Lstat | Call::Fstat | Call::Fstatat | Call::Statx => {
@@ -201,8 +213,8 @@ impl Supervisor {
             Call::LlistXattr => self.list_attributes(notice, &path(a, false)?, b, c),
             Call::FlistXattr => self.list_attributes(notice, &Named::descriptor(a), b, c),
             Call::ListXattrAt => self.list_attributes(notice, &path_at(a, b, c)?, d, e),
-            Call::SetXattr => self.set_attribute(notice, b),
-            Call::SetXattrAt => self.set_attribute(notice, d),
+            Call::SetXattr | Call::RemoveXattr => self.change_attribute(notice, b),
+            Call::SetXattrAt | Call::RemoveXattrAt => self.change_attribute(notice, d),
             Call::Chroot => {
                 if self.emulation == Emulation::Ids
                     && !self.sets.of(notice.pid).credentials.privileged()
@@ -237,13 +249,12 @@ impl Supervisor {
             | Call::Setfsuid
             | Call::Setfsgid => self.take(notice, call, abi),
             Call::Setgroups => self.take_groups(notice, abi),
-            Call::Prctl => self.keep_capabilities(notice),
+            Call::Prctl => self.setting(notice),
+            Call::Capset => self.take_capabilities(notice),
             Call::Getsockopt if b == libc::SOL_SOCKET as u64 => self.peer(notice, [a, b, c, d, e]),
             Call::Getsockopt => Ok(Answer::Continue),
             #[cfg(target_arch = "x86_64")]
             Call::Socketcall => self.peer_by_socketcall(notice),
-            #[cfg(not(target_arch = "x86_64"))]
-            Call::Socketcall => Ok(Answer::Continue),
             Call::Setrlimit => Ok(Answer::Value(0)),
             Call::Getrlimit => self.tell_limit(notice, b, abi),
             Call::Rename => self.carry(notice, &[path(a, false)?, path(b, false)?]),
@@ -254,8 +265,15 @@ impl Supervisor {
             Call::Link => self.carry(notice, &[path(a, false)?]),
             Call::Linkat => {
                 let follow = e as u32 & AtFlags::SYMLINK_FOLLOW.bits() != 0;
-                let named = path_at(a, b, e)?;
-                self.carry(notice, &[Named { follow, ..named }])
+                let file = Named { follow, ..path_at(a, b, e)? };
+                if self.specials.any_below() {
+                    self.carry(notice, std::slice::from_ref(&file))?;
+                }
+                if self.emulation == Emulation::Ids {
+                    self.name_open_file(notice, &file, &path_at(c, d, 0)?)
+                } else {
+                    Ok(Answer::Continue)
+                }
             }
             // Of either width the caller is, these are of 64 bits.
             Call::Prlimit => self.tell_limit(notice, d, Abi::Native),
@@ -266,6 +284,14 @@ impl Supervisor {
     fn look_at(&self, notice: &Notice, call: Call, abi: Abi) -> Answer {
         let [a, b, c, d, e, _] = notice.data.arguments;
         let seen = || {
+            let asked = match call {
+                Call::Fstatat => d,
+                Call::Statx => c,
+                _ => 0,
+            };
+            if asked as u32 & !STAT_FLAGS.bits() != 0 {
+                return Ok(Answer::Continue);
+            }
             let named = match call {
                 Call::Stat => Named::plain(notice, a, true)?,
                 Call::Lstat => Named::plain(notice, a, false)?,
@@ -303,6 +329,22 @@ impl Supervisor {
         };
         self.open_file(notice, &named, how)
     }
+}
+
+/// Those of the stat family: `AT_NO_AUTOMOUNT`, and how fresh the answer must be.
+const STAT_FLAGS: AtFlags = AtFlags::EMPTY_PATH
+    .union(AtFlags::SYMLINK_NOFOLLOW)
+    .union(AtFlags::NO_AUTOMOUNT)
+    .union(AtFlags::STATX_FORCE_SYNC)
+    .union(AtFlags::STATX_DONT_SYNC);
+
+/// Whether a descriptor names a file only (`O_PATH`): its owner and mode are not to be
+/// changed by it.
+fn is_place(pid: u32, fd: u64) -> bool {
+    let info = std::fs::read_to_string(format!("{pid}/fdinfo/{}", fd as i32)).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & libc::O_PATH != 0)
 }
 
 /// The arguments of the older open calls.

@@ -1,6 +1,6 @@
 //! Changes of owner, and attributes that records are kept in.
 
-use rustix::fs::{AtFlags, FileType, Gid, Statx, Uid, chownat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Statx, Uid, chownat};
 use rustix::io::Errno;
 
 use super::super::record::{self, Owner};
@@ -13,6 +13,9 @@ use super::place::{Named, look, of_fd};
 /// The kernel's limit of a list of names, and that of one name.
 const LIST_MAX: usize = 1 << 16;
 const NAME_MAX: usize = 256;
+
+/// The overflow ID, and by custom the user with no rights.
+pub(super) const NOBODY: u32 = 65534;
 
 /// `CAP_CHOWN`, in a set of capabilities.
 const CAP_CHOWN: u32 = 0;
@@ -56,8 +59,10 @@ impl Supervisor {
                 if !holds_capability(notice.pid, CAP_CHOWN) {
                     return Ok(Answer::Continue);
                 }
-                // What the kernel cannot express is root's to it.
-                let real = |id: u32| if inside(id) { id } else { 0 };
+                // What the kernel cannot express is nobody's to it: not root's, whose
+                // rights a set-ID bit would give away.
+                let nobody = u64::from(NOBODY).min(self.ids - 1) as u32;
+                let real = |id: u32| if inside(id) { id } else { nobody };
                 chownat(
                     &fd,
                     "",
@@ -126,13 +131,38 @@ impl Supervisor {
         Ok(Answer::Value(length))
     }
 
-    /// Refuses a program that would write a record by itself.
-    pub(super) fn set_attribute(&self, notice: &Notice, name: u64) -> Result<Answer, Errno> {
-        let name = notice.text(name, NAME_MAX)?;
+    /// Refuses a program that would write a record by itself, and attributes that are
+    /// for root to change.
+    pub(super) fn change_attribute(&self, notice: &Notice, name: u64) -> Result<Answer, Errno> {
+        let Ok(name) = notice.text(name, NAME_MAX) else { return Ok(Answer::Continue) };
         if name.starts_with(record::PREFIX.as_bytes()) {
             return Err(Errno::NOTSUP);
         }
+        let rooted = name.starts_with(b"security.") && self.emulation == Emulation::Ids;
+        if rooted && !self.sets.of(notice.pid).credentials.rules_files() {
+            return Err(Errno::PERM);
+        }
         Ok(Answer::Continue)
+    }
+
+    /// A change of mode: for the owner, who marks no file with a group of others.
+    pub(super) fn chmod(&self, notice: &Notice, named: &Named, mode: u32) -> Result<Answer, Errno> {
+        let who = self.sets.of(notice.pid).credentials;
+        if who.rules_files() {
+            return Ok(Answer::Continue);
+        }
+        let Ok(fd) = self.open(notice, named) else { return Ok(Answer::Continue) };
+        let stat = look(&fd)?;
+        let kernels = Owner { uid: stat.stx_uid, gid: stat.stx_gid };
+        let owner = self.recorded(&fd, &stat)?.unwrap_or(kernels);
+        if owner.uid != who.uid.file {
+            return Err(Errno::PERM);
+        }
+        if mode & libc::S_ISGID == 0 || who.in_group(owner.gid) {
+            return Ok(Answer::Continue);
+        }
+        rustix::fs::chmod(of_fd(&fd), Mode::from_raw_mode(mode & 0o7777 & !libc::S_ISGID))?;
+        Ok(Answer::Value(0))
     }
 }
 
@@ -147,7 +177,7 @@ fn gid_of(id: u32) -> Option<Gid> {
 /// The kernel's rule (chown(2)): only root gives a file away; its owner may change
 /// the group to one of their own.
 fn may_change(who: &Credentials, old: Owner, uid: u32, gid: u32) -> Result<(), Errno> {
-    if who.root_of_files() || who.privileged() || (uid, gid) == (KEEP, KEEP) {
+    if who.rules_files() || (uid, gid) == (KEEP, KEEP) {
         return Ok(());
     }
     let owns = old.uid == who.uid.file;

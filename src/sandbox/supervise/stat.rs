@@ -4,13 +4,14 @@
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, makedev, openat, statx};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxFlags, makedev, openat, statx};
 use rustix::io::Errno;
 
 use super::super::record::{Device, Owner};
 use super::Supervisor;
 use super::calls::Abi;
 use super::notify::{Answer, Notice};
+use super::own::NOBODY;
 use super::place::{Named, look};
 
 /// The form of the answer.
@@ -43,7 +44,10 @@ impl Supervisor {
         }
         let fd = self.open(notice, named)?;
         let stat = look(&fd)?;
-        let Some(owner) = self.recorded(&fd, &stat)? else { return Ok(Answer::Continue) };
+        let machines = || is_the_machines(&stat, named).then(Owner::default);
+        let Some(owner) = self.recorded(&fd, &stat)?.or_else(machines) else {
+            return Ok(Answer::Continue);
+        };
         let seen = Seen { owner, device: self.recorded_device(&fd, &stat) };
         let bytes = match form {
             Form::Stat(abi) => seen.stat(&fd, abi)?,
@@ -57,6 +61,9 @@ impl Supervisor {
     /// Whether there may be a record. Most files have none, and this finds it out
     /// with one call.
     fn may_differ(&self, notice: &Notice, named: &Named) -> Result<bool, Errno> {
+        if is_the_kernels(&named.path) {
+            return Ok(true);
+        }
         let specials = self.specials.any();
         // A descriptor is where its link in `/proc` leads, whatever that is.
         let follow = named.follow || named.path.is_empty();
@@ -88,6 +95,15 @@ impl Supervisor {
         );
         got != Err(Errno::NOTSUP)
     }
+}
+
+/// Whether a path leads to files that are the machine's root's, who is nobody here.
+fn is_the_kernels(path: &[u8]) -> bool {
+    [&b"/dev/"[..], b"/proc/", b"/sys/"].iter().any(|prefix| path.starts_with(prefix))
+}
+
+fn is_the_machines(stat: &Statx, named: &Named) -> bool {
+    is_the_kernels(&named.path) && (stat.stx_uid, stat.stx_gid) == (NOBODY, NOBODY)
 }
 
 impl Seen {

@@ -11,6 +11,14 @@ pub(crate) fn root_only(what: &str) {
     eprintln!("SKIPPED: {what} as root only");
 }
 
+/// Says that the machine's kernel or hardware has not what a test is about; no set-up
+/// could bring it.
+#[cfg(target_arch = "x86_64")]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+pub(crate) fn machine_lacks(what: &str) {
+    eprintln!("SKIPPED: this machine has no {what}");
+}
+
 /// Says on stderr that a test does nothing, and why. `KILN_TEST_REQUIRE=1` makes
 /// that a failure.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
