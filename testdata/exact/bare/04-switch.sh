@@ -41,7 +41,7 @@ echo "$make" >/w/make; chmod 644 /w/make
 	# Programs with the bits.
 	cp /usr/bin/id /w/id-u; chown ben /w/id-u; chmod 4755 /w/id-u
 	cp /usr/bin/id /w/id-g; chgrp sysgroup /w/id-g; chmod 2755 /w/id-g
-	cp /usr/bin/id /w/id-ug; chown 70000:70000 /w/id-ug; chmod 6755 /w/id-ug
+	cp /usr/bin/id /w/id-ug; chown 7000:7001 /w/id-ug; chmod 6755 /w/id-ug
 	cp /usr/bin/id /w/id-gx; chgrp sysgroup /w/id-gx; chmod 2745 /w/id-gx
 	for program in id-u id-g id-ug id-gx; do
 		each /w/$program
