@@ -59,17 +59,24 @@ type Sink = dyn Fn(Event) + Send + Sync;
 pub struct Progress {
     sink: Arc<Sink>,
     next: Arc<AtomicU64>,
+    detailed: bool,
 }
 
 impl Progress {
     pub fn new(sink: impl Fn(Event) + Send + Sync + 'static) -> Self {
-        Self { sink: Arc::new(sink), next: Arc::new(AtomicU64::new(1)) }
+        Self { sink: Arc::new(sink), next: Arc::new(AtomicU64::new(1)), detailed: false }
     }
 
     /// Says nothing to anybody.
     #[must_use]
     pub fn silent() -> Self {
         Self::new(|_| ())
+    }
+
+    /// Has it pass on what is said by [`Progress::detail`].
+    #[must_use]
+    pub fn detailed(self, detailed: bool) -> Self {
+        Self { detailed, ..self }
     }
 
     /// Begins a task.
@@ -81,6 +88,13 @@ impl Progress {
 
     pub fn note(&self, text: impl Into<String>) {
         (self.sink)(Event::Note(text.into()));
+    }
+
+    /// A note for those who asked for more than the usual.
+    pub fn detail(&self, text: impl Into<String>) {
+        if self.detailed {
+            self.note(text);
+        }
     }
 
     pub fn warn(&self, text: impl Into<String>) {

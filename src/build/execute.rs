@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::context::Contexts;
 use super::fetch::Fetcher;
-use super::foreign;
+use super::room::Room;
 use super::step::{Bench, Prepared};
 use super::{BuildEnv, BuildError, BuildRequest, StepError, schedule};
 use crate::digest::Digest;
@@ -15,7 +15,7 @@ use crate::layer::Layer;
 use crate::plan::{Graph, Op, Step, StepId};
 use crate::platform::Platform;
 use crate::registry;
-use crate::sandbox::Sandbox;
+use crate::sandbox::binfmt;
 
 /// The records' area: layers by the keys of the steps that made them.
 const AREA: &str = "steps";
@@ -27,17 +27,22 @@ struct Record {
 
 /// Refuses what this machine cannot run before anything is run.
 pub(super) fn refuse_foreign(ask: &BuildRequest, graph: &Graph) -> Result<(), BuildError> {
+    let mut good: Vec<&Platform> = Vec::new();
     for step in &graph.steps {
-        if let Op::Run(run) = &step.op
-            && !foreign::runs_here(&run.platform)
-        {
+        let Op::Run(run) = &step.op else { continue };
+        if good.contains(&&run.platform) {
+            continue;
+        }
+        if let Err(why) = binfmt::can_run(&run.platform) {
             return Err(BuildError::Foreign {
+                why,
                 platform: Box::new(run.platform.clone()),
                 host: Box::new(Platform::host()),
                 span: step.span,
                 source_text: ask.dockerfile.clone(),
             });
         }
+        good.push(&run.platform);
     }
     Ok(())
 }
@@ -56,7 +61,8 @@ pub(super) fn execute(
         contexts,
         made: Mutex::new(BTreeSet::new()),
         done: graph.steps.iter().map(|_| OnceLock::new()).collect(),
-        sandbox: OnceLock::new(),
+        room: OnceLock::new(),
+        opening: Mutex::new(()),
         runtime: tokio::runtime::Handle::current(),
         fetcher: Fetcher::new(tokio::runtime::Handle::current()),
     };
@@ -102,8 +108,9 @@ struct Walk<'a> {
     /// The keys of what this build has made: it is not made again, whatever is to
     /// be made anew.
     made: Mutex<BTreeSet<Digest>>,
-    /// Opened by the first step that runs something.
-    sandbox: OnceLock<Sandbox>,
+    room: OnceLock<Room>,
+    /// Held by the step that opens the room; the others wait.
+    opening: Mutex<()>,
     runtime: tokio::runtime::Handle,
     fetcher: Fetcher,
 }
@@ -175,7 +182,7 @@ impl Walk<'_> {
             let fetch = fetch_bases(self.env, self.graph, input);
             self.runtime.block_on(super::stoppable(self.env, fetch))?;
         }
-        let layer = prepared.make(&bench, &task, || self.sandbox()).map_err(failed)?;
+        let layer = prepared.make(&bench, &task, || self.room()).map_err(failed)?;
         if let Some(layer) = &layer {
             slot.write(&Record { layer: layer.clone() })?;
             self.made().insert(key);
@@ -188,11 +195,12 @@ impl Walk<'_> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sandbox(&self) -> Result<&Sandbox, StepError> {
-        if let Some(sandbox) = self.sandbox.get() {
-            return Ok(sandbox);
+    fn room(&self) -> Result<&Room, StepError> {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(room) = self.room.get() {
+            return Ok(room);
         }
-        let sandbox = Sandbox::open(self.ask.sandbox)?;
-        Ok(self.sandbox.get_or_init(|| sandbox))
+        let room = Room::open(self.ask.sandbox, &self.ask.limits, self.env.progress)?;
+        Ok(self.room.get_or_init(|| room))
     }
 }

@@ -11,11 +11,11 @@ mod context;
 mod execute;
 mod fetch;
 mod files;
-mod foreign;
 mod git;
 mod given;
 mod opening;
 mod resolve;
+mod room;
 mod schedule;
 mod step;
 
@@ -23,7 +23,6 @@ pub use check::{Checked, Question, check};
 pub use context::{Context, ContextError};
 pub use fetch::FetchError;
 pub use files::{Files, UnpackError, Unpacked};
-pub use foreign::interpreter;
 pub use git::{Checkout, GitError};
 pub use given::{Given, Secret};
 pub use opening::{HEAD, OpenError, Opening, is_archive};
@@ -47,7 +46,8 @@ use crate::progress::Progress;
 use crate::reference::Reference;
 use crate::registry::{Registries, RegistryError};
 use crate::rootfs::RootfsError;
-use crate::sandbox::{Cancel, SandboxError, Tier};
+use crate::sandbox::binfmt::Foreign;
+use crate::sandbox::{Cancel, Limits, SandboxError, Tier};
 use crate::store::{Store, StoreError};
 use context::Contexts;
 
@@ -80,6 +80,8 @@ pub struct BuildRequest {
     pub pull: bool,
     /// Take this sandbox and no other.
     pub sandbox: Option<Tier>,
+    /// What each `RUN` may use; its cgroup's name is the build's to choose.
+    pub limits: Limits,
     /// The network of a `RUN` that names none.
     pub network: RunNetwork,
     /// Allow `RUN --security=insecure`.
@@ -121,6 +123,7 @@ impl BuildRequest {
             no_cache_filter: Vec::new(),
             pull: false,
             sandbox: None,
+            limits: Limits::default(),
             network: RunNetwork::Default,
             insecure: false,
             hosts: Vec::new(),
@@ -187,8 +190,9 @@ pub enum BuildError {
         #[source]
         source: Box<StepError>,
     },
-    #[error("RUN for {platform} cannot run on this machine ({host})")]
+    #[error("RUN for {platform} cannot run on this machine ({host}): {why}")]
     Foreign {
+        why: Foreign,
         platform: Box<Platform>,
         host: Box<Platform>,
         span: Option<Span>,

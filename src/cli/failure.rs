@@ -2,7 +2,7 @@
 //! to blame, and what to try.
 
 use super::report::CliError;
-use crate::build::{BuildError, FetchError, GitError, StepError, interpreter};
+use crate::build::{BuildError, FetchError, GitError, StepError};
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::dockerfile;
 use crate::registry::RegistryError;
@@ -18,12 +18,11 @@ pub(super) fn of_build(error: BuildError) -> CliError {
             let hint = stage_hint(&name, &source_text).or_else(|| base_hint(&source));
             (source_text, Some(span), format!("base image {name}: {source}"), hint)
         }
-        BuildError::Foreign { ref platform, span, ref source_text, .. } => {
-            let handler = interpreter(&platform.architecture);
-            let hint = format!(
-                "the kernel has no handler `{handler}` in /proc/sys/fs/binfmt_misc: install qemu-user-static, or cross-compile in a stage `FROM --platform=$BUILDPLATFORM`"
-            );
-            (source_text.clone(), span, error.to_string(), Some(hint))
+        BuildError::Foreign { ref why, span, ref source_text, .. } => {
+            (source_text.clone(), span, error.to_string(), {
+                let cross = "cross-compile in a stage `FROM --platform=$BUILDPLATFORM`";
+                Some(format!("{}; or {cross}", why.hint()))
+            })
         }
         BuildError::ContextPlatform { span, ref source_text, .. } => {
             (source_text.clone(), Some(span), error.to_string(), None)
@@ -133,8 +132,15 @@ fn step_hint(error: &StepError) -> Option<String> {
         StepError::TooManyLayers { .. } => {
             Some("join instructions, or start from an image with fewer layers".into())
         }
+        StepError::Memory { .. } => {
+            Some("give it more with --memory, or have it do less at once, as with `make -j1`".into())
+        }
         StepError::Exit { exit: Exit::Code(127), command } => {
             Some(format!("127 mostly means that a program was not found in the image; the command was {command:?}"))
+        }
+        StepError::Exit { exit, .. } if exit.told_signal().is_some() => {
+            let signal = exit.told_signal().unwrap_or_default();
+            Some(format!("a code above 128 mostly means that a program of the step was ended by {signal}"))
         }
         StepError::Exit { exit: Exit::Signal(9), .. } => {
             Some("signal 9 without a sender is mostly the kernel running out of memory; `dmesg` tells".into())

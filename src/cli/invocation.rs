@@ -104,9 +104,14 @@ impl Invocation {
         if let Some(store) = self.store.get() {
             return Ok(store);
         }
-        let folder = self.globals.store.clone().unwrap_or_else(env::store);
-        let store = Arc::new(Store::open(&folder)?);
+        let store = Arc::new(Store::open(&self.store_folder())?);
         Ok(self.store.get_or_init(|| store))
+    }
+
+    /// Where the store is, or would be.
+    #[must_use]
+    pub fn store_folder(&self) -> PathBuf {
+        self.globals.store.clone().unwrap_or_else(env::store)
     }
 
     /// The store if something has opened it.
@@ -149,7 +154,7 @@ impl Invocation {
     /// If that mode cannot be had.
     pub fn progress(&self, mode: Option<Mode>) -> Result<Progress, CliError> {
         if let Some(display) = self.display.get() {
-            return Ok(display.progress());
+            return Ok(display.progress().detailed(self.verbose() > 0));
         }
         let set = || {
             [env::PROGRESS, env::BUILDKIT_PROGRESS]
@@ -167,7 +172,8 @@ impl Invocation {
             },
         };
         let display = Display::new(mode, capable_terminal(), self.colours())?;
-        Ok(self.display.get_or_init(|| display).progress())
+        let display = self.display.get_or_init(|| display);
+        Ok(display.progress().detailed(self.verbose() > 0))
     }
 
     /// Tells the user something to act on, where no `Progress` is at hand.

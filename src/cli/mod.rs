@@ -22,6 +22,7 @@ pub mod images;
 pub mod inspect;
 pub mod invocation;
 pub mod kill;
+pub mod limits;
 pub mod load;
 pub mod login;
 pub mod logout;
@@ -67,7 +68,7 @@ struct Cli {
 /// What kiln can be asked to do.
 #[derive(Debug, Subcommand)]
 enum Command {
-    Build(build::Args),
+    Build(Box<build::Args>),
     Check(check::Args),
     Deploy(deploy::Args),
     Doctor(doctor::Args),
@@ -83,11 +84,11 @@ enum Command {
     Push(push::Args),
     Rm(rm::Args),
     Rmi(rmi::Args),
-    Run(run::Args),
+    Run(Box<run::Args>),
     Save(save::Args),
     Stop(stop::Args),
     Tag(tag::Args),
-    Up(up::Args),
+    Up(Box<up::Args>),
     Update(update::Args),
 }
 
@@ -124,7 +125,7 @@ impl Command {
 
 fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
     match command {
-        Command::Build(args) => build::run(args, invocation),
+        Command::Build(args) => build::run(*args, invocation),
         Command::Check(args) => check::run(args, invocation),
         Command::Deploy(args) => deploy::run(args, invocation),
         Command::Doctor(args) => doctor::run(args, invocation),
@@ -132,12 +133,12 @@ fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
         Command::Logout(args) => logout::run(args, invocation),
         Command::Pull(args) => pull::run(args, invocation),
         Command::Push(args) => push::run(args, invocation),
-        Command::Up(args) => up::run(args, invocation),
+        Command::Up(args) => up::run(*args, invocation),
         Command::Kill(args) => kill::run(args, invocation),
         Command::Logs(args) => logs::run(args, invocation),
         Command::Ps(args) => ps::run(args, invocation),
         Command::Rm(args) => rm::run(args, invocation),
-        Command::Run(args) => run::run(args, invocation),
+        Command::Run(args) => run::run(*args, invocation),
         Command::Stop(args) => stop::run(args, invocation),
         Command::Update(args) => update::run(args, invocation),
         Command::Images(args) => images::run(args, invocation),

@@ -8,13 +8,12 @@ use clap::{ArgAction, ValueEnum};
 
 use super::credentials::RegistryArgs;
 use super::invocation::Invocation;
+use super::limits::{LimitFlags, OwnLimitFlags};
 use super::progress::ProgressArgs;
 use super::report::{CliError, FailureKind};
-use super::value::{EnvAssignment, Publish, Volume, duration};
+use super::value::{EnvAssignment, Publish, SandboxTier, Volume, duration};
 use crate::atomic::AtPath as _;
-use crate::container::{
-    self, ContainerError, LimitChanges, Limits, NetworkMode, Outcome, RunRequest,
-};
+use crate::container::{self, ContainerError, NetworkMode, Outcome, RunRequest};
 use crate::image::Image;
 use crate::platform::Platform;
 use crate::progress::Progress;
@@ -60,8 +59,15 @@ pub struct Args {
     #[arg(long, value_name = "KIND", value_enum)]
     pub network: Option<NetworkKind>,
 
+    /// Which users the container sees [default: the best that this machine allows]
+    #[arg(long, value_name = "TIER", value_enum)]
+    pub sandbox: Option<SandboxTier>,
+
     #[command(flatten)]
     pub limits: LimitFlags,
+
+    #[command(flatten)]
+    pub own_limits: OwnLimitFlags,
 
     /// Remove the container when it ends
     #[arg(long)]
@@ -109,22 +115,6 @@ pub struct Args {
     // The flag of every command, without `-v`, which is docker's for volumes here.
     #[arg(long, action = ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
-}
-
-/// What a container may use: what `run` and `update` share.
-#[derive(Debug, Clone, clap::Args)]
-pub struct LimitFlags {
-    /// Most memory, in bytes or with a unit (k, m, g): 64m; 0 is no limit
-    #[arg(short, long, value_name = "SIZE")]
-    pub memory: Option<super::value::Size>,
-
-    /// Most processor time, in processors: 1.5
-    #[arg(long, value_name = "COUNT")]
-    pub cpus: Option<super::value::Cpus>,
-
-    /// Most processes; -1 is no limit
-    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
-    pub pids_limit: Option<super::value::PidsLimit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -207,7 +197,15 @@ fn failed(error: ContainerError) -> CliError {
         127 => FailureKind::NotFound,
         _ => FailureKind::Failed,
     };
-    CliError::from(error).kind(kind)
+    let hint = match &error {
+        ContainerError::Foreign { why, .. } => Some(why.hint()),
+        _ => None,
+    };
+    let error = CliError::from(error).kind(kind);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 impl Args {
@@ -231,7 +229,9 @@ impl Args {
             env,
             publish: self.publish.iter().map(|port| port.0.clone()).collect(),
             network: self.network.map(NetworkKind::mode),
+            sandbox: self.sandbox.map(|tier| tier.0),
             limits: self.limits.limits(),
+            own_limits: self.own_limits.own(),
             command: self.command.clone(),
             entrypoint: self
                 .entrypoint
@@ -246,22 +246,6 @@ impl Args {
             stop_timeout: Some(self.stop_timeout),
             ..RunRequest::new(image, &self.image)
         })
-    }
-}
-
-impl LimitFlags {
-    /// The limits of a new container; 0 memory is none.
-    fn limits(&self) -> Limits {
-        self.changes().apply(&Limits::default())
-    }
-
-    /// What the flags change of a container's limits.
-    pub(super) fn changes(&self) -> LimitChanges {
-        LimitChanges {
-            memory: self.memory.map(|size| Some(size.0).filter(|&bytes| bytes > 0)),
-            cpus: self.cpus.map(|cpus| Some(cpus.0)),
-            pids: self.pids_limit.map(|pids| pids.0),
-        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! `kiln update`.
 
 use super::invocation::Invocation;
+use super::limits::LimitFlags;
 use super::report::CliError;
-use super::run::LimitFlags;
 use crate::container;
 
 /// Change what running containers may use
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("limit").required(true).multiple(true)
-    .args(["memory", "cpus", "pids_limit"]))]
+    .args(["memory", "memory_swap", "cpus", "cpu_quota", "pids_limit"]))]
 pub struct Args {
     /// Names of the containers
     #[arg(value_name = "CONTAINER", required = true)]

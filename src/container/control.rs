@@ -34,7 +34,11 @@ pub(super) enum Report {
         message: String,
         code: u8,
     },
-    Ended(i32),
+    Ended {
+        code: i32,
+        /// A process was killed because the memory it is limited to was used up.
+        out_of_memory: bool,
+    },
 }
 
 /// Longer than any message: an image has at most some hundred layers.

@@ -12,11 +12,12 @@ use super::request::{Limits, NetworkMode, Port, Protocol, RunRequest, Volume};
 use super::signal::{TERM, parse_signal};
 use super::state::{self, Container, Hold, State};
 use super::stop::DEFAULT_STOP_TIMEOUT;
+use super::update::in_sandbox_words;
 use crate::atomic::{self, AtPath as _, FileLock};
 use crate::digest::BlobDigest;
 use crate::layer::Layer;
 use crate::rootfs::Account;
-use crate::sandbox::Ids;
+use crate::sandbox::{self, Ids, Own, Tier};
 use crate::store::Store;
 
 /// docker's value where the image says none.
@@ -43,7 +44,12 @@ pub struct Config {
     pub volumes: Vec<Volume>,
     pub network: NetworkMode,
     pub publish: Vec<Port>,
+    /// The sandbox that was asked for, instead of the best.
+    #[serde(default)]
+    pub sandbox: Option<Tier>,
     pub limits: Limits,
+    #[serde(default)]
+    pub own_limits: Own,
     /// It has a control group, or had one.
     pub grouped: bool,
     pub stop_signal: i32,
@@ -169,6 +175,7 @@ pub(super) fn resolve(
     {
         return Err(ContainerError::BadName(name.clone()));
     }
+    sandbox::cgroup::check(&in_sandbox_words(&ask.limits))?;
     let hostname = ask.hostname.clone().unwrap_or_else(|| id.clone());
     Ok(Config {
         name: ask.name.clone().unwrap_or_default(),
@@ -185,7 +192,9 @@ pub(super) fn resolve(
         volumes: volumes(ask)?,
         network: network(ask)?,
         publish: ask.publish.clone(),
+        sandbox: ask.sandbox,
         limits: ask.limits,
+        own_limits: ask.own_limits.clone(),
         grouped: !ask.limits.is_empty(),
         stop_signal: stop_signal(ask)?,
         stop_timeout: ask.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),

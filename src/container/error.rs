@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use super::request::Port;
 use crate::atomic::PathError;
+use crate::platform::Platform;
 use crate::rootfs::RootfsError;
 use crate::sandbox::SandboxError;
+use crate::sandbox::binfmt::Foreign;
 use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +23,8 @@ pub enum ContainerError {
     Rootfs(#[from] RootfsError),
     #[error(transparent)]
     Cgroup(#[from] crate::sandbox::cgroup::CgroupError),
+    #[error("image {image} is for {platform}, which cannot run on this machine: {why}")]
+    Foreign { image: String, platform: Box<Platform>, why: Foreign },
     #[error("no container `{0}`")]
     NoContainer(String),
     #[error("`{prefix}` is the beginning of {count} containers' IDs")]

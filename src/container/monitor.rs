@@ -47,8 +47,7 @@ pub(super) fn main(folder: &Path) -> ExitCode {
     match Live::begin(folder, &channel) {
         Ok(live) => {
             let _ = channel.send(&Report::Started, &[]);
-            let code = live.watch();
-            let _ = channel.send(&Report::Ended(code), &[]);
+            let _ = channel.send(&live.watch(), &[]);
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -109,7 +108,7 @@ impl Live {
         let begin = receive(channel)?;
         let container = Container::open(folder.to_path_buf())?;
         let config = &container.config;
-        let sandbox = Sandbox::open(None)?;
+        let sandbox = Sandbox::open(config.sandbox)?;
         // On the host's network the container's ports are the host's already.
         let publish: &[_] = match config.network {
             super::NetworkMode::Host | super::NetworkMode::None => &[],
@@ -181,8 +180,8 @@ impl Live {
         })
     }
 
-    /// Waits for the end, writes it down and clears up; gives the exit code.
-    fn watch(self) -> i32 {
+    /// Waits for the end, writes it down and clears up.
+    fn watch(self) -> Report {
         let Self {
             container,
             sandbox,
@@ -205,6 +204,7 @@ impl Live {
                 None
             }
         };
+        let out_of_memory = running.out_of_memory();
         drop(running);
         drop(forwarding);
         if let Err(error) = ended.ring() {
@@ -222,6 +222,7 @@ impl Live {
         }
         state.status = Status::Exited;
         state.exit_code = code;
+        state.out_of_memory = out_of_memory;
         state.finished = Some(now());
         state.error = if wrong.is_empty() { None } else { Some(wrong.join("; ")) };
         // A failure here shows as `lost`, which is then the truth.
@@ -232,7 +233,7 @@ impl Live {
             state.error = Some(error.to_string());
             let _ = container.record(&state);
         }
-        code.unwrap_or(125)
+        Report::Ended { code: code.unwrap_or(125), out_of_memory }
     }
 }
 

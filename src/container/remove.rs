@@ -34,7 +34,7 @@ pub fn remove(store: &Store, name: &str, force: bool) -> Result<(), ContainerErr
     };
     // One that was lost could not clear up itself.
     drop_group(&container)?;
-    wipe(&Sandbox::open(None)?, &container.path)?;
+    wipe(&Sandbox::open(container.config.sandbox)?, &container.path)?;
     drop(hold);
     Ok(())
 }

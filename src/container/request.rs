@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::image::Image;
+use crate::sandbox::{Own, Tier};
 
 /// A container that is wanted. What is empty or absent comes from the image.
 #[derive(Debug, Clone)]
@@ -23,7 +24,11 @@ pub struct RunRequest {
     pub publish: Vec<Port>,
     /// Absent: `private` if a port is published, else `host`.
     pub network: Option<NetworkMode>,
+    /// Take this sandbox and no other.
+    pub sandbox: Option<Tier>,
     pub limits: Limits,
+    /// What each of its processes has for itself.
+    pub own_limits: Own,
     /// Replaces the image's CMD.
     pub command: Vec<String>,
     /// Replaces the image's ENTRYPOINT, and drops its CMD. Empty is none.
@@ -55,7 +60,9 @@ impl RunRequest {
             env: Vec::new(),
             publish: Vec::new(),
             network: None,
+            sandbox: None,
             limits: Limits::default(),
+            own_limits: Own::default(),
             command: Vec::new(),
             entrypoint: None,
             user: None,
@@ -129,6 +136,10 @@ pub struct Volume {
 pub struct Limits {
     /// Bytes.
     pub memory: Option<u64>,
+    /// Bytes of memory and swap together; without it limited memory has no swap.
+    /// [`u64::MAX`] is swap without a limit.
+    #[serde(default)]
+    pub memory_swap: Option<u64>,
     /// Processors, as in 1.5.
     pub cpus: Option<f64>,
     /// Processes and threads.
@@ -146,6 +157,7 @@ impl Limits {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct LimitChanges {
     pub memory: Option<Option<u64>>,
+    pub memory_swap: Option<Option<u64>>,
     pub cpus: Option<Option<f64>>,
     pub pids: Option<Option<u64>>,
 }
@@ -153,8 +165,11 @@ pub struct LimitChanges {
 impl LimitChanges {
     #[must_use]
     pub fn apply(&self, old: &Limits) -> Limits {
+        let memory = self.memory.unwrap_or(old.memory);
         Limits {
-            memory: self.memory.unwrap_or(old.memory),
+            memory,
+            // Swap is limited beside memory only.
+            memory_swap: self.memory_swap.unwrap_or(old.memory_swap.filter(|_| memory.is_some())),
             cpus: self.cpus.unwrap_or(old.cpus),
             pids: self.pids.unwrap_or(old.pids),
         }
@@ -167,9 +182,17 @@ mod tests {
 
     #[test]
     fn changes() {
-        let old = Limits { memory: Some(64), cpus: Some(0.5), pids: None };
-        let change = LimitChanges { memory: Some(None), pids: Some(Some(9)), cpus: None };
-        assert_eq!(change.apply(&old), Limits { memory: None, cpus: Some(0.5), pids: Some(9) });
+        let old = Limits {
+            memory: Some(64),
+            memory_swap: Some(70),
+            cpus: Some(0.5),
+            ..Limits::default()
+        };
+        let change =
+            LimitChanges { memory: Some(None), pids: Some(Some(9)), ..LimitChanges::default() };
+        let expected = Limits { cpus: Some(0.5), pids: Some(9), ..Limits::default() };
+        assert_eq!(change.apply(&old), expected);
+        assert_eq!(LimitChanges::default().apply(&old), old);
         assert!(Limits::default().is_empty() && !old.is_empty());
     }
 

@@ -11,40 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-/// signal(7), in the kernel's numbers for x86 and arm.
-const NAMES: [(&str, i32); 31] = [
-    ("HUP", 1),
-    ("INT", 2),
-    ("QUIT", 3),
-    ("ILL", 4),
-    ("TRAP", 5),
-    ("ABRT", 6),
-    ("BUS", 7),
-    ("FPE", 8),
-    ("KILL", 9),
-    ("USR1", 10),
-    ("SEGV", 11),
-    ("USR2", 12),
-    ("PIPE", 13),
-    ("ALRM", 14),
-    ("TERM", 15),
-    ("STKFLT", 16),
-    ("CHLD", 17),
-    ("CONT", 18),
-    ("STOP", 19),
-    ("TSTP", 20),
-    ("TTIN", 21),
-    ("TTOU", 22),
-    ("URG", 23),
-    ("XCPU", 24),
-    ("XFSZ", 25),
-    ("VTALRM", 26),
-    ("PROF", 27),
-    ("WINCH", 28),
-    ("IO", 29),
-    ("PWR", 30),
-    ("SYS", 31),
-];
+use crate::sandbox::SIGNALS;
 
 pub(super) const TERM: i32 = 15;
 pub(super) const KILL: i32 = 9;
@@ -68,7 +35,7 @@ pub fn parse_signal(text: &str) -> Option<i32> {
         RTMIN.checked_add(offset(rest, '+')?).filter(|number| *number >= RTMIN)?
     } else if let Some(rest) = name.strip_prefix("RTMAX") {
         RTMAX.checked_sub(offset(rest, '-')?).filter(|number| *number >= RTMIN)?
-    } else if let Some((_, number)) = NAMES.iter().find(|(known, _)| *known == name) {
+    } else if let Some((_, number)) = SIGNALS.iter().find(|(known, _)| *known == name) {
         *number
     } else {
         digits(&upper)?

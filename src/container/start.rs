@@ -22,7 +22,7 @@ use super::state::{self, Container, Hold};
 use super::{monitor, streams};
 use crate::progress::Progress;
 use crate::rootfs::{self, Rootfs};
-use crate::sandbox::{Io, Sandbox};
+use crate::sandbox::{Io, Sandbox, binfmt};
 use crate::store::Store;
 
 /// Longer than anybody looks at the lock without being a monitor.
@@ -55,13 +55,23 @@ pub fn run(
     if network == NetworkMode::Host && !ask.publish.is_empty() {
         progress.note("on the host's network all ports are published: -p has no effect");
     }
-    let sandbox = Sandbox::open(None)?;
+    let platform = ask.image.platform();
+    // An image that does not say what it is for is tried.
+    if !platform.architecture.is_empty()
+        && let Err(why) = binfmt::can_run(&platform)
+    {
+        let (image, platform) = (ask.image_name.clone(), Box::new(platform));
+        return Err(ContainerError::Foreign { image, platform, why });
+    }
+    let sandbox = Sandbox::open(ask.sandbox)?;
+    sandbox.choice().into_iter().for_each(|line| progress.detail(line));
     let layers = ask.image.layers();
     let account = Rootfs::open(store, layers)?.account(store, create::user(ask))?;
     let config = create::resolve(ask, create::random(name::new_id())?, account)?;
     let lowers = rootfs::unpacked(store, &sandbox, layers, progress)?;
     let (container, hold) = create::create(store, config)?;
-    let outcome = launch(&container, hold, lowers, if ask.detach { None } else { Some(io) });
+    let attach = if ask.detach { None } else { Some(io) };
+    let outcome = launch(&container, hold, lowers, attach, progress);
     if outcome.is_err()
         && let Err(error) = remove::wipe(&sandbox, &container.path)
     {
@@ -80,9 +90,9 @@ pub fn start(store: &Store, name: &str, progress: &Progress) -> Result<Outcome, 
     let Some(hold) = container.hold_within(GLANCE)? else {
         return Err(ContainerError::Running(container.name()));
     };
-    let sandbox = Sandbox::open(None)?;
+    let sandbox = Sandbox::open(container.config.sandbox)?;
     let lowers = rootfs::unpacked(store, &sandbox, &container.config.layers, progress)?;
-    launch(&container, hold, lowers, None)
+    launch(&container, hold, lowers, None, progress)
 }
 
 /// Starts the monitor and waits until it says how that went; attached, until
@@ -92,6 +102,7 @@ fn launch(
     hold: Hold,
     lowers: Vec<PathBuf>,
     attach: Option<Io>,
+    progress: &Progress,
 ) -> Result<Outcome, ContainerError> {
     let wrong = |what| move |source| ContainerError::Monitor { what, source };
     let (channel, theirs) = Channel::pair().map_err(wrong("make a socket"))?;
@@ -137,9 +148,18 @@ fn launch(
             Ok(Outcome::Started { id, name })
         }
         Report::Started => match hear(&channel, &mut child)? {
-            Report::Ended(code) => {
+            Report::Ended { code, out_of_memory } => {
                 // It has done everything but to end.
                 let _ = child.wait();
+                // `update` may have changed it since.
+                let limit = container.config.limits.memory;
+                let limit = limit.map_or_else(String::new, |limit| format!(" {limit}"));
+                if out_of_memory {
+                    progress.warn(format!(
+                        "a process of {} was killed: it used more than --memory{limit}",
+                        container.config.name
+                    ));
+                }
                 Ok(Outcome::Ended { code })
             }
             other => Err(unexpected(&other)),
@@ -148,7 +168,7 @@ fn launch(
             let _ = child.wait();
             Err(ContainerError::Start { message, code })
         }
-        other @ Report::Ended(_) => Err(unexpected(&other)),
+        other @ Report::Ended { .. } => Err(unexpected(&other)),
     }
 }
 

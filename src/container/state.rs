@@ -50,6 +50,9 @@ pub struct State {
     pub finished: Option<String>,
     /// As a shell would show it: 128 and the signal's number if it was killed.
     pub exit_code: Option<i32>,
+    /// A process was killed because the memory it is limited to was used up.
+    #[serde(default)]
+    pub out_of_memory: bool,
     /// What went wrong on kiln's side.
     pub error: Option<String>,
     /// The ports that are published, with the numbers the host chose.
@@ -64,6 +67,7 @@ impl State {
             started: None,
             finished: None,
             exit_code: None,
+            out_of_memory: false,
             error: None,
             ports: Vec::new(),
         }

@@ -25,6 +25,7 @@ pub fn update(store: &Store, name: &str, changes: &LimitChanges) -> Result<Limit
     let mut container = Container::open(found.path)?;
     let old = container.config.limits;
     let new = changes.apply(&old);
+    sandbox::cgroup::check(&in_sandbox_words(&new))?;
     // Written first: who sees the container end knows that there is a group.
     container.config.limits = new;
     container.config.grouped |= !new.is_empty();
@@ -41,7 +42,13 @@ pub fn update(store: &Store, name: &str, changes: &LimitChanges) -> Result<Limit
 /// Limits in the sandbox's words.
 pub(super) fn limits(container: &Container, limits: &Limits) -> sandbox::Limits {
     let cgroup = if limits.is_empty() { String::new() } else { container.cgroup() };
-    sandbox::Limits { memory: limits.memory, cpus: limits.cpus, pids: limits.pids, cgroup }
+    let own = container.config.own_limits.clone();
+    sandbox::Limits { cgroup, own, ..in_sandbox_words(limits) }
+}
+
+pub(super) fn in_sandbox_words(limits: &Limits) -> sandbox::Limits {
+    let Limits { memory, memory_swap, cpus, pids } = *limits;
+    sandbox::Limits { memory, memory_swap, cpus, pids, ..sandbox::Limits::default() }
 }
 
 fn apply(container: &Container, handle: &Handle, new: &Limits) -> Result<(), ContainerError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::RootfsError;
+use super::{RootfsError, recent};
 use crate::digest::{DiffId, Hashing};
 use crate::layer::{Decompressor, Kind, Layer, LayerIndex, Located, ReadError, Reader, View};
 use crate::store::Store;
@@ -28,7 +28,7 @@ impl Rootfs {
     pub fn open(store: &Store, layers: &[Layer]) -> Result<Self, RootfsError> {
         let mut indexes = Vec::with_capacity(layers.len());
         for layer in layers {
-            indexes.push(Arc::new(index(store, layer)?));
+            indexes.push(index(store, layer)?);
         }
         Ok(Self { layers: layers.to_vec(), view: View::new(&indexes)? })
     }
@@ -91,10 +91,15 @@ impl Rootfs {
         if size > limit {
             return Err(RootfsError::TooLarge { path: path.to_owned(), limit });
         }
-        let mut bytes = Vec::new();
-        let wanted = BTreeMap::from([(node.content, ())]);
-        self.contents(store, &wanted, |(), content| content.read_to_end(&mut bytes).map(drop))?;
-        Ok(Some(bytes))
+        let read = || -> Result<Vec<u8>, RootfsError> {
+            let mut bytes = Vec::new();
+            let wanted = BTreeMap::from([(node.content, ())]);
+            self.contents(store, &wanted, |(), content| content.read_to_end(&mut bytes).map(drop))?;
+            Ok(bytes)
+        };
+        let layer = self.layers[node.content.layer].diff_id;
+        let bytes = recent::file(layer, node.content.ordinal, read)?;
+        Ok(Some(bytes.as_ref().clone()))
     }
 }
 
@@ -104,7 +109,11 @@ fn decompressed<'a>(store: &Store, layer: &Layer) -> Result<Decompressor<'a>, Ro
     Decompressor::new(io::BufReader::with_capacity(1 << 16, blob), layer.compression).map_err(wrong)
 }
 
-pub(super) fn index(store: &Store, layer: &Layer) -> Result<LayerIndex, RootfsError> {
+pub(super) fn index(store: &Store, layer: &Layer) -> Result<Arc<LayerIndex>, RootfsError> {
+    recent::index(layer.diff_id, || read_index(store, layer))
+}
+
+fn read_index(store: &Store, layer: &Layer) -> Result<LayerIndex, RootfsError> {
     if let Some(index) = store.record::<LayerIndex>(AREA, &layer.diff_id.0) {
         return Ok(index);
     }

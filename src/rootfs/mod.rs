@@ -11,6 +11,7 @@ mod content;
 mod own;
 mod pack;
 mod place;
+mod recent;
 mod remove;
 mod special;
 mod unpack;

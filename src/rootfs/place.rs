@@ -66,7 +66,7 @@ pub(super) fn places<'a>(
             let text = serde_json::to_vec(&(layer.diff_id, &folders)).unwrap_or_default();
             Place { layer, id: DiffId(Digest::of(&text)), folders }
         });
-        below.apply(number, &index(store, layer)?)?;
+        below.apply(number, index(store, layer)?.as_ref())?;
     }
     Ok(places)
 }

@@ -130,7 +130,7 @@ fn run(program: &str, pid: u32, own: u32, ranges: &[Range]) -> Result<(), String
 }
 
 /// Looks in `PATH` and then where distributions put it.
-fn find(program: &str) -> Option<PathBuf> {
+pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = env::get(env::PATH).unwrap_or_default();
     std::env::split_paths(&path)
         .filter(|folder| folder.is_absolute())

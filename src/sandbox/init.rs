@@ -245,6 +245,7 @@ fn prepare(
     drop(handing);
     // Where IDs are emulated the process begins as its user without a call.
     let user = (run.emulation != Some(Emulation::Ids)).then_some(&spec.user);
+    spec.limits.own.set()?;
     if spec.privileged {
         privilege::keep_as(user)?;
     } else {
@@ -258,7 +259,7 @@ fn mounts(places: &mut Places<'_>, run: &RunRequest) -> Result<OwnedFd, Failure>
     let spec = &run.spec;
     mount::proc(places)?;
     mount::sys(places, spec.privileged)?;
-    mount::dev(places, run.many_ids)?;
+    mount::dev(places, run.many_ids, spec.limits.own.shm)?;
     if !spec.privileged {
         mount::mask(places)?;
     } else if !run.user_xattr {

@@ -138,10 +138,26 @@ impl Sandbox {
     /// # Errors
     /// If the process could not be started, or [`SandboxError::Cancelled`].
     pub fn run(&self, spec: &SandboxSpec, io: Io, cancel: &Cancel) -> Result<Exit, SandboxError> {
+        Ok(self.run_limited(spec, io, cancel)?.0)
+    }
+
+    /// As [`Sandbox::run`]; also tells whether a process was killed because the
+    /// memory that [`super::Limits`] grant was used up.
+    ///
+    /// # Errors
+    /// As [`Sandbox::run`].
+    pub fn run_limited(
+        &self,
+        spec: &SandboxSpec,
+        io: Io,
+        cancel: &Cancel,
+    ) -> Result<(Exit, bool), SandboxError> {
         if cancel.is_cancelled() {
             return Err(SandboxError::Cancelled);
         }
-        self.launch(spec, io, true)?.wait_or(cancel)
+        let running = self.launch(spec, io, true)?;
+        let exit = running.wait_or(cancel)?;
+        Ok((exit, running.out_of_memory()))
     }
 
     /// Starts a container. Its upper folder survives a crash and may be mounted
@@ -259,6 +275,12 @@ impl Running {
     #[must_use]
     pub fn cgroup(&self) -> Option<&Cgroup> {
         self.cgroup.as_ref().map(|group| &group.0)
+    }
+
+    /// Whether a process was killed because the memory it is limited to was used up.
+    #[must_use]
+    pub fn out_of_memory(&self) -> bool {
+        self.cgroup().is_some_and(|group| group.killed_for_memory() > 0)
     }
 
     /// Sends a signal to the first process. One that is gone is no error.

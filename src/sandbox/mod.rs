@@ -22,8 +22,10 @@
 //! Not done here: choosing what to run, resolving user names, writing
 //! `resolv.conf`, unpacking trees (a job does that).
 
+pub mod binfmt;
 pub mod cgroup;
 mod device;
+mod fallback;
 mod given;
 mod holder;
 mod idmap;
@@ -36,18 +38,23 @@ mod privilege;
 mod process;
 mod program;
 pub mod record;
+mod rlimit;
 mod seccomp;
 mod spec;
 mod supervise;
+pub mod survey;
 mod target;
 mod tier;
+mod words;
 
 use std::io;
 use std::path::PathBuf;
 
+pub use fallback::Held;
 pub use holder::{Job, enter};
 pub use launch::{Cancel, Running, helper, set_helper};
-pub use process::{close_inherited, signal, take_stdin};
+pub use process::{SIGNALS, close_inherited, signal, take_stdin};
+pub use rlimit::{Own, Resource, Ulimit, UlimitError};
 pub use spec::{Exit, Ids, Io, Limits, Mount, MountKind, Network, Root, SandboxSpec};
 pub use tier::{Sandbox, Tier};
 
@@ -79,6 +86,14 @@ pub enum SandboxError {
     Cgroup(#[from] CgroupError),
     #[error("cancelled")]
     Cancelled,
+}
+
+impl SandboxError {
+    /// The root's overlay could not be mounted.
+    #[must_use]
+    pub fn is_of_overlay(&self) -> bool {
+        matches!(self, Self::Setup { what, .. } if what.starts_with(mount::OVERLAY))
+    }
 }
 
 impl From<Failure> for SandboxError {

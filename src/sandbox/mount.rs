@@ -32,6 +32,9 @@ const NO_EXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
+/// Bytes of `/dev/shm`, as container engines have it.
+const SHM: u64 = 64 << 20;
+
 /// Hidden, as container engines do: what tells about or reaches the machine.
 const MASKED: &[&str] = &[
     "/proc/acpi",
@@ -221,7 +224,11 @@ pub(super) fn sys(places: &mut Places<'_>, writable: bool) -> Result<(), Failure
 }
 
 /// `/dev`: six devices, a terminal multiplexer of its own, shared memory.
-pub(super) fn dev(places: &mut Places<'_>, many_ids: bool) -> Result<(), Failure> {
+pub(super) fn dev(
+    places: &mut Places<'_>,
+    many_ids: bool,
+    shm: Option<u64>,
+) -> Result<(), Failure> {
     let what = |name: &str| format!("mount /dev/{name}");
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let place = places.stub(Path::new("/dev"), Kind::Folder)?;
@@ -247,7 +254,8 @@ pub(super) fn dev(places: &mut Places<'_>, many_ids: bool) -> Result<(), Failure
     // The group tty of most distributions, which must exist in the namespace.
     pts.extend(many_ids.then_some(("gid", "5")));
     let pts = fresh("devpts", &pts, NO_EXEC.difference(MountAttrFlags::MOUNT_ATTR_NODEV));
-    let shm = fresh("tmpfs", &[("mode", "1777"), ("size", "65536k")], NO_EXEC);
+    let size = shm.unwrap_or(SHM).to_string();
+    let shm = fresh("tmpfs", &[("mode", "1777"), ("size", &size)], NO_EXEC);
     let mut below = vec![("pts", pts), ("shm", shm)];
     match fresh("mqueue", &[], NO_EXEC) {
         // The kernel was built without message queues; then nothing can use them.

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::process::SIGNALS;
+use super::rlimit::Own;
+
 /// One process in namespaces of its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SandboxSpec {
@@ -123,20 +126,25 @@ pub enum Network {
     None,
 }
 
-/// What the process and its children may use together. `None` is no limit.
+/// What the process and its children may use together, and each for itself. `None` is
+/// no limit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes.
     pub memory: Option<u64>,
+    /// Bytes of memory and swap together; without it limited memory has no swap.
+    /// [`u64::MAX`] is swap without a limit.
+    pub memory_swap: Option<u64>,
     /// Processors, as in 1.5.
     pub cpus: Option<f64>,
     pub pids: Option<u64>,
     /// The cgroup's name, unique on the machine; empty if there are no limits.
     pub cgroup: String,
+    pub own: Own,
 }
 
 impl Limits {
-    /// Nothing is limited.
+    /// Nothing needs a control group.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.memory.is_none() && self.cpus.is_none() && self.pids.is_none()
@@ -158,7 +166,39 @@ pub enum Exit {
     Signal(i32),
 }
 
+/// `exit code 3`, `signal 11 (SIGSEGV)`.
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => write!(f, "{}", SignalText(*number)),
+        }
+    }
+}
+
+/// A signal as messages have it.
+struct SignalText(i32);
+
+impl fmt::Display for SignalText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "signal {}", self.0)?;
+        match SIGNALS.iter().find(|(_, number)| *number == self.0) {
+            Some((name, _)) => write!(f, " (SIG{name})"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Exit {
+    /// The signal that a shell tells of by this code: 128 and its number.
+    #[must_use]
+    pub fn told_signal(self) -> Option<String> {
+        match self {
+            Self::Code(code @ 129..=192) => Some(SignalText(code - 128).to_string()),
+            Self::Code(_) | Self::Signal(_) => None,
+        }
+    }
+
     /// The code a shell would show: 128 and the signal's number if it was killed.
     #[must_use]
     pub fn code(self) -> i32 {

@@ -29,7 +29,8 @@ pub enum Tier {
 }
 
 impl Tier {
-    const ALL: [Self; 3] = [Self::Root, Self::Subuid, Self::SingleId];
+    /// All of them, in that order.
+    pub const ALL: [Self; 3] = [Self::Root, Self::Subuid, Self::SingleId];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -87,6 +88,13 @@ impl Sandbox {
             }
         }
         Err(SandboxError::NoTier { refused })
+    }
+
+    /// The choice and what it was made against, a line each.
+    #[must_use]
+    pub fn choice(&self) -> Vec<String> {
+        let refused = self.refused.iter().map(|(tier, why)| format!("sandbox: not {tier}: {why}"));
+        refused.chain([format!("sandbox: {}", self.tier)]).collect()
     }
 
     #[must_use]

@@ -3,6 +3,7 @@
 mod agent;
 mod copy;
 mod mounts;
+mod output;
 mod run;
 mod select;
 mod workdir;
@@ -15,12 +16,13 @@ use super::fetch::{FetchError, Fetched, Fetcher};
 use super::files::Files;
 use super::git::{Git, GitError, Resolved};
 use super::given::Given;
+use super::room::Room;
 use crate::dockerfile::{Ignore, Rule};
 use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError};
 use crate::plan::{CopyFrom, CopyOp, InputKey, Op, RemoteSource, Step};
 use crate::progress::{Progress, Task};
 use crate::rootfs::{Rootfs, RootfsError};
-use crate::sandbox::{Cancel, Exit, Sandbox, SandboxError};
+use crate::sandbox::{Cancel, Exit, SandboxError};
 use crate::store::{BlobWriter, Store, StoreError};
 use select::Chosen;
 
@@ -45,8 +47,10 @@ pub enum StepError {
     Write(io::Error),
     #[error("a root of {count} layers cannot be mounted: overlayfs stacks at most {limit}")]
     TooManyLayers { count: usize, limit: usize },
-    #[error("failed with {}", exit_text(*exit))]
+    #[error("failed with {exit}")]
     Exit { exit: Exit, command: Vec<String> },
+    #[error("{}", memory_text(*exit, *limit))]
+    Memory { exit: Exit, limit: u64 },
     #[error("source not found: {source_name}")]
     SourceNotFound {
         /// Which of the instruction's sources, from 0.
@@ -83,10 +87,12 @@ pub enum StepError {
     WhiteoutName { name: Name },
 }
 
-fn exit_text(exit: Exit) -> String {
+/// How a step ended of which a process was killed for the memory it used.
+fn memory_text(exit: Exit, limit: u64) -> String {
+    let used = format!("used more than --memory {limit}");
     match exit {
-        Exit::Code(code) => format!("exit code {code}"),
-        Exit::Signal(signal) => format!("signal {signal}"),
+        Exit::Signal(9) | Exit::Code(137) => format!("was killed: it {used}"),
+        _ => format!("failed with {exit}: a process was killed that {used}"),
     }
 }
 
@@ -198,13 +204,13 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// Makes the step's layer. `sandbox` is asked for only by a step that runs
+    /// Makes the step's layer. `room` is asked for only by a step that runs
     /// something.
     pub(super) fn make<'s>(
         &self,
         bench: &Bench<'_>,
         task: &Task,
-        sandbox: impl FnOnce() -> Result<&'s Sandbox, StepError>,
+        room: impl FnOnce() -> Result<&'s Room, StepError>,
     ) -> Result<Option<Layer>, StepError> {
         let Bench { store, form, cancel, .. } = bench;
         let below: &[Layer] = if self.step.stands_alone() { &[] } else { &self.inputs[0] };
@@ -213,9 +219,12 @@ impl<'a> Prepared<'a> {
         Ok(Some(match &self.step.op {
             Op::Base(_) => return Ok(None),
             Op::Run(op) => {
+                let Room { sandbox, held } = room()?;
                 let around = run::Surroundings {
                     bench,
-                    sandbox: sandbox()?,
+                    sandbox,
+                    held,
+                    name: &self.step.name,
                     task,
                     inputs: self.inputs,
                     epoch,

@@ -1,10 +1,10 @@
 //! `RUN`: a process on the step's root, whose changes are the layer.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 
+use super::output::lines;
 use super::{Bench, StepError, mounts};
 use crate::atomic::{AtPath as _, private_folder};
 use crate::dockerfile::RunNetwork;
@@ -14,12 +14,10 @@ use crate::layer::{Layer, Name};
 use crate::plan::RunOp;
 use crate::progress::{Stream, Task};
 use crate::rootfs::{self, Rootfs, Work};
-use crate::sandbox::{Exit, Io, Limits, Mount, MountKind, Network, Root, Sandbox, SandboxSpec};
+use crate::sandbox::{Exit, Held, Io, Mount, MountKind, Network, Root, Sandbox, SandboxSpec};
 
 /// The same on every machine: programs write the host's name into files.
 const HOSTNAME: &str = "kiln";
-/// Longer lines are shown in parts.
-const MAX_LINE: u64 = 64 << 10;
 /// OVL_MAX_STACK of the kernel's fs/overlayfs.
 const MAX_LOWERS: usize = 500;
 
@@ -27,6 +25,9 @@ const MAX_LOWERS: usize = 500;
 pub(super) struct Surroundings<'a> {
     pub bench: &'a Bench<'a>,
     pub sandbox: &'a Sandbox,
+    pub held: &'a Held,
+    /// The step's, for messages.
+    pub name: &'a str,
     pub task: &'a Task,
     /// What it stands on, and what its mounts read.
     pub inputs: &'a [Vec<Layer>],
@@ -89,10 +90,19 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
             RunNetwork::None => Network::None,
         },
         privileged: op.insecure,
-        limits: Limits::default(),
+        limits: around.held.step(),
         stop_signal: libc::SIGTERM,
     };
-    let exit = execute(around, &spec)?;
+    let (exit, out_of_memory) = execute(around, &spec)?;
+    if let Some(limit) = spec.limits.memory.filter(|_| out_of_memory) {
+        if exit != Exit::Code(0) {
+            return Err(StepError::Memory { exit, limit });
+        }
+        around.bench.progress.warn(format!(
+            "{}: a process was killed that used more than --memory {limit}",
+            around.name
+        ));
+    }
     if exit != Exit::Code(0) {
         return Err(StepError::Exit { exit, command: op.argv.clone() });
     }
@@ -123,8 +133,8 @@ fn network_files(op: &RunOp) -> Vec<Mount> {
     files
 }
 
-/// Runs it, and passes its output on line by line.
-fn execute(around: &Surroundings<'_>, spec: &SandboxSpec) -> Result<Exit, StepError> {
+/// Runs it, and passes its output on line by line. Also tells whether memory ran out.
+fn execute(around: &Surroundings<'_>, spec: &SandboxSpec) -> Result<(Exit, bool), StepError> {
     let (stdout, to_stdout) = std::io::pipe().map_err(StepError::Pipe)?;
     let (stderr, to_stderr) = std::io::pipe().map_err(StepError::Pipe)?;
     let io = Io {
@@ -133,23 +143,8 @@ fn execute(around: &Surroundings<'_>, spec: &SandboxSpec) -> Result<Exit, StepEr
         stderr: Some(OwnedFd::from(to_stderr)),
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| lines(stdout, Stream::Stdout, around.task));
-        scope.spawn(|| lines(stderr, Stream::Stderr, around.task));
-        Ok(around.sandbox.run(spec, io, around.bench.cancel)?)
+        scope.spawn(|| lines(stdout, |line| around.task.line(Stream::Stdout, line)));
+        scope.spawn(|| lines(stderr, |line| around.task.line(Stream::Stderr, line)));
+        Ok(around.sandbox.run_limited(spec, io, around.bench.cancel)?)
     })
-}
-
-fn lines(from: impl Read, stream: Stream, task: &Task) {
-    let mut reader = BufReader::new(from);
-    loop {
-        let mut line = Vec::new();
-        match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
-            // The pipe ends with the last process that holds it.
-            Ok(0) | Err(_) => return,
-            Ok(_) => {
-                let text = String::from_utf8_lossy(&line);
-                task.line(stream, text.trim_end_matches(['\n', '\r']));
-            }
-        }
-    }
 }

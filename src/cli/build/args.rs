@@ -2,19 +2,19 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, ValueEnum};
+use clap::ArgAction;
 
 use super::refused::RefusedFlags;
 use crate::cli::credentials::RegistryArgs;
 use crate::cli::given::GivenFlags;
+use crate::cli::limits::{LimitFlags, OwnLimitFlags};
 use crate::cli::progress::ProgressArgs;
 use crate::cli::value::{
-    AnnotationArg, CallArg, ContextArg, EnvAssignment, LabelArg, Method, OutputArg,
+    AnnotationArg, CallArg, ContextArg, EnvAssignment, LabelArg, Method, OutputArg, SandboxTier,
 };
 use crate::image::Note;
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::sandbox::Tier;
 
 /// Build an image from a Dockerfile; prints its digest
 #[derive(Debug, clap::Args)]
@@ -145,31 +145,17 @@ pub struct BuildFlags {
 
     #[command(flatten)]
     pub given: GivenFlags,
+
+    #[command(flatten)]
+    pub limits: LimitFlags,
+
+    #[command(flatten)]
+    pub own_limits: OwnLimitFlags,
 }
 
 impl BuildFlags {
     /// What `--annotation` asks for.
     pub(super) fn notes(&self) -> Vec<Note> {
         self.annotations.iter().flat_map(|arg| arg.0.iter().cloned()).collect()
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SandboxTier {
-    /// Real root: kiln itself runs as root
-    Root,
-    /// The ranges of /etc/subuid and /etc/subgid
-    Subuid,
-    /// Root alone, which is the caller outside
-    SingleId,
-}
-
-impl SandboxTier {
-    pub(super) fn tier(self) -> Tier {
-        match self {
-            Self::Root => Tier::Root,
-            Self::Subuid => Tier::Subuid,
-            Self::SingleId => Tier::SingleId,
-        }
     }
 }

@@ -9,7 +9,7 @@ mod request;
 mod sources;
 mod texts;
 
-pub use args::{Args, BuildFlags, SandboxTier};
+pub use args::{Args, BuildFlags};
 pub(super) use call::answer;
 
 use super::invocation::Invocation;

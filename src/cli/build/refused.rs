@@ -19,6 +19,10 @@ pub struct RefusedFlags {
     builder: Option<String>,
     #[arg(long, hide = true, value_name = "GROUP")]
     cgroup_parent: Option<String>,
+    #[arg(short, long, hide = true, value_name = "WEIGHT")]
+    cpu_shares: Option<String>,
+    #[arg(long, hide = true, value_name = "LIST")]
+    cpuset_mems: Option<String>,
     #[arg(long, hide = true, value_name = "KIND")]
     isolation: Option<String>,
     #[arg(long, hide = true, value_name = "SPEC")]
@@ -75,7 +79,7 @@ impl RefusedFlags {
         Ok(())
     }
 
-    fn cases(&self) -> [Case<'_>; 15] {
+    fn cases(&self) -> [Case<'_>; 17] {
         let case =
             |flag, values, nothing, (why, instead)| Case { flag, values, nothing, why, instead };
         [
@@ -103,13 +107,25 @@ impl RefusedFlags {
                 ),
             ),
             case(
+                "--cpu-shares",
+                self.cpu_shares.as_slice(),
+                &["", "0"],
+                ("steps have no weights against each other", "--cpus limits their processor time"),
+            ),
+            case(
+                "--cpuset-mems",
+                self.cpuset_mems.as_slice(),
+                &[""],
+                (
+                    "steps take memory of any node",
+                    "start kiln by `numactl --membind=LIST`; steps inherit it",
+                ),
+            ),
+            case(
                 "--isolation",
                 self.isolation.as_slice(),
                 &["", "default"],
-                (
-                    "steps run in kiln's own sandbox",
-                    "--sandbox chooses its tier: root, subuid or single-id",
-                ),
+                ("steps run in kiln's own sandbox", "--sandbox chooses its tier"),
             ),
             case(
                 "--security-opt",
@@ -219,6 +235,8 @@ mod tests {
             ("build --sbom=true", "--sbom: kiln"),
             ("build --builder remote", "without a daemon"),
             ("build --cgroup-parent x", "systemd-run"),
+            ("build -c 512", "--cpus"),
+            ("build --cpuset-mems 0", "numactl"),
             ("build --isolation hyperv", "--sandbox"),
             ("build --security-opt seccomp=x", "--sandbox"),
             ("build --policy filename=x", "digest"),

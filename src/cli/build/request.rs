@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::args::{BuildFlags, SandboxTier};
+use super::args::BuildFlags;
 use super::sources::Opened;
 use super::{contexts, sources};
 use crate::build::{self, BuildEnv, BuildRequest, Opening};
@@ -92,7 +92,8 @@ impl BuildFlags {
             no_cache: self.no_cache,
             no_cache_filter: self.no_cache_filter.clone(),
             pull: self.pull,
-            sandbox: self.sandbox.map(SandboxTier::tier),
+            sandbox: self.sandbox.map(|tier| tier.0),
+            limits: self.limits.of_steps(&self.own_limits)?,
             network: self.given.network.network(),
             insecure: self.given.allow.contains(&Entitlement::SecurityInsecure),
             hosts: self.given.hosts(),

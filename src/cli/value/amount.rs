@@ -77,6 +77,65 @@ impl FromStr for PidsLimit {
     }
 }
 
+/// Bytes of memory and swap together: `-1` is no limit, `0` as if it were not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemorySwap(pub Option<u64>);
+
+impl FromStr for MemorySwap {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "-1" => Ok(Self(Some(u64::MAX))),
+            _ => text.parse().map(|Size(bytes)| Self(Some(bytes).filter(|&bytes| bytes > 0))),
+        }
+    }
+}
+
+/// Microseconds of processor time; `-1` and `0` are no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota(pub Option<u64>);
+
+impl FromStr for Quota {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match (text, text.parse::<u64>()) {
+            ("-1" | "0", _) => Ok(Self(None)),
+            (_, Ok(time)) if (1_000..1 << 50).contains(&time) => Ok(Self(Some(time))),
+            _ => {
+                Err(ValueError::new("microseconds are expected, 1000 or more, or -1 for no limit"))
+            }
+        }
+    }
+}
+
+/// Numbers of processors: `0`, `0-3`, `0-3,5`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Processors(pub Vec<usize>);
+
+/// More than any machine's; the kernel's own bound is 8192.
+const MAX_PROCESSOR: usize = 8191;
+
+impl FromStr for Processors {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let refuse = || ValueError::new("numbers of processors are expected, such as 0-3 or 0,2");
+        let number = |text: &str| text.parse::<usize>().map_err(|_| refuse());
+        let mut found = std::collections::BTreeSet::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last || last > MAX_PROCESSOR {
+                return Err(refuse());
+            }
+            found.extend(first..=last);
+        }
+        Ok(Self(found.into_iter().collect()))
+    }
+}
+
 /// Whole seconds, or a number with a unit: `90`, `90s`, `5m`, `1h`.
 ///
 /// # Errors
@@ -139,5 +198,11 @@ mod tests {
         assert_eq!("-1".parse(), Ok(PidsLimit(None)));
         assert_eq!("100".parse(), Ok(PidsLimit(Some(100))));
         assert!("0".parse::<PidsLimit>().is_err());
+        assert_eq!("0-2,5,1".parse(), Ok(Processors(vec![0, 1, 2, 5])));
+        for bad in ["", "a", "2-1", "0-99999", "1,", "-1"] {
+            assert!(bad.parse::<Processors>().is_err(), "{bad}");
+        }
+        assert_eq!("0".parse(), Ok(MemorySwap(None)));
+        assert_eq!("1k".parse(), Ok(MemorySwap(Some(1024))));
     }
 }

@@ -10,9 +10,10 @@ mod csv;
 mod given;
 mod output;
 mod publish;
+mod tier;
 mod volume;
 
-pub use amount::{Cpus, PidsLimit, Size, duration};
+pub use amount::{Cpus, MemorySwap, PidsLimit, Processors, Quota, Size, duration};
 pub use annotation::AnnotationArg;
 pub use assignment::{Assignment, EnvAssignment, LabelArg};
 pub use call::{CallArg, Method};
@@ -20,6 +21,7 @@ pub use context::{ContextArg, ContextFrom};
 pub use given::{AgentArg, HostArg, SecretArg, SecretFrom};
 pub use output::{FilesForm, ImageAttrs, OutputArg};
 pub use publish::Publish;
+pub use tier::SandboxTier;
 pub use volume::Volume;
 
 /// Why a flag's value is refused.

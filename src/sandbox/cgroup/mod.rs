@@ -20,6 +20,8 @@ const LEAST_MEMORY: u64 = 6 << 20;
 /// The kernel's least quota is a millisecond in a period.
 const LEAST_CPUS: f64 = 0.01;
 const PERIOD: u64 = 100_000;
+/// No controller of its own, but a limit that may be missing.
+const SWAP: &str = "swap";
 
 /// Groups with one name, one in each hierarchy.
 #[derive(Debug)]
@@ -44,10 +46,19 @@ pub enum CgroupError {
     Name(String),
     #[error("limits on {controller} cannot be set: {why}")]
     Unavailable { controller: &'static str, why: String },
+    #[error("a limit of {both} bytes of memory and swap together is none beside {}", of_memory(*memory))]
+    Swap { both: u64, memory: Option<u64> },
     #[error("no control group named {0}")]
     Missing(String),
     #[error("{what} {}: {source}", path.display())]
     Io { what: &'static str, path: PathBuf, source: io::Error },
+}
+
+fn of_memory(memory: Option<u64>) -> String {
+    memory.map_or_else(
+        || "memory that is not limited: limit that as well".to_owned(),
+        |memory| format!("{memory} of memory alone: it is the sum of both"),
+    )
 }
 
 impl CgroupError {
@@ -134,6 +145,18 @@ impl Cgroup {
         Ok(())
     }
 
+    /// How many of its processes the kernel killed because the memory was used up.
+    /// Zero where it does not count them.
+    #[must_use]
+    pub fn killed_for_memory(&self) -> u64 {
+        let counted = |part: &Part| {
+            let file = if part.unified { "memory.events" } else { "memory.oom_control" };
+            let text = fs::read_to_string(part.folder.join(file)).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+        };
+        self.parts.iter().find_map(counted).unwrap_or(0)
+    }
+
     /// Moves a process in; what it starts afterwards is in it as well.
     ///
     /// # Errors
@@ -155,6 +178,21 @@ impl Cgroup {
             remove(&part.folder)?;
         }
         Ok(())
+    }
+
+    /// Removes empty groups beside this one whose names begin so: those of a kiln
+    /// that was killed. One that is being made is younger than a minute.
+    pub(super) fn sweep(&self, prefix: &str) {
+        for folder in self.parts.iter().filter_map(|part| part.folder.parent()) {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let theirs = entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes());
+                let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+                if theirs && age().is_some_and(|age| age > Duration::from_mins(1)) {
+                    // Refused while there is a process in it.
+                    let _ = fs::remove_dir(entry.path());
+                }
+            }
+        }
     }
 
     fn join(&mut self, parent: &Parent) -> Result<(), CgroupError> {
@@ -189,18 +227,23 @@ impl Part {
             (Controller::Memory, true) => {
                 self.write("memory.max", &number(limits.memory, "max"))?;
                 // Swap would make the limit a slowness instead.
-                let swap = if limits.memory.is_some() { "0" } else { "max" };
-                self.write_if_there("memory.swap.max", swap)
+                let swap = match (limits.memory, limits.memory_swap) {
+                    (None, _) | (_, Some(u64::MAX)) => None,
+                    (Some(memory), both) => Some(both.unwrap_or(memory).saturating_sub(memory)),
+                };
+                self.write_swap("memory.swap.max", &number(swap, "max"), limits)
             }
             (Controller::Memory, false) => {
                 let text = number(limits.memory, "-1");
+                let both = limits.memory_swap.or(limits.memory).filter(|&both| both < u64::MAX);
+                let both = number(both, "-1");
                 // Memory with swap may never be less than memory alone, so growing
                 // and shrinking go in opposite orders.
                 if self.write("memory.limit_in_bytes", &text).is_err() {
-                    self.write_if_there("memory.memsw.limit_in_bytes", &text)?;
+                    self.write_if_there("memory.memsw.limit_in_bytes", &both)?;
                     self.write("memory.limit_in_bytes", &text)?;
                 }
-                self.write_if_there("memory.memsw.limit_in_bytes", &text)
+                self.write_swap("memory.memsw.limit_in_bytes", &both, limits)
             }
             (Controller::Cpu, unified) => {
                 let quota = limits.cpus.map(quota);
@@ -216,6 +259,21 @@ impl Part {
 
     fn write(&self, file: &str, text: &str) -> Result<(), CgroupError> {
         write(&self.folder.join(file), text)
+    }
+
+    /// A kernel that counts no swap cannot limit it: an error if it was asked for.
+    fn write_swap(&self, file: &str, text: &str, limits: &Limits) -> Result<(), CgroupError> {
+        let asked = limits.memory_swap.is_some_and(|both| both < u64::MAX);
+        if asked && !self.folder.join(file).exists() {
+            return Err(CgroupError::Unavailable {
+                controller: SWAP,
+                why: format!(
+                    "{} has no {file}: the kernel counts no swap (its parameter swapaccount=1)",
+                    self.folder.display()
+                ),
+            });
+        }
+        self.write_if_there(file, text)
     }
 
     fn write_if_there(&self, file: &str, text: &str) -> Result<(), CgroupError> {
@@ -270,7 +328,11 @@ fn wanted(limits: &Limits) -> Vec<Controller> {
     Controller::ALL.into_iter().filter(set).collect()
 }
 
-fn check(limits: &Limits) -> Result<(), CgroupError> {
+/// Refuses limits that make no sense.
+///
+/// # Errors
+/// If one is too small, or they do not fit together.
+pub fn check(limits: &Limits) -> Result<(), CgroupError> {
     let too_small =
         |what, value: String, least: String| Err(CgroupError::TooSmall { what, value, least });
     match limits {
@@ -279,6 +341,11 @@ fn check(limits: &Limits) -> Result<(), CgroupError> {
         }
         Limits { cpus: Some(cpus), .. } if !cpus.is_finite() || *cpus < LEAST_CPUS => {
             too_small("processors", cpus.to_string(), LEAST_CPUS.to_string())
+        }
+        Limits { memory, memory_swap: Some(both), .. }
+            if *both < u64::MAX && memory.is_none_or(|memory| memory > *both) =>
+        {
+            Err(CgroupError::Swap { both: *both, memory: *memory })
         }
         Limits { pids: Some(0), .. } => too_small("processes", "0".to_owned(), "1".to_owned()),
         _ => Ok(()),
@@ -316,6 +383,10 @@ mod tests {
             (Limits { cpus: Some(f64::NAN), ..none.clone() }, false),
             (Limits { cpus: Some(f64::INFINITY), ..none.clone() }, false),
             (Limits { pids: Some(0), ..none.clone() }, false),
+            (Limits { memory: Some(8 << 20), memory_swap: Some(8 << 20), ..none.clone() }, true),
+            (Limits { memory: Some(8 << 20), memory_swap: Some(u64::MAX), ..none.clone() }, true),
+            (Limits { memory: Some(8 << 20), memory_swap: Some(7 << 20), ..none.clone() }, false),
+            (Limits { memory_swap: Some(8 << 20), ..none.clone() }, false),
         ] {
             assert_eq!(check(&limits).is_ok(), good, "{limits:?}");
         }

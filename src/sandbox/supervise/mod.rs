@@ -56,7 +56,7 @@ use super::message::{Doing as _, Failure, RunRequest};
 use super::spec::{Emulation, Root};
 
 /// More than one, since a walk may wait for a disk.
-const WORKERS: usize = 2;
+pub(super) const WORKERS: usize = 2;
 /// The error of a handler that leaves the answer to the kernel; no handler answers with it.
 const TO_KERNEL: Errno = Errno::NOSYS;
 /// What a step begins with.

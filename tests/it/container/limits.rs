@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use kiln::container::{self, ContainerError, LimitChanges, Limits};
+use kiln::container::{self, ContainerError, LimitChanges, Limits, LogRequest, Status};
+use kiln::progress::Progress;
 use kiln::sandbox::cgroup::CgroupError;
 
 use super::fixture::Fixture;
@@ -25,7 +26,7 @@ fn limits_and_their_update() {
     let fixture = Fixture::new();
     let memory = ["memory.max", "memory.limit_in_bytes"];
     let mut ask = fixture.ask("sleep 1000 & echo up; sleep 1000");
-    ask.limits = Limits { memory: Some(64 << 20), cpus: Some(0.5), pids: None };
+    ask.limits = Limits { memory: Some(64 << 20), cpus: Some(0.5), ..Limits::default() };
     let name = match fixture.detach(ask) {
         Ok(name) => name,
         // Where groups cannot be made, a limit is refused and not forgotten.
@@ -45,7 +46,7 @@ fn limits_and_their_update() {
     assert_eq!(group_file(&id, memory).unwrap(), (64 << 20).to_string());
     let change = LimitChanges { memory: Some(Some(128 << 20)), ..LimitChanges::default() };
     let all = container::update(&fixture.store, &name, &change).unwrap();
-    assert_eq!(all, Limits { memory: Some(128 << 20), cpus: Some(0.5), pids: None });
+    assert_eq!(all, Limits { memory: Some(128 << 20), cpus: Some(0.5), ..Limits::default() });
     assert_eq!(group_file(&id, memory).unwrap(), (128 << 20).to_string());
     assert_eq!(fixture.inspect(&name).config.limits, all);
     container::remove(&fixture.store, &name, true).unwrap();
@@ -65,4 +66,45 @@ fn limits_and_their_update() {
     assert_eq!(group_file(&id, ["pids.max"; 2]).unwrap(), "max");
     container::kill(&fixture.store, &name, 9).unwrap();
     assert_eq!(group_file(&id, ["pids.max"; 2]), None);
+}
+
+/// What each process has for itself needs no group; a start later has it again.
+#[test]
+fn limits_of_each_process() {
+    let fixture = Fixture::new();
+    let mut ask = fixture.ask("ulimit -Sn; grep -o 'size=2048k' /proc/mounts");
+    ask.own_limits.ulimits = vec!["nofile=100:200".parse().unwrap()];
+    ask.own_limits.shm = Some(2 << 20);
+    assert_eq!(fixture.run(&ask, "").unwrap().1, "100\nsize=2048k\n");
+    let name = container::list(&fixture.store, true).unwrap()[0].config.name.clone();
+    container::start(&fixture.store, &name, &Progress::silent()).unwrap();
+    while fixture.inspect(&name).state.status != Status::Exited {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let log = fixture.logs(&name, &LogRequest::default());
+    assert_eq!(log, "100\nsize=2048k\n".repeat(2));
+    ask.own_limits.ulimits = vec!["nofile=99999999999".parse().unwrap()];
+    let error = fixture.run(&ask, "").unwrap_err().to_string();
+    assert!(error.contains("the hard limit of whoever calls kiln"), "{error}");
+}
+
+#[test]
+fn limits_that_were_reached_are_told() {
+    let fixture = Fixture::new();
+    let mut ask = fixture.ask("x=0123456789abcdef; while :; do x=$x$x; done");
+    ask.limits.memory = Some(32 << 20);
+    match fixture.run(&ask, "") {
+        Ok((code, ..)) => assert_eq!(code, 137),
+        Err(error) => {
+            assert!(error.to_string().contains("may not be written"), "{error}");
+            assert_ne!(rustix::process::geteuid().as_raw(), 0, "{error}");
+            return;
+        }
+    }
+    let name = container::list(&fixture.store, true).unwrap()[0].config.name.clone();
+    assert!(fixture.inspect(&name).state.out_of_memory);
+    // Swap beside memory that is not limited is no limit at all.
+    ask.limits = Limits { memory_swap: Some(64 << 20), ..Limits::default() };
+    let error = fixture.run(&ask, "").unwrap_err().to_string();
+    assert!(error.contains("limit that as well"), "{error}");
 }

@@ -39,8 +39,13 @@ fn limits_hold_and_go() {
         found.map(|text| text.trim().to_owned())
     };
     assert_eq!(held("pids.max").as_deref(), Some("5"));
-    let limits =
-        Limits { memory: Some(64 << 20), cpus: Some(0.5), pids: Some(100), cgroup: name.clone() };
+    let limits = Limits {
+        memory: Some(64 << 20),
+        cpus: Some(0.5),
+        pids: Some(100),
+        cgroup: name.clone(),
+        ..Limits::default()
+    };
     group.set(&limits).unwrap();
     assert_eq!(held("pids.max").as_deref(), Some("100"));
     let memory = held("memory.limit_in_bytes").or_else(|| held("memory.max"));
