@@ -9,12 +9,9 @@ use super::builder::Builder;
 use super::compare::{self, Files};
 use super::experiment::Experiment;
 use super::shared::Shared;
-use super::{chroot, only};
+use super::{CHROOT, chroot, only};
 use crate::support::kiln::data;
 use crate::support::root_only;
-
-/// Real root without kiln.
-const CHROOT: &str = "chroot";
 
 /// A line of a table.
 struct Line {

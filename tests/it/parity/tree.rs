@@ -120,7 +120,12 @@ impl Tree {
 
     fn remove_below(&mut self, folder: &[u8]) {
         let start = if folder.is_empty() { Vec::new() } else { join(folder, b"") };
-        self.names.retain(|name, _| !name.starts_with(&start));
+        // They follow each other, and there may be a hundred thousand others.
+        let below = self.names.range(start.clone()..).map(|(name, _)| name);
+        let below: Vec<_> = below.take_while(|name| name.starts_with(&start)).cloned().collect();
+        for name in below {
+            self.names.remove(&name);
+        }
     }
 
     /// The first name of each file.
