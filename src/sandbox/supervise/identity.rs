@@ -12,11 +12,14 @@ use super::super::record::{self, Owner};
 use super::calls::{Abi, Call};
 use super::ids::{Capabilities, Change, Quad};
 use super::notify::{Answer, Notice};
+use super::own::held;
 use super::place::{Named, look, of_fd};
 use super::{Supervisor, TO_KERNEL};
 
 /// `CAP_CHOWN`, `CAP_FOWNER`, `CAP_SETGID` and `CAP_SETUID`.
 const RIGHTS: u32 = 1 << 0 | 1 << 3 | 1 << 6 | 1 << 7;
+/// `_LINUX_CAPABILITY_VERSION_3` of linux/capability.h, which everybody uses.
+const VERSION_3: u32 = 0x2008_0522;
 /// The kernel's limit of groups.
 const GROUPS_MAX: u64 = 65536;
 
@@ -130,6 +133,27 @@ impl Supervisor {
             self.sets.set(notice.pid, &known, new)?;
         }
         Ok(Answer::Continue)
+    }
+
+    /// capget(2) for a process that has lost its capabilities by its belief, or part of them;
+    /// others have what the kernel says.
+    pub(super) fn tell_capabilities(&self, notice: &Notice) -> Result<Answer, Errno> {
+        let who = self.sets.of(notice.pid).credentials;
+        let [header, data, ..] = notice.data.arguments;
+        let mut words = [0; 8];
+        if who.privileged() || data == 0 || notice.read(header, &mut words).is_err() {
+            return Ok(Answer::Continue);
+        }
+        let (version, pid) = words.split_at(4);
+        if version != VERSION_3.to_ne_bytes() || pid != [0; 4] {
+            return Ok(Answer::Continue);
+        }
+        let permitted = if who.permitted() { held(notice.pid, "CapPrm:") } else { 0 };
+        // Effective, permitted, inheritable: the lower words, then the upper ones.
+        let told = [0, permitted as u32, 0, 0, (permitted >> 32) as u32, 0].map(u32::to_ne_bytes);
+        self.still(notice)?;
+        notice.write(data, told.as_flattened())?;
+        Ok(Answer::Value(0))
     }
 
     /// capset(2): the rights that count here are in the first word of each set.

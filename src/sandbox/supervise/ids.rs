@@ -150,6 +150,11 @@ impl Credentials {
         self.effective
     }
 
+    /// Whether it may have them in effect.
+    pub(super) fn permitted(&self) -> bool {
+        self.permitted
+    }
+
     /// Whether files it makes are root's.
     pub(super) fn root_of_files(&self) -> bool {
         self.uid.file == 0

@@ -213,8 +213,12 @@ impl Supervisor {
             Call::LlistXattr => self.list_attributes(notice, &path(a, false)?, b, c),
             Call::FlistXattr => self.list_attributes(notice, &Named::descriptor(a), b, c),
             Call::ListXattrAt => self.list_attributes(notice, &path_at(a, b, c)?, d, e),
-            Call::SetXattr | Call::RemoveXattr => self.change_attribute(notice, b),
-            Call::SetXattrAt | Call::RemoveXattrAt => self.change_attribute(notice, d),
+            Call::SetXattr | Call::RemoveXattr | Call::GetXattr => {
+                self.one_attribute(notice, call, b)
+            }
+            Call::SetXattrAt | Call::RemoveXattrAt | Call::GetXattrAt => {
+                self.one_attribute(notice, call, d)
+            }
             Call::Chroot => {
                 if self.emulation == Emulation::Ids
                     && !self.sets.of(notice.pid).credentials.privileged()
@@ -250,6 +254,7 @@ impl Supervisor {
             | Call::Setfsgid => self.take(notice, call, abi),
             Call::Setgroups => self.take_groups(notice, abi),
             Call::Prctl => self.setting(notice),
+            Call::Capget => self.tell_capabilities(notice),
             Call::Capset => self.take_capabilities(notice),
             Call::Getsockopt if b == libc::SOL_SOCKET as u64 => self.peer(notice, [a, b, c, d, e]),
             Call::Getsockopt => Ok(Answer::Continue),

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use super::super::record::{self, Owner};
 use super::super::spec::Emulation;
 use super::Supervisor;
+use super::calls::Call;
 use super::ids::{Credentials, KEEP};
 use super::notify::{Answer, Notice};
 use super::place::{Named, look, of_fd};
@@ -131,14 +132,21 @@ impl Supervisor {
         Ok(Answer::Value(length))
     }
 
-    /// Refuses a program that would write a record by itself, and attributes that are
-    /// for root to change.
-    pub(super) fn change_attribute(&self, notice: &Notice, name: u64) -> Result<Answer, Errno> {
+    /// A record is no attribute to a program, which can neither see, take away nor make
+    /// one; and some attributes are for root to change.
+    pub(super) fn one_attribute(
+        &self,
+        notice: &Notice,
+        call: Call,
+        name: u64,
+    ) -> Result<Answer, Errno> {
         let Ok(name) = notice.text(name, NAME_MAX) else { return Ok(Answer::Continue) };
+        let sets = matches!(call, Call::SetXattr | Call::SetXattrAt);
+        let gets = matches!(call, Call::GetXattr | Call::GetXattrAt);
         if name.starts_with(record::PREFIX.as_bytes()) {
-            return Err(Errno::NOTSUP);
+            return Err(if sets { Errno::NOTSUP } else { Errno::NODATA });
         }
-        let rooted = name.starts_with(b"security.") && self.emulation == Emulation::Ids;
+        let rooted = name.starts_with(b"security.") && self.emulation == Emulation::Ids && !gets;
         if rooted && !self.sets.of(notice.pid).credentials.rules_files() {
             return Err(Errno::PERM);
         }
@@ -195,10 +203,14 @@ fn is_borrowed_device(stat: &Statx, changed: rustix::io::Result<()>) -> bool {
 
 /// Whether a capability is in effect for a process.
 pub(super) fn holds_capability(pid: u32, capability: u32) -> bool {
+    held(pid, "CapEff:") >> capability & 1 == 1
+}
+
+/// A set of capabilities of a process, as the kernel knows it: `CapEff:` and the like.
+pub(super) fn held(pid: u32, set: &str) -> u64 {
     let status = std::fs::read_to_string(format!("{pid}/status")).unwrap_or_default();
-    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let held = held.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
-    held.is_some_and(|held| held >> capability & 1 == 1)
+    let held = status.lines().find_map(|line| line.strip_prefix(set));
+    held.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Whether a path leads to a folder whose set-group-ID bit gives new files its group.
