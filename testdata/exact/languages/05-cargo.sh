@@ -7,3 +7,5 @@ printf 'regex = "=1.8.4"\nlibc = "=0.2.147"\n' >>Cargo.toml
 cargo build --quiet
 cargo run --quiet >out
 cat out
+# As above.
+rm -rf target/debug/incremental target/debug/.fingerprint
