@@ -200,7 +200,8 @@ impl Walk<'_> {
         if let Some(room) = self.room.get() {
             return Ok(room);
         }
-        let room = Room::open(self.ask.sandbox, &self.ask.limits, self.env.progress)?;
+        let room =
+            Room::open(self.env.store, self.ask.sandbox, &self.ask.limits, self.env.progress)?;
         Ok(self.room.get_or_init(|| room))
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::invocation::Invocation;
 use super::report::CliError;
-use crate::rootfs::Work;
+use crate::rootfs::{self, Work};
 use crate::sandbox::binfmt::Handlers;
 use crate::sandbox::{
     Cancel, Ids, Io, Limits, Network, Root, Sandbox, SandboxError, SandboxSpec, Tier, survey,
@@ -284,7 +284,10 @@ fn start(sandbox: Option<&Sandbox>, invocation: &Invocation) -> (Finding, Overla
         (None, _) => no("no sandbox works here".to_owned()),
         (Some(_), Err(error)) => no(error.to_string()),
         (Some(sandbox), Ok(store)) => match attempt(sandbox, &store) {
-            Ok(()) => (Finding::of(Ok::<_, String>(())), Finding::of(Ok::<_, String>(()))),
+            Ok(()) => {
+                let overlay = sandbox.no_overlay().map_or(Ok(()), |why| Err(why.to_owned()));
+                (Finding::of(Ok::<_, String>(())), Finding::of(overlay))
+            }
             Err(Attempt::Overlay(why)) => no(why),
             Err(Attempt::Other(why)) => (Finding::of(Err(why)), Finding::of(Ok::<_, String>(()))),
         },
@@ -308,8 +311,10 @@ fn attempt(sandbox: &Sandbox, store: &Store) -> Result<(), Attempt> {
             .and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o755)))
             .map_err(|error| other(&error))?;
     }
+    rootfs::settle(store, sandbox).map_err(|error| other(&error))?;
+    let lowers = if sandbox.is_plain() { Vec::new() } else { vec![lower] };
     let spec = SandboxSpec {
-        root: Root::Overlay { lowers: vec![lower], upper, work: overlay },
+        root: Root::Overlay { lowers, upper, work: overlay },
         argv: vec!["/nothing".to_owned()],
         env: Vec::new(),
         cwd: "/".into(),

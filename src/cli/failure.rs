@@ -129,9 +129,6 @@ fn step_hint(error: &StepError) -> Option<String> {
         StepError::NotAFolder { .. } => {
             Some("a destination that ends in `/` is a folder".into())
         }
-        StepError::TooManyLayers { .. } => {
-            Some("join instructions, or start from an image with fewer layers".into())
-        }
         StepError::Memory { .. } => {
             Some("give it more with --memory, or have it do less at once, as with `make -j1`".into())
         }

@@ -8,17 +8,23 @@
 
 mod account;
 mod content;
+mod copy;
+mod ground;
+mod mark;
+mod merge;
 mod own;
 mod pack;
 mod place;
 mod recent;
 mod remove;
+mod snapshot;
 mod special;
 mod unpack;
 mod xattr;
 
 pub use account::{Account, AccountError};
 pub use content::Rootfs;
+pub use ground::{Ground, Kept, settle, stacked};
 pub use own::make_folder;
 pub use pack::pack;
 pub use remove::{Work, remove};
@@ -33,8 +39,15 @@ use crate::sandbox::{Job, SandboxError};
 use crate::store::StoreError;
 
 /// What this module has the sandbox's helper do.
-pub const JOBS: &[(&str, Job)] =
-    &[("unpack", unpack::job), ("pack", pack::job), ("remove", remove::job), ("own", own::job)];
+pub const JOBS: &[(&str, Job)] = &[
+    ("unpack", unpack::job),
+    ("merge", merge::job),
+    ("changes", snapshot::changes),
+    ("keep", snapshot::keep),
+    ("pack", pack::job),
+    ("remove", remove::job),
+    ("own", own::job),
+];
 
 /// What can go wrong with a stack of layers.
 #[derive(Debug, thiserror::Error)]

@@ -1,34 +1,41 @@
 //! What a step changed becomes a layer.
 //!
 //! The upper folder of the step's overlay holds every change; only it is walked,
-//! in the order of names. Times are cut to whole seconds and to the epoch, in
+//! in the order of names. The layer tells how the state after the step differs from
+//! the one before, not how that came about: what was copied up and is as before is
+//! left out, and a folder that was made anew lacks names. So it does not depend on
+//! what the step's root was made of. Times are cut to whole seconds and to the epoch, in
 //! the layer and on the disk alike, so that later steps see the same whether
 //! this one ran or came from the cache. For that reason too, what the layer does
 //! not say is taken out of the folder: it becomes the layer's tree, which other
 //! stacks with the same layer share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, major, minor, openat, readlinkat, statat,
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat, statat,
     unlinkat,
 };
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
+use super::copy::{names, open_dir, times};
+use super::mark::Marks;
 use super::special::Specials;
 use super::unpack::set_time;
 use super::{RootfsError, xattr};
 use crate::digest::{BlobDigest, DiffId, Hashing};
 use crate::epoch::Epoch;
 use crate::layer::{Compression, Entry, Kind, Layer, LayerForm, LayerWriter, Name, RawBytes};
+use crate::sandbox::Sandbox;
 use crate::sandbox::record::{Device, Owner};
-use crate::sandbox::{Sandbox, Tier};
 use crate::store::Store;
 
 #[derive(Serialize, Deserialize)]
@@ -39,7 +46,7 @@ struct Request {
     out: PathBuf,
     epoch: i64,
     compression: Compression,
-    real_root: bool,
+    marks: Marks,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,7 +76,7 @@ pub fn pack(
         out: blob.path().to_path_buf(),
         epoch: epoch.seconds(),
         compression: form.compression,
-        real_root: sandbox.tier() == Tier::Root,
+        marks: Marks::of(sandbox),
     };
     let Answer { diff_id, digest, size } = sandbox.call("pack", &request)?;
     blob.commit(&digest, size)?;
@@ -87,6 +94,7 @@ pub(super) fn job(request: &[u8]) -> Result<Vec<u8>, String> {
 fn run(request: &Request) -> io::Result<Answer> {
     let out = Hashing::new(File::options().write(true).open(&request.out)?);
     let form = LayerForm { compression: request.compression };
+    more_files();
     let upper = open_dir(CWD, request.upper.as_os_str())?;
     let mut lowers = Vec::new();
     for lower in &request.lowers {
@@ -95,7 +103,7 @@ fn run(request: &Request) -> io::Result<Answer> {
     let mut packer = Packer {
         writer: LayerWriter::new(io::BufWriter::with_capacity(1 << 17, out), form),
         epoch: request.epoch,
-        real_root: request.real_root,
+        marks: request.marks,
         specials: Specials::open(&request.upper, &request.lowers)?,
         links: BTreeMap::new(),
         pending: Vec::new(),
@@ -108,34 +116,24 @@ fn run(request: &Request) -> io::Result<Answer> {
     Ok(Answer { diff_id, digest: BlobDigest(digest), size })
 }
 
+/// One open folder for each layer may be more than a process has by default.
+fn more_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it cannot be, opening fails and says so.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 struct Packer<W: io::Write> {
     writer: LayerWriter<W>,
     epoch: i64,
-    real_root: bool,
+    marks: Marks,
     specials: Specials,
     /// The first name of each file with several: by device and inode.
     links: BTreeMap<(u64, u64), Name>,
     /// Folders that are listed only if something in them is: overlayfs copies
     /// parents up without changing them.
     pending: Vec<Entry>,
-}
-
-fn open_dir(at: impl std::os::fd::AsFd, path: &OsStr) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(at, path, flags, Mode::empty())?)
-}
-
-/// The names in a folder, sorted, without `.` and `..`.
-fn names(folder: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 impl<W: io::Write> Packer<W> {
@@ -160,6 +158,9 @@ impl<W: io::Write> Packer<W> {
     /// `lowers` are the folders of lower layers that are merged with this one.
     fn folder(&mut self, name: &Name, upper: &OwnedFd, lowers: &[OwnedFd]) -> io::Result<()> {
         for base in names(upper)? {
+            if self.marks.is_of_folder(&base) {
+                continue;
+            }
             let here = name.join(&base);
             let context = |error: io::Error| {
                 io::Error::new(error.kind(), format!("{}: {error}", here.display()))
@@ -179,8 +180,8 @@ impl<W: io::Write> Packer<W> {
         let path = OsStr::from_bytes(base);
         let stat = statat(upper, path, AtFlags::SYMLINK_NOFOLLOW)?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::CharacterDevice if stat.st_rdev == 0 => {
-                if below(base, lowers, self.real_root)?.exists {
+            _ if self.marks.is_gone(&stat) => {
+                if below(base, lowers, self.marks)?.exists {
                     self.parents()?;
                     self.writer.gone(name, self.epoch)?;
                 } else {
@@ -192,7 +193,7 @@ impl<W: io::Write> Packer<W> {
             // A socket is an address of a process that is gone. It goes from the
             // folder too: later steps see what the layer holds.
             FileType::Socket => Ok(unlinkat(upper, path, AtFlags::empty())?),
-            _ => self.other(name, base, &stat, upper),
+            _ => self.other(name, base, &stat, upper, lowers),
         }
     }
 
@@ -205,34 +206,26 @@ impl<W: io::Write> Packer<W> {
         lowers: &[OwnedFd],
     ) -> io::Result<()> {
         let entry = self.entry(upper.as_fd(), base, name.clone(), stat)?;
-        let lower = below(base, lowers, self.real_root)?;
-        let opaque = xattr::get(upper.as_fd(), base, xattr::opaque(self.real_root))?.is_some();
-        let before = match &lower.top {
-            Some((folder, stat)) if !opaque => {
-                Some(self.entry(folder.as_fd(), base, name.clone(), stat)?)
-            }
-            _ => None,
-        };
-        let unchanged = before.as_ref().is_some_and(|before| same(before, &entry));
-        // A time that changed because of something that is gone again is no change.
-        let time =
-            if unchanged { before.map_or(entry.mtime, |before| before.mtime) } else { entry.mtime };
+        let lower = below(base, lowers, self.marks)?;
         let open = open_dir(upper, OsStr::from_bytes(base))?;
-        let depth = self.pending.len();
+        if self.marks.is_opaque(upper.as_fd(), base)? {
+            // It was removed and made again, or overlayfs marks what is new: the layer
+            // tells the difference between two states, not how it came about.
+            self.spell_out(&open, &lower.merged)?;
+            self.marks.clear_opaque(upper.as_fd(), base)?;
+        }
+        let unchanged = match &lower.top {
+            Some((folder, stat)) => {
+                same(&self.entry(folder.as_fd(), base, name.clone(), stat)?, &entry)
+            }
+            None => false,
+        };
+        let (depth, time) = (self.pending.len(), entry.mtime);
         self.pending.push(entry);
         if !unchanged {
             self.parents()?;
         }
-        // A new folder is marked opaque too; the mark says something only where
-        // lower layers have a folder of that name.
-        if opaque && lower.top.is_some() {
-            self.parents()?;
-            self.writer.opaque(name, self.epoch)?;
-        } else if opaque {
-            xattr::remove(upper.as_fd(), base, xattr::opaque(self.real_root))?;
-        }
-        let merged = if opaque { Vec::new() } else { lower.merged };
-        self.folder(name, &open, &merged)?;
+        self.folder(name, &open, &lower.merged)?;
         let listed = self.pending.get(depth).is_none_or(|entry| entry.name.is_root());
         self.pending.truncate(depth);
         if listed {
@@ -241,14 +234,53 @@ impl<W: io::Write> Packer<W> {
         Ok(unlinkat(upper, OsStr::from_bytes(base), AtFlags::REMOVEDIR)?)
     }
 
-    fn other(&mut self, name: &Name, base: &[u8], stat: &Stat, upper: &OwnedFd) -> io::Result<()> {
+    /// Marks what lower layers have and an opaque folder has not as gone, one by one.
+    fn spell_out(&self, upper: &OwnedFd, lowers: &[OwnedFd]) -> io::Result<()> {
+        let before = fstat(upper)?;
+        let mut seen = BTreeSet::new();
+        for lower in lowers {
+            for base in names(lower)? {
+                if self.marks.is_of_folder(&base) || !seen.insert(base.clone()) {
+                    continue;
+                }
+                let lower = below(&base, lowers, self.marks)?;
+                let path = OsStr::from_bytes(&base);
+                match statat(upper, path, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                        self.spell_out(&open_dir(upper, path)?, &lower.merged)?;
+                    }
+                    Ok(_) => {}
+                    Err(Errno::NOENT) if lower.exists => {
+                        self.marks.set_gone(upper.as_fd(), &base)?;
+                    }
+                    Err(Errno::NOENT) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        times(upper, b"", &before)
+    }
+
+    fn other(
+        &mut self,
+        name: &Name,
+        base: &[u8],
+        stat: &Stat,
+        upper: &OwnedFd,
+        lowers: &[OwnedFd],
+    ) -> io::Result<()> {
         let mut entry = self.entry(upper.as_fd(), base, name.clone(), stat)?;
         if !matches!(entry.kind, Kind::File { .. })
-            && let Some(owner) = self.specials.owner(upper, base, name)?
+            && let Some(owner) = self.specials.owner(upper, base, name.as_bytes())?
         {
             (entry.uid, entry.gid) = (owner.uid, owner.gid);
         }
         let several = stat.st_nlink > 1;
+        // Opened for writing, or changed and changed back. What has several names is
+        // here because of the others.
+        if !several && self.is_unchanged(&entry, base, stat, upper, lowers)? {
+            return Ok(unlinkat(upper, OsStr::from_bytes(base), AtFlags::empty())?);
+        }
         let key = (stat.st_dev, stat.st_ino);
         if several && let Some(first) = self.links.get(&key) {
             entry.kind = Kind::Hardlink { target: first.clone() };
@@ -269,6 +301,32 @@ impl<W: io::Write> Packer<W> {
             self.links.insert(key, name.clone());
         }
         set_time(upper.as_fd(), base, entry.mtime)
+    }
+
+    /// Whether lower layers have the very same, to the nanosecond of its time.
+    fn is_unchanged(
+        &self,
+        entry: &Entry,
+        base: &[u8],
+        stat: &Stat,
+        upper: &OwnedFd,
+        lowers: &[OwnedFd],
+    ) -> io::Result<bool> {
+        let Some((folder, lower)) = below(base, lowers, self.marks)?.other else {
+            return Ok(false);
+        };
+        let before = self.entry(folder.as_fd(), base, entry.name.clone(), &lower)?;
+        let time = |stat: &Stat| (stat.st_mtime, stat.st_mtime_nsec);
+        if before.kind != entry.kind || !same(&before, entry) || time(stat) != time(&lower) {
+            return Ok(false);
+        }
+        let Kind::File { size: 1.. } = entry.kind else { return Ok(true) };
+        let open = |folder: &OwnedFd| -> io::Result<_> {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = openat(folder, OsStr::from_bytes(base), flags, Mode::empty())?;
+            Ok(io::BufReader::with_capacity(1 << 16, File::from(file)))
+        };
+        equal(open(upper)?, open(&folder)?)
     }
 
     /// Lists folders that wait for something to be in them.
@@ -333,37 +391,57 @@ fn same(a: &Entry, b: &Entry) -> bool {
     (a.mode, a.uid, a.gid) == (b.mode, b.uid, b.gid) && a.xattrs == b.xattrs
 }
 
+/// Whether two files hold the same bytes.
+fn equal(mut one: impl BufRead, mut other: impl BufRead) -> io::Result<bool> {
+    loop {
+        let (a, b) = (one.fill_buf()?, other.fill_buf()?);
+        let count = a.len().min(b.len());
+        if count == 0 {
+            return Ok(a.len() == b.len());
+        }
+        if a.get(..count) != b.get(..count) {
+            return Ok(false);
+        }
+        one.consume(count);
+        other.consume(count);
+    }
+}
+
 /// What lower layers have under one name.
 struct Below {
     exists: bool,
+    /// The folder that the entry lies in, if it is there and no folder.
+    other: Option<(OwnedFd, Stat)>,
     /// The topmost layer's folder that the entry lies in, if the entry is a folder.
     top: Option<(OwnedFd, Stat)>,
     /// The folders that overlayfs would merge, the topmost first.
     merged: Vec<OwnedFd>,
 }
 
-fn below(base: &[u8], lowers: &[OwnedFd], real_root: bool) -> io::Result<Below> {
+fn below(base: &[u8], lowers: &[OwnedFd], marks: Marks) -> io::Result<Below> {
     let path = OsStr::from_bytes(base);
-    let mut found = Below { exists: false, top: None, merged: Vec::new() };
+    let mut found = Below { exists: false, other: None, top: None, merged: Vec::new() };
     for lower in lowers {
-        let stat = match statat(lower, path, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(rustix::io::Errno::NOENT) => continue,
+        match statat(lower, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                found.exists = true;
+                if found.top.is_none() {
+                    found.top = Some((lower.try_clone()?, stat));
+                }
+                found.merged.push(open_dir(lower, path)?);
+                if marks.is_opaque(lower.as_fd(), base)? {
+                    break;
+                }
+            }
+            Ok(stat) => {
+                if found.merged.is_empty() && !marks.is_gone(&stat) {
+                    found.exists = true;
+                    found.other = Some((lower.try_clone()?, stat));
+                }
+                break;
+            }
+            Err(Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
-        };
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind != FileType::Directory {
-            let whiteout = kind == FileType::CharacterDevice && stat.st_rdev == 0;
-            found.exists |= found.merged.is_empty() && !whiteout;
-            break;
-        }
-        found.exists = true;
-        if found.top.is_none() {
-            found.top = Some((lower.try_clone()?, stat));
-        }
-        found.merged.push(open_dir(lower, path)?);
-        if xattr::get(lower.as_fd(), base, xattr::opaque(real_root))?.is_some() {
-            break;
         }
     }
     Ok(found)

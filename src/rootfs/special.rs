@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
-use crate::layer::Name;
 use crate::sandbox::record::{self, Handle, Listed, Owner};
 
 /// What a step recorded, and what is listed of its lower layers.
@@ -25,8 +24,11 @@ pub(super) struct Specials {
 }
 
 impl Specials {
-    /// `lowers` are the folders of trees, the topmost first.
+    /// `lowers` are the folders of trees, the topmost first; none below a plain root,
+    /// which has a list of its own.
     pub(super) fn open(upper: &Path, lowers: &[PathBuf]) -> io::Result<Self> {
+        let upper_too = [upper.to_path_buf()];
+        let lowers = if lowers.is_empty() { &upper_too } else { lowers };
         let lists: io::Result<Vec<Listed>> =
             lowers.iter().map(|path| record::listed(path)).collect();
         let lists = lists?;
@@ -46,26 +48,31 @@ impl Specials {
         &mut self,
         folder: &OwnedFd,
         base: &[u8],
-        name: &Name,
+        path: &[u8],
     ) -> io::Result<Option<Owner>> {
-        if self.handles.is_empty() && self.lowers.is_empty() {
+        if !self.any() {
             return Ok(None);
         }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(folder, OsStr::from_bytes(base), flags, Mode::empty())?;
-        let known = record::handle(&file).and_then(|handle| self.handles.get(&handle)).copied();
+        let known = self.handles.get(&record::handle(&file)?).copied();
         // A copy without a record is of the file below.
-        let owner = known.or_else(|| self.below(name)).filter(|owner| !owner.is_root());
+        let owner = known.or_else(|| self.below(path)).filter(|owner| !owner.is_root());
         if let Some(owner) = owner {
-            self.listed.insert(name.as_bytes().to_vec(), owner);
+            self.listed.insert(path.to_vec(), owner);
         }
         Ok(owner)
     }
 
-    fn below(&self, name: &Name) -> Option<Owner> {
+    /// Whether there is any record at all.
+    pub(super) fn any(&self) -> bool {
+        !self.handles.is_empty() || !self.lowers.is_empty()
+    }
+
+    fn below(&self, path: &[u8]) -> Option<Owner> {
         for (lower, list) in &self.lowers {
-            match statat(lower, name.as_path(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(_) => return list.get(name.as_bytes()).copied(),
+            match statat(lower, OsStr::from_bytes(path), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => return list.get(path).copied(),
                 Err(Errno::NOENT) => {}
                 Err(_) => return None,
             }

@@ -22,6 +22,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::mark::Marks;
 use super::place::{Place, places};
 use super::{RootfsError, Work, xattr};
 use crate::atomic::AtPath as _;
@@ -88,6 +89,8 @@ struct Request {
     into: PathBuf,
     /// See [`Place::folders`].
     folders: Vec<Entry>,
+    marks: Marks,
+    /// Device nodes can be made.
     real_root: bool,
 }
 
@@ -109,7 +112,8 @@ fn unpack(store: &Store, sandbox: &Sandbox, place: &Place<'_>) -> Result<(), Roo
         diff_id: layer.diff_id,
         into: tree.join("fs"),
         folders: place.folders.clone(),
-        real_root: sandbox.tier() == Tier::Root,
+        marks: Marks::of(sandbox),
+        real_root: matches!(sandbox.tier(), Tier::Root | Tier::Chroot),
     };
     let () = sandbox.call("unpack", &request)?;
     store.adopt_tree(sandbox.kind(), &place.id, &tree)?;
@@ -143,6 +147,7 @@ fn run(request: &Request) -> Result<(), String> {
         dirs: BTreeMap::new(),
         time: 0,
         listed: Listed::new(),
+        marks: request.marks,
         real_root: request.real_root,
     };
     unpacker.inherit_root().map_err(text)?;
@@ -174,6 +179,7 @@ struct Unpacker<'a> {
     dirs: BTreeMap<Name, i64>,
     /// Owners that neither the mapping nor an attribute can express.
     listed: Listed,
+    marks: Marks,
     real_root: bool,
 }
 
@@ -275,7 +281,7 @@ impl Unpacker<'_> {
                 unlinkat(&folder, path, AtFlags::empty())?;
                 self.make(folder.as_fd(), base, entry, content)?;
                 if entry.kind == Kind::Dir {
-                    xattr::set(folder.as_fd(), base, xattr::opaque(self.real_root), b"y")?;
+                    self.marks.set_opaque(folder.as_fd(), base)?;
                 }
             }
             None => self.make(folder.as_fd(), base, entry, content)?,
@@ -424,24 +430,19 @@ impl Unpacker<'_> {
             Whiteout::Malformed => Err(io::Error::other("is a malformed whiteout")),
             Whiteout::Opaque(name) => {
                 let folder = self.folder(name)?;
-                Ok(xattr::set(folder.as_fd(), b"", xattr::opaque(self.real_root), b"y")?)
+                Ok(self.marks.set_opaque(folder.as_fd(), b"")?)
             }
             Whiteout::Gone(name) => {
                 let folder = self.folder(&name.parent().unwrap_or_default())?;
                 let path = OsStr::from_bytes(name.base());
-                match mknodat(&folder, path, FileType::CharacterDevice, Mode::empty(), 0) {
+                match self.marks.set_gone(folder.as_fd(), name.base()) {
                     Ok(()) => Ok(()),
                     // This layer has the name itself: it already hides the lower one,
                     // unless both are folders, which would be merged.
                     Err(Errno::EXIST) => {
                         let stat = statat(&folder, path, AtFlags::SYMLINK_NOFOLLOW)?;
                         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                            xattr::set(
-                                folder.as_fd(),
-                                name.base(),
-                                xattr::opaque(self.real_root),
-                                b"y",
-                            )?;
+                            self.marks.set_opaque(folder.as_fd(), name.base())?;
                         }
                         Ok(())
                     }

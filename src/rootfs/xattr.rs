@@ -29,6 +29,12 @@ pub(super) fn carried(key: &str) -> bool {
         && !own.iter().any(|prefix| key.starts_with(prefix))
 }
 
+/// True for attributes that a copy on the disk has too: kiln's own besides those that
+/// layers carry.
+pub(super) fn copied(key: &str) -> bool {
+    carried(key) || key.starts_with("user.kiln.")
+}
+
 /// A path to an entry of an open folder, for calls that know no descriptor.
 fn at(folder: BorrowedFd<'_>, base: &[u8]) -> io::Result<CString> {
     let prefix = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();

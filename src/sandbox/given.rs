@@ -44,7 +44,7 @@ pub(super) fn mounts(places: &mut Places<'_>, run: &RunRequest) -> Result<(), Fa
                 restrict(&tree, flags(*read_only)).doing(what)?;
                 tree
             }
-            MountKind::File { .. } => {
+            MountKind::File { .. } | MountKind::Secret { .. } => {
                 files.next().ok_or_else(|| Failure::new(what(), &io::ErrorKind::NotFound.into()))?
             }
             MountKind::Tmpfs { size, mode, read_only } => {
@@ -79,7 +79,8 @@ fn parts(places: &Places<'_>, whole: &OwnedFd, paths: &[PathBuf]) -> io::Result<
 fn files(places: &Places<'_>, mounts: &[Mount]) -> Result<Vec<OwnedFd>, Failure> {
     let files = || {
         mounts.iter().filter_map(|mount| match &mount.what {
-            MountKind::File { content, mode, owner } => Some((mount, content, *mode, *owner)),
+            MountKind::File { content, mode, owner }
+            | MountKind::Secret { content, mode, owner } => Some((mount, content, *mode, *owner)),
             _ => None,
         })
     };

@@ -26,7 +26,7 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal, setsid};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::message::{Channel, Doing as _, Event, Failure, Request, RunRequest, What};
-use super::{init, mount};
+use super::{chroot, init, mount};
 
 /// What a helper can be asked to do by name: the bytes of a request in, the
 /// bytes of the answer or an error text out.
@@ -103,8 +103,16 @@ fn serve(channel: &Channel, jobs: &[(&str, Job)]) -> Result<(), Failure> {
             drop(tmpfs);
             channel.tell(&Event::Done, &[]).doing(|| "answer".to_owned())
         }
-        What::Call { job } => {
+        What::TryStore { folder, user_xattr } => {
             own_mounts()?;
+            let overlay = mount::try_overlay(&folder, user_xattr).err();
+            let proc = init::try_proc()?;
+            channel.tell(&Event::Tried { overlay, proc }, &[]).doing(|| "answer".to_owned())
+        }
+        What::Call { job, bare } => {
+            if !bare {
+                own_mounts()?;
+            }
             die_with_parent(request.parent)?;
             let Some((body, _)) = channel.recv().doing(|| "read the job's request".to_owned())?
             else {
@@ -119,6 +127,11 @@ fn serve(channel: &Channel, jobs: &[(&str, Job)]) -> Result<(), Failure> {
                 .tell(&Event::Done, &[])
                 .and_then(|()| channel.send(&answer, &[]))
                 .doing(|| "answer".to_owned())
+        }
+        What::RunBare => run_bare(channel),
+        What::ProbeBare => {
+            rustix::process::chroot("/").doing(|| "change the root".to_owned())?;
+            channel.tell(&Event::Done, &[]).doing(|| "answer".to_owned())
         }
         What::Run => {
             own_mounts()?;
@@ -135,6 +148,15 @@ fn run(channel: &Channel) -> Result<(), Failure> {
         return Ok(());
     };
     let exit = init::supervise(channel, &run, fds)?;
+    channel.tell(&Event::Exited(exit), &[]).doing(|| "answer".to_owned())
+}
+
+fn run_bare(channel: &Channel) -> Result<(), Failure> {
+    let Some((run, fds)) = channel.hear::<RunRequest>().doing(|| "read what to run".to_owned())?
+    else {
+        return Ok(());
+    };
+    let exit = chroot::supervise(channel, &run, fds)?;
     channel.tell(&Event::Exited(exit), &[]).doing(|| "answer".to_owned())
 }
 

@@ -254,6 +254,24 @@ fn prepare(
     program::execute(spec)
 }
 
+/// Which `/proc` a new pid namespace can have here.
+pub(super) fn try_proc() -> Result<mount::Proc, Failure> {
+    let (answers, answer) = pipe()?;
+    let Some(child) = fork_into_new_pids()? else {
+        let text = mount::any_proc()
+            .map_err(|error| Failure::new(mount::PROC, &error))
+            .map(|(_, proc)| proc);
+        let text = serde_json::to_vec(&text).unwrap_or_default();
+        end(i32::from(File::from(answer).write_all(&text).is_err()))
+    };
+    drop(answer);
+    let mut text = String::new();
+    File::from(answers).read_to_string(&mut text).doing(|| "read the answer".to_owned())?;
+    wait(child)?;
+    serde_json::from_str::<Result<_, Failure>>(&text)
+        .unwrap_or_else(|_| Err(Failure::Job("the process that tries /proc was killed".into())))
+}
+
 /// Everything below the root; gives the working folder.
 fn mounts(places: &mut Places<'_>, run: &RunRequest) -> Result<OwnedFd, Failure> {
     let spec = &run.spec;
@@ -281,7 +299,7 @@ fn set_host_name(name: &str) -> Result<(), Failure> {
 }
 
 /// Leaves the user's session keyring, which may hold Kerberos and disk keys.
-fn own_keyring() {
+pub(super) fn own_keyring() {
     // SAFETY: a null name asks for an anonymous keyring.
     let result = unsafe {
         libc::syscall(
@@ -301,7 +319,7 @@ fn tell(report: &mut File, what: &Report) -> std::io::Result<()> {
     report.write_all(&line)
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
     pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".to_owned())
 }
 
@@ -323,7 +341,7 @@ fn fork_into_new_pids() -> Result<Option<Pid>, Failure> {
     }
 }
 
-fn wait(child: Pid) -> Result<Exit, Failure> {
+pub(super) fn wait(child: Pid) -> Result<Exit, Failure> {
     let what = || "wait for the child".to_owned();
     let status = retry(|| waitpid(Some(child), WaitOptions::empty())).doing(what)?;
     match status.map(|(_, status)| (status.exit_status(), status.terminating_signal())) {
@@ -334,7 +352,7 @@ fn wait(child: Pid) -> Result<Exit, Failure> {
 }
 
 /// Ends a forked process without running what its parent would.
-fn end(code: i32) -> ! {
+pub(super) fn end(code: i32) -> ! {
     // SAFETY: ends this process alone.
     unsafe { libc::_exit(code) }
 }

@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use super::cgroup::Cgroup;
 use super::holder::NAME;
 use super::message::{Channel, Event, Request, RunRequest, What, retry};
-use super::spec::{Exit, Io, Root, SandboxSpec};
-use super::tier::Sandbox;
+use super::spec::{Exit, Io, Network, Root, SandboxSpec};
+use super::tier::{Sandbox, Tier};
 use super::{SandboxError, program};
 
 /// How long a cancelled process may take to answer its stop signal.
@@ -120,7 +120,10 @@ impl Sandbox {
         request: &Q,
     ) -> Result<A, SandboxError> {
         let doing = format!("run the job `{job}`");
-        let helper = Helper::spawn(What::Call { job: job.to_owned() }, self.enter())?;
+        let helper = Helper::spawn(
+            What::Call { job: job.to_owned(), bare: self.tier() == Tier::Chroot },
+            self.enter(),
+        )?;
         let body = serde_json::to_vec(request).map_err(io::Error::from)?;
         // A helper that fails early says why; that is worth more than the broken pipe.
         let sent = helper.channel.send(&body, &[]);
@@ -188,7 +191,8 @@ impl Sandbox {
         let cgroup =
             if spec.limits.is_none() { None } else { Some(Group(Cgroup::create(&spec.limits)?)) };
         let fds: Vec<BorrowedFd<'_>> = streams.into_iter().flatten().map(AsFd::as_fd).collect();
-        let helper = Helper::spawn(What::Run, self.enter())?;
+        let what = if self.tier() == Tier::Chroot { What::RunBare } else { What::Run };
+        let helper = Helper::spawn(what, self.enter())?;
         let sent = helper.channel.tell(&request, &fds);
         drop(fds);
         drop(io);
@@ -223,6 +227,21 @@ impl Sandbox {
             self.check_id("group", *group)?;
         }
         let Root::Overlay { lowers, upper, work } = &spec.root;
+        if self.tier() == Tier::Chroot {
+            let why = if spec.network == Network::None {
+                "a network of its own (--network=none) needs a network namespace"
+            } else if !lowers.is_empty() {
+                "a root of several folders needs a mount namespace"
+            } else {
+                ""
+            };
+            if !why.is_empty() {
+                let tier = self.tier();
+                return Err(SandboxError::Job(format!(
+                    "{why}, which cannot be made here: the sandbox is of the tier {tier}"
+                )));
+            }
+        }
         let spec_paths = lowers.iter().chain([upper, work]);
         for path in spec_paths {
             if !path.is_absolute() {

@@ -7,6 +7,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -15,6 +16,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::mount::Proc;
 use super::spec::{Emulation, Exit, SandboxSpec};
 
 /// Descriptors one frame may carry: user namespace and three streams.
@@ -37,10 +39,18 @@ pub(super) enum What {
     NewUser { own: Option<(u32, u32)> },
     /// Try what every helper needs.
     Probe,
-    /// Run a registered job; the next frame is its request.
-    Call { job: String },
+    /// Try an overlay, and its marks, on `lower`, `upper` and `work` in a folder; and
+    /// which `/proc` there is.
+    TryStore { folder: PathBuf, user_xattr: bool },
+    /// Run a registered job; the next frame is its request. `bare` is without a mount
+    /// namespace.
+    Call { job: String, bare: bool },
     /// Run a process; the next frame is a [`RunRequest`] with its streams.
     Run,
+    /// The same, without namespaces.
+    RunBare,
+    /// Try what [`What::RunBare`] needs.
+    ProbeBare,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +75,11 @@ pub(super) struct RunRequest {
 pub(super) enum Event {
     /// The request is done.
     Done,
+    /// What [`What::TryStore`] has found; `None` is an overlay that works.
+    Tried {
+        overlay: Option<Failure>,
+        proc: Proc,
+    },
     /// The process exists and waits for [`Event::Go`]; a pidfd comes along.
     Started,
     /// From kiln: it may go on.

@@ -24,6 +24,7 @@
 
 pub mod binfmt;
 pub mod cgroup;
+mod chroot;
 mod device;
 mod fallback;
 mod given;

@@ -12,13 +12,16 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, symlinkat};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, XattrFlags, fstat, lsetxattr, mkdirat, mknodat, openat, symlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
     UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
     move_mount, open_tree, unmount,
 };
+use serde::{Deserialize, Serialize};
 
 use super::message::{Doing as _, Failure};
 use super::spec::Root;
@@ -63,7 +66,7 @@ pub(super) fn overlay(root: &Root, user_xattr: bool, volatile: bool) -> Result<O
             .doing(|| format!("open {}", path.display()))
     };
     let lowers = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
-    let (upper_fd, work_fd) = (open(upper)?, open(work)?);
+    let upper_fd = open(upper)?;
     let what = || format!("{OVERLAY} on {}", upper.display());
     if lowers.is_empty() {
         // An image from scratch: nothing is hidden or copied up.
@@ -71,6 +74,7 @@ pub(super) fn overlay(root: &Root, user_xattr: bool, volatile: bool) -> Result<O
         restrict(&root, MountAttrFlags::MOUNT_ATTR_NODEV).doing(what)?;
         return Ok(root);
     }
+    let work_fd = open(work)?;
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(what)?;
     let set = |key: &str, value: &str| fsconfig_set_string(&fs, key, value);
     for (at, lower) in lowers.iter().enumerate() {
@@ -95,6 +99,23 @@ pub(super) fn overlay(root: &Root, user_xattr: bool, volatile: bool) -> Result<O
     }
     fsconfig_create(&fs).doing(what)?;
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV).doing(what)
+}
+
+/// Mounts an overlay on `lower`, `upper` and `work` of a folder, and makes the marks
+/// there that trees need.
+pub(super) fn try_overlay(folder: &Path, user_xattr: bool) -> Result<(), Failure> {
+    let upper = folder.join("upper");
+    let root = Root::Overlay {
+        lowers: vec![folder.join("lower")],
+        upper: upper.clone(),
+        work: folder.join("work"),
+    };
+    drop(overlay(&root, user_xattr, true)?);
+    let what = |mark: &str| format!("make overlayfs's mark of {mark} on {}", folder.display());
+    mknodat(CWD, upper.join("gone"), FileType::CharacterDevice, Mode::empty(), 0)
+        .doing(|| what("what is gone"))?;
+    let key = if user_xattr { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
+    lsetxattr(&upper, key, b"y", XattrFlags::empty()).doing(|| what("an opaque folder"))
 }
 
 /// A descriptor as a path: short whatever the path is, free of characters that
@@ -123,6 +144,33 @@ fn overlay_by_options(
         open_tree(CWD, at, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
     unmount(at, UnmountFlags::DETACH)?;
     Ok(tree?)
+}
+
+/// Which `/proc` the machine grants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Proc {
+    /// That of the process's own namespace.
+    Own,
+    /// The same without anything but processes.
+    Processes,
+    /// That of the container around, with its masks and the numbers of its processes.
+    Outer,
+}
+
+impl Proc {
+    /// What is different.
+    pub(super) fn note(self) -> Option<&'static str> {
+        match self {
+            Self::Own => None,
+            Self::Processes => {
+                Some("/proc: processes only, since parts of it are masked in the container around")
+            }
+            Self::Outer => Some(
+                "/proc: that of the container around, since parts of it are masked there; it has \
+                 other numbers for a step's processes than they have for themselves",
+            ),
+        }
+    }
 }
 
 /// Attaches a mount to a place.
@@ -200,7 +248,23 @@ pub(super) fn fresh(
 /// `/proc` of the pid namespace this process is the first of.
 pub(super) fn proc(places: &mut Places<'_>) -> Result<(), Failure> {
     let place = places.stub(Path::new("/proc"), Kind::Folder)?;
-    fresh("proc", &[], NO_EXEC).and_then(|proc| attach(&proc, &place)).doing(|| PROC.to_owned())
+    let (proc, _) = any_proc().doing(|| PROC.to_owned())?;
+    attach(&proc, &place).doing(|| PROC.to_owned())
+}
+
+/// The best `/proc` there is. The kernel gives a whole one only to who sees a whole
+/// one, which a container with masked parts of it does not.
+pub(super) fn any_proc() -> io::Result<(OwnedFd, Proc)> {
+    match fresh("proc", &[], NO_EXEC) {
+        Err(Errno::PERM) => {}
+        proc => return Ok((proc?, Proc::Own)),
+    }
+    if let Ok(proc) = fresh("proc", &[("subset", "pid")], NO_EXEC) {
+        return Ok((proc, Proc::Processes));
+    }
+    let proc = copy_of(CWD, Path::new("/proc"))?;
+    restrict(&proc, NO_EXEC)?;
+    Ok((proc, Proc::Outer))
 }
 
 /// `/sys`: that of the own network namespace, or else a copy of the host's;
@@ -236,7 +300,11 @@ pub(super) fn dev(
         .and_then(|dev| attach(&dev, &place).map(|()| dev))
         .doing(|| what(""))?;
     for name in ["null", "zero", "full", "random", "urandom", "tty"] {
-        let device = copy_of(CWD, &Path::new("/dev").join(name)).doing(|| what(name))?;
+        let device = match copy_of(CWD, &Path::new("/dev").join(name)) {
+            // A container around may have few.
+            Err(Errno::NOENT) if name != "null" => continue,
+            device => device.doing(|| what(name))?,
+        };
         let file = file_in(dev.as_fd(), name, 0o666).doing(|| what(name))?;
         attach(&device, &file).doing(|| what(name))?;
     }

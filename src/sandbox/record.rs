@@ -9,8 +9,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, StatxFlags, statx};
 
 /// The owner, as `uid:gid`.
 pub const OWNER: &str = "user.kiln.own";
@@ -87,12 +89,18 @@ impl fmt::Display for Device {
 /// `uid:gid path` and a NUL byte each.
 pub type Listed = BTreeMap<Vec<u8>, Owner>;
 
+/// Where a tree's list is, beside its folder.
+#[must_use]
+pub fn list_file(folder: &Path) -> PathBuf {
+    folder.with_file_name(LIST)
+}
+
 /// What is listed beside the folder of a tree; nothing if there is no list.
 ///
 /// # Errors
 /// If the list cannot be read, or is none.
 pub fn listed(folder: &Path) -> io::Result<Listed> {
-    let text = match std::fs::read(folder.with_file_name(LIST)) {
+    let text = match std::fs::read(list_file(folder)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Listed::new()),
         other => other?,
     };
@@ -110,7 +118,10 @@ pub fn listed(folder: &Path) -> io::Result<Listed> {
 /// If it cannot be written.
 pub fn list(folder: &Path, owners: &Listed) -> io::Result<()> {
     if owners.is_empty() {
-        return Ok(());
+        return match std::fs::remove_file(list_file(folder)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
     }
     let mut text = Vec::new();
     for (path, owner) in owners {
@@ -119,7 +130,7 @@ pub fn list(folder: &Path, owners: &Listed) -> io::Result<()> {
         text.extend_from_slice(path);
         text.push(0);
     }
-    std::fs::write(folder.with_file_name(LIST), text)
+    std::fs::write(list_file(folder), text)
 }
 
 /// What identifies a file of one file system for good: the kernel's handle
@@ -161,9 +172,25 @@ fn parse_handle_line(line: &str) -> Option<(Handle, Owner)> {
     Some((Handle(bytes.collect::<Option<_>>()?), Owner::parse(owner.as_bytes())?))
 }
 
-/// The kernel's handle of an open file; `None` where the file system has none.
-#[must_use]
-pub fn handle(fd: impl AsFd) -> Option<Handle> {
+/// What identifies an open file: the kernel's handle, or where the file system has
+/// none, as overlayfs, the inode's number and the time it was made.
+///
+/// # Errors
+/// If the file cannot be looked at.
+pub fn handle(fd: impl AsFd) -> io::Result<Handle> {
+    if let Some(handle) = kernels_handle(fd.as_fd()) {
+        return Ok(handle);
+    }
+    let mask = StatxFlags::INO | StatxFlags::BTIME;
+    let stat = statx(fd, "", AtFlags::EMPTY_PATH, mask)?;
+    let made = stat.stx_btime;
+    let mut bytes = stat.stx_ino.to_ne_bytes().to_vec();
+    bytes.extend_from_slice(&made.tv_sec.to_ne_bytes());
+    bytes.extend_from_slice(&made.tv_nsec.to_ne_bytes());
+    Ok(Handle(bytes))
+}
+
+fn kernels_handle(fd: BorrowedFd<'_>) -> Option<Handle> {
     /// `struct file_handle` with as much room as any file system uses.
     #[repr(C)]
     struct FileHandle {
@@ -177,7 +204,7 @@ pub fn handle(fd: impl AsFd) -> Option<Handle> {
     let result = unsafe {
         libc::syscall(
             libc::SYS_name_to_handle_at,
-            fd.as_fd().as_raw_fd(),
+            fd.as_raw_fd(),
             c"".as_ptr(),
             &raw mut found,
             &raw mut mount,

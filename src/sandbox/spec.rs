@@ -88,6 +88,8 @@ pub enum MountKind {
     /// A file with this content, which is in no layer afterwards. Its owner is a
     /// number as the process sees it.
     File { content: Vec<u8>, mode: u32, owner: (u32, u32) },
+    /// As a file; its content may be on no disk.
+    Secret { content: Vec<u8>, mode: u32, owner: (u32, u32) },
     /// An empty folder in memory.
     Tmpfs { size: Option<u64>, mode: u32, read_only: bool },
 }
@@ -105,7 +107,7 @@ impl fmt::Debug for MountKind {
                 stack.field("lowers", lowers).field("upper", upper).field("path", path);
                 stack.field("read_only", read_only).finish()
             }
-            Self::File { content, mode, owner } => {
+            Self::File { content, mode, owner } | Self::Secret { content, mode, owner } => {
                 let size = format_args!("{} bytes", content.len());
                 let mut file = f.debug_struct("File");
                 file.field("content", &size).field("mode", mode).field("owner", owner).finish()

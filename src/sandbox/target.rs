@@ -190,7 +190,7 @@ impl<'a> Places<'a> {
 }
 
 /// Where a descriptor is, in the present mount namespace.
-fn path_of(fd: BorrowedFd<'_>) -> Result<PathBuf, Failure> {
+pub(super) fn path_of(fd: BorrowedFd<'_>) -> Result<PathBuf, Failure> {
     use std::os::fd::AsRawFd as _;
     let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let path = readlinkat(CWD, &link, Vec::new()).doing(|| format!("read {link}"))?;

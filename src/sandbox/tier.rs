@@ -4,14 +4,19 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::OnceLock;
 
+use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
 use super::idmap::Maps;
 use super::launch::Helper;
-use super::message::{Event, What};
+use super::message::{Event, Failure, What};
+use super::mount::Proc;
 use super::spec::Emulation;
 use super::supervise;
 use crate::digest::Digest;
@@ -26,11 +31,13 @@ pub enum Tier {
     /// A user namespace that holds the user alone, as root; a supervisor emulates the
     /// other users.
     SingleId,
+    /// Root without the right to mount: a plain folder as the root, and no namespaces.
+    Chroot,
 }
 
 impl Tier {
     /// All of them, in that order.
-    pub const ALL: [Self; 3] = [Self::Root, Self::Subuid, Self::SingleId];
+    pub const ALL: [Self; 4] = [Self::Root, Self::Subuid, Self::SingleId, Self::Chroot];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -38,6 +45,7 @@ impl Tier {
             Self::Root => "root",
             Self::Subuid => "subuid",
             Self::SingleId => "single-id",
+            Self::Chroot => "chroot",
         }
     }
 }
@@ -46,6 +54,17 @@ impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// What a store's file system can carry.
+#[derive(Debug)]
+pub(super) enum Storage {
+    Overlay,
+    /// No overlay, for this reason; trees are of this kind then.
+    Plain {
+        why: String,
+        kind: String,
+    },
 }
 
 /// The way into the sandbox's user namespace. One serves a whole build; it is
@@ -61,6 +80,10 @@ pub struct Sandbox {
     /// `None` for real root.
     pub(super) user: Option<OwnedFd>,
     refused: Vec<(Tier, String)>,
+    /// What was found out about the store.
+    pub(super) storage: OnceLock<Storage>,
+    /// Which `/proc` there is.
+    proc: OnceLock<Proc>,
 }
 
 impl Sandbox {
@@ -78,6 +101,7 @@ impl Sandbox {
                 Tier::Root => root(),
                 Tier::Subuid => subuid(),
                 Tier::SingleId => single_id(),
+                Tier::Chroot => without_namespaces(),
             };
             match tried {
                 Ok(mut sandbox) => {
@@ -109,10 +133,65 @@ impl Sandbox {
     }
 
     /// The name of the owner mapping, for trees that are kept on disk: `root`,
-    /// `map-HASH`, `one-UID`. Two sandboxes with one kind read each other's trees.
+    /// `map-HASH`, `one-UID`, each with `-plain` where overlayfs cannot use them. Two
+    /// sandboxes with one kind read each other's trees.
     #[must_use]
     pub fn kind(&self) -> &str {
-        &self.kind
+        match self.storage.get() {
+            Some(Storage::Plain { kind, .. }) => kind,
+            Some(Storage::Overlay) | None => &self.kind,
+        }
+    }
+
+    /// Whether roots are plain folders, and trees have no marks of overlayfs.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.no_overlay().is_some()
+    }
+
+    /// Why no overlay can be mounted on the store that was [tried](Sandbox::try_store).
+    #[must_use]
+    pub fn no_overlay(&self) -> Option<&str> {
+        match self.storage.get() {
+            Some(Storage::Plain { why, .. }) => Some(why),
+            Some(Storage::Overlay) | None => None,
+        }
+    }
+
+    /// What is different here from other machines in this tier, once a store was tried.
+    #[must_use]
+    pub fn notes(&self) -> Vec<&'static str> {
+        self.proc.get().and_then(|proc| proc.note()).into_iter().collect()
+    }
+
+    /// Finds out whether overlays can be mounted on a file system, by mounting one on
+    /// `lower`, `upper` and `work` in a folder of it. Only the first store counts.
+    ///
+    /// # Errors
+    /// If no helper can be had.
+    pub fn try_store(&self, folder: &Path) -> Result<(), SandboxError> {
+        if self.storage.get().is_some() {
+            return Ok(());
+        }
+        let what = What::TryStore { folder: folder.to_path_buf(), user_xattr: self.user_xattr };
+        let helper = Helper::spawn(what, self.user.as_ref().map(AsFd::as_fd))?;
+        let storage = match helper.event("try the store") {
+            Ok((Event::Tried { overlay: None, proc }, _)) => {
+                let _ = self.proc.set(proc);
+                Storage::Overlay
+            }
+            Ok((Event::Tried { overlay: Some(Failure::Setup { what, errno }), proc }, _)) => {
+                let _ = self.proc.set(proc);
+                let why = format!("{what}: {}", io::Error::from_raw_os_error(errno));
+                Storage::Plain { why, kind: format!("{}-plain", self.kind) }
+            }
+            Ok((Event::Tried { overlay: Some(failure), .. }, _)) => return Err(failure.into()),
+            Ok(_) => return Err(SandboxError::Channel(io::ErrorKind::InvalidData.into())),
+            Err(error) => return Err(error),
+        };
+        // Another thread found the same.
+        let _ = self.storage.set(storage);
+        Ok(())
     }
 
     /// IDs below this exist for the kernel.
@@ -122,10 +201,12 @@ impl Sandbox {
 
     /// What the kernel does not do here by itself.
     pub(super) fn emulation(&self) -> Option<Emulation> {
-        match self.ids {
-            1 => Some(Emulation::Ids),
+        match (self.tier, self.ids) {
+            // Without CAP_SYS_ADMIN calls wait only at the price of no_new_privs.
+            (Tier::Chroot, _) => None,
+            (_, 1) => Some(Emulation::Ids),
             // Real root of the machine.
-            _ if self.tier == Tier::Root && !self.user_xattr => None,
+            (Tier::Root, _) if !self.user_xattr => None,
             _ => Some(Emulation::Records),
         }
     }
@@ -150,7 +231,7 @@ impl Sandbox {
         }
         let range = format!("0 to {}", self.ids.saturating_sub(1));
         let hint = match self.tier {
-            Tier::Root => "widen the map of the container kiln runs in",
+            Tier::Root | Tier::Chroot => "widen the map of the container kiln runs in",
             Tier::Subuid | Tier::SingleId => {
                 "widen the user's ranges in /etc/subuid and /etc/subgid, or choose the tier \
                  single-id, which emulates all IDs"
@@ -175,14 +256,19 @@ fn root() -> Result<Sandbox, String> {
     let map = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
     let (uids, gids) = (map("/proc/self/uid_map")?, map("/proc/self/gid_map")?);
     let whole = is_whole(&uids) && is_whole(&gids);
-    let kind = if whole {
-        "root".to_owned()
-    } else {
-        format!("root-{}", Digest::of(format!("{uids}\n{gids}").as_bytes()).short())
-    };
+    let kind = root_kind(&uids, &gids);
     // The last number means "no change" to the kernel and is nobody's.
     let ids = reach(&uids).min(reach(&gids)).min(u64::from(u32::MAX));
-    Ok(Sandbox { tier: Tier::Root, kind, ids, user_xattr: !whole, user: None, refused: vec![] })
+    Ok(Sandbox {
+        tier: Tier::Root,
+        kind,
+        ids,
+        user_xattr: !whole,
+        user: None,
+        refused: vec![],
+        storage: OnceLock::new(),
+        proc: OnceLock::new(),
+    })
 }
 
 /// Whether the text of a `uid_map` file is that of the initial user namespace.
@@ -208,6 +294,61 @@ fn reach(map: &str) -> u64 {
     })
 }
 
+/// What the tier needs besides the change of root itself.
+const NEEDED: [(CapabilitySet, &str); 6] = [
+    (CapabilitySet::SYS_CHROOT, "SYS_CHROOT"),
+    (CapabilitySet::CHOWN, "CHOWN"),
+    (CapabilitySet::DAC_OVERRIDE, "DAC_OVERRIDE"),
+    (CapabilitySet::FOWNER, "FOWNER"),
+    (CapabilitySet::SETUID, "SETUID"),
+    (CapabilitySet::SETGID, "SETGID"),
+];
+
+fn without_namespaces() -> Result<Sandbox, String> {
+    if ids().0 != 0 {
+        return Err("kiln does not run as root".to_owned());
+    }
+    let held = rustix::thread::capabilities(None).map_err(|error| error.to_string())?.effective;
+    let lacking: Vec<&str> =
+        NEEDED.iter().filter(|(one, _)| !held.contains(*one)).map(|(_, name)| *name).collect();
+    if !lacking.is_empty() {
+        return Err(format!(
+            "uid 0 here, but without the capabilities {}: give them to the container",
+            lacking.join(", ")
+        ));
+    }
+    let helper = Helper::spawn(What::ProbeBare, None).map_err(|e| e.to_string())?;
+    helper.event("try to change the root").map_err(|e| e.to_string())?;
+    let map = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let (uids, gids) = (map("/proc/self/uid_map")?, map("/proc/self/gid_map")?);
+    let kind = root_kind(&uids, &gids);
+    let ids = reach(&uids).min(reach(&gids)).min(u64::from(u32::MAX));
+    let storage = OnceLock::from(Storage::Plain {
+        why: "nothing can be mounted".to_owned(),
+        kind: format!("{kind}-plain"),
+    });
+    let tier = Tier::Chroot;
+    Ok(Sandbox {
+        tier,
+        kind,
+        ids,
+        user_xattr: true,
+        user: None,
+        refused: vec![],
+        storage,
+        proc: OnceLock::new(),
+    })
+}
+
+/// Of root in the user namespace with these maps.
+fn root_kind(uids: &str, gids: &str) -> String {
+    if is_whole(uids) && is_whole(gids) {
+        "root".to_owned()
+    } else {
+        format!("root-{}", Digest::of(format!("{uids}\n{gids}").as_bytes()).short())
+    }
+}
+
 fn subuid() -> Result<Sandbox, String> {
     let (uid, gid) = ids();
     if rustix::thread::no_new_privs().unwrap_or(false) {
@@ -225,6 +366,8 @@ fn subuid() -> Result<Sandbox, String> {
         user_xattr: true,
         user: Some(user),
         refused: vec![],
+        storage: OnceLock::new(),
+        proc: OnceLock::new(),
     })
 }
 
@@ -239,6 +382,8 @@ fn single_id() -> Result<Sandbox, String> {
         user_xattr: true,
         user: Some(user),
         refused: vec![],
+        storage: OnceLock::new(),
+        proc: OnceLock::new(),
     })
 }
 
@@ -248,7 +393,8 @@ fn new_user(
     own: Option<(u32, u32)>,
     map: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<OwnedFd, String> {
-    let hint = "; check user.max_user_namespaces, kernel.unprivileged_userns_clone and \
+    let hint = "; check the seccomp and AppArmor profiles of the container around, and \
+                user.max_user_namespaces, kernel.unprivileged_userns_clone and \
                 kernel.apparmor_restrict_unprivileged_userns with sysctl";
     let helper = Helper::spawn(What::NewUser { own }, None).map_err(|e| e.to_string())?;
     match helper.event("make a user namespace") {

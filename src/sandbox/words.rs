@@ -15,6 +15,7 @@ impl Tier {
             Self::Root => "Real root: kiln itself runs as root",
             Self::Subuid => "The ranges of /etc/subuid and /etc/subgid",
             Self::SingleId => "Root alone, which is the caller outside",
+            Self::Chroot => "Real root that may not mount: without namespaces",
         }
     }
 
@@ -30,6 +31,10 @@ impl Tier {
             Self::SingleId => {
                 "steps run in a user namespace with root alone; a supervisor emulates the other \
                  users, every owner is exact"
+            }
+            Self::Chroot => {
+                "steps run as root of this container, without namespaces of their own: every \
+                 owner is exact, processes and network are the container's"
             }
         }
     }
@@ -113,6 +118,12 @@ fn change(tier: Tier, facts: &Facts) -> String {
              AppArmor; in a chroot they cannot be made"
                 .into()
         }),
+        Tier::Chroot if facts.root => {
+            "give the container the capabilities that engines give by default: SYS_CHROOT, \
+             CHOWN, DAC_OVERRIDE, FOWNER, SETUID, SETGID, SETPCAP"
+                .into()
+        }
+        Tier::Chroot => "run the container as uid 0".into(),
     }
 }
 
@@ -172,6 +183,8 @@ mod tests {
             (Tier::SingleId, facts(|facts| facts.apparmor = Some(1)), "`userns,`"),
             (Tier::SingleId, facts(|facts| facts.filtered = true), "seccompProfile"),
             (Tier::SingleId, facts(|_| ()), "in a chroot"),
+            (Tier::Chroot, facts(|_| ()), "uid 0"),
+            (Tier::Chroot, facts(|facts| facts.root = true), "SYS_CHROOT"),
         ] {
             assert!(change(tier, &facts).contains(says), "{tier} {facts:?}");
         }

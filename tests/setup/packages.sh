@@ -1,7 +1,7 @@
 # Debian packages: what is missing is installed, and nothing is started.
 
 packages=(
-  apache2-utils buildah busybox-static ca-certificates conntrack containerd
+  apache2-utils bubblewrap buildah busybox-static ca-certificates conntrack containerd
   containernetworking-plugins crun curl debootstrap docker-registry etcd-server
   git golang-go iproute2 openssl runc skopeo strace uidmap umoci xz-utils zstd
 )

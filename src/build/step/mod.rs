@@ -45,8 +45,6 @@ pub enum StepError {
     Pipe(io::Error),
     #[error("cannot write the layer: {0}")]
     Write(io::Error),
-    #[error("a root of {count} layers cannot be mounted: overlayfs stacks at most {limit}")]
-    TooManyLayers { count: usize, limit: usize },
     #[error("failed with {exit}")]
     Exit { exit: Exit, command: Vec<String> },
     #[error("{}", memory_text(*exit, *limit))]
@@ -219,11 +217,11 @@ impl<'a> Prepared<'a> {
         Ok(Some(match &self.step.op {
             Op::Base(_) => return Ok(None),
             Op::Run(op) => {
-                let Room { sandbox, held } = room()?;
+                let room = room()?;
                 let around = run::Surroundings {
                     bench,
-                    sandbox,
-                    held,
+                    room,
+                    sandbox: &room.sandbox,
                     name: &self.step.name,
                     task,
                     inputs: self.inputs,

@@ -24,7 +24,7 @@ use crate::plan::{
     CacheMount, CopyFrom, CopyHints, CopyOp, CopySource, MountSource, RunMount, RunOp, SecretMount,
 };
 use crate::rootfs::{self, Rootfs};
-use crate::sandbox::{Mount, MountKind, SandboxError};
+use crate::sandbox::{Mount, MountKind, SandboxError, Tier};
 
 /// The records' area: layers with files of the context, by what they hold.
 const AREA: &str = "mount-sources";
@@ -92,7 +92,7 @@ pub(super) fn mounted(
                 env.extend(variable(secret, bytes)?);
                 let Some(target) = secret.target.clone() else { continue };
                 let (mode, owner) = (secret.mode, secret.owner);
-                (target, MountKind::File { content: bytes.to_vec(), mode, owner })
+                (target, MountKind::Secret { content: bytes.to_vec(), mode, owner })
             }
             RunMount::Ssh(ssh) => {
                 let Some(socket) = given.agents.get(&ssh.id) else {
@@ -147,8 +147,14 @@ fn stack(
             (layers, source.path.clone())
         }
     };
-    let mut lowers = rootfs::unpacked(bench.store, sandbox, &layers, bench.progress)?;
-    if lowers.is_empty() {
+    let upper = folder.join("upper");
+    let mut lowers = if keep && sandbox.is_plain() {
+        filled(around, &layers, folder)?;
+        Vec::new()
+    } else {
+        rootfs::stacked(bench.store, sandbox, &layers, &upper, bench.progress)?
+    };
+    if lowers.is_empty() && !sandbox.is_plain() {
         // An overlay needs one.
         let nothing = folder.join("nothing");
         private_folder(&nothing)?;
@@ -156,8 +162,22 @@ fn stack(
     }
     let work = folder.join("work");
     private_folder(&work)?;
-    let upper = folder.join("upper");
     Ok(MountKind::Stack { lowers, upper, work, path: PathBuf::from(path), read_only, keep })
+}
+
+/// Fills the upper folder of a cache, once, with what the cache begins as.
+fn filled(around: &Surroundings<'_>, layers: &[Layer], folder: &Path) -> Result<(), StepError> {
+    let Surroundings { bench, sandbox, .. } = around;
+    let done = folder.join("filled");
+    if done.exists() {
+        return Ok(());
+    }
+    let upper = folder.join("upper");
+    rootfs::remove(sandbox, &upper)?;
+    rootfs::make_folder(sandbox, &upper, 0o755, (0, 0))?;
+    rootfs::stacked(bench.store, sandbox, layers, &upper, bench.progress)?;
+    fs::write(&done, "").at("write", &done)?;
+    Ok(())
 }
 
 /// A layer with files of the context and nothing else.
@@ -247,11 +267,15 @@ fn cached(
     }
     let (id, lock) = acquire(around, cache, &name)?;
     let folder = bench.store.cache_folder(sandbox.kind(), &id)?;
+    // Without mounts it was in the step's root, and has gone with it if all was killed.
+    let content = if cache.seed.is_some() { "upper" } else { "fs" };
+    if folder.is_dir() && !folder.join(content).exists() {
+        rootfs::remove(sandbox, &folder)?;
+    }
     if !folder.is_dir() {
         let work = rootfs::Work::new(bench.store, sandbox, "cache")?;
         let new = work.path().join("new");
         private_folder(&new)?;
-        let content = if cache.seed.is_some() { "upper" } else { "fs" };
         rootfs::make_folder(sandbox, &new.join(content), cache.mode, cache.owner)?;
         // Two that share a new cache may both come here: the first one's stays.
         let renamed = fs::rename(&new, &folder).at("create", &folder);
@@ -273,8 +297,9 @@ fn acquire(
     name: &str,
 ) -> Result<(Digest, FileLock), StepError> {
     let Surroundings { bench, sandbox, .. } = around;
-    // One overlay writes into a folder at a time.
-    let alone = cache.sharing != Sharing::Shared || cache.seed.is_some();
+    // One overlay writes into a folder at a time, and without mounts a cache is moved.
+    let alone =
+        cache.sharing != Sharing::Shared || cache.seed.is_some() || sandbox.tier() == Tier::Chroot;
     let mut kin = 0_usize;
     loop {
         let id = match kin {

@@ -1,31 +1,27 @@
 //! `RUN`: a process on the step's root, whose changes are the layer.
 
-use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
 
+use super::super::room::Room;
 use super::output::lines;
 use super::{Bench, StepError, mounts};
-use crate::atomic::{AtPath as _, private_folder};
 use crate::dockerfile::RunNetwork;
 use crate::epoch::Epoch;
 use crate::layer::{Layer, Name};
 
 use crate::plan::RunOp;
 use crate::progress::{Stream, Task};
-use crate::rootfs::{self, Rootfs, Work};
-use crate::sandbox::{Exit, Held, Io, Mount, MountKind, Network, Root, Sandbox, SandboxSpec};
+use crate::rootfs::{Ground, Rootfs, Work};
+use crate::sandbox::{Exit, Io, Mount, MountKind, Network, Sandbox, SandboxSpec};
 
 /// The same on every machine: programs write the host's name into files.
 const HOSTNAME: &str = "kiln";
-/// OVL_MAX_STACK of the kernel's fs/overlayfs.
-const MAX_LOWERS: usize = 500;
 
 /// What a step runs with, besides what the Dockerfile says.
 pub(super) struct Surroundings<'a> {
     pub bench: &'a Bench<'a>,
     pub sandbox: &'a Sandbox,
-    pub held: &'a Held,
+    pub room: &'a Room,
     /// The step's, for messages.
     pub name: &'a str,
     pub task: &'a Task,
@@ -37,31 +33,14 @@ pub(super) struct Surroundings<'a> {
 pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepError> {
     let Surroundings { bench, sandbox, .. } = around;
     let (store, layers) = (bench.store, &around.inputs[0]);
-    if layers.len() > MAX_LOWERS {
-        return Err(StepError::TooManyLayers { count: layers.len(), limit: MAX_LOWERS });
-    }
     let onto = Rootfs::open(store, layers)?;
     let account = onto.account(store, &op.user)?;
     // The upper folder's own mode is the root's as long as the step runs.
     let root_mode = onto.view().get(&Name::root()).map_or(0o755, |node| node.entry.mode);
     drop(onto);
-    let mut lowers = rootfs::unpacked(store, sandbox, layers, bench.progress)?;
     let work = Work::new(store, sandbox, "run")?;
-    if lowers.is_empty() {
-        // An overlay needs one.
-        let nothing = work.path().join("nothing");
-        private_folder(&nothing)?;
-        fs::set_permissions(&nothing, fs::Permissions::from_mode(0o755))
-            .at("change the mode of", &nothing)?;
-        lowers.push(nothing);
-    }
-    let tree = work.path().join("tree");
-    let (upper, overlay) = (tree.join("fs"), work.path().join("work"));
-    for folder in [&upper, &overlay] {
-        private_folder(folder)?;
-    }
-    fs::set_permissions(&upper, fs::Permissions::from_mode(root_mode))
-        .at("change the mode of", &upper)?;
+    let kept = around.room.take(layers);
+    let ground = Ground::new(store, sandbox, layers, root_mode, work.path(), kept, bench.progress)?;
     let mut env = op.env.clone();
     if !env.iter().any(|(name, _)| name == "HOME") {
         env.push(("HOME".into(), account.home));
@@ -78,7 +57,7 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
         what: MountKind::File { content: script.text.clone().into(), mode: 0o755, owner: (0, 0) },
     }));
     let spec = SandboxSpec {
-        root: Root::Overlay { lowers: lowers.clone(), upper, work: overlay },
+        root: ground.root(),
         argv: op.argv.clone(),
         env,
         cwd: op.cwd.clone().into(),
@@ -90,7 +69,7 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
             RunNetwork::None => Network::None,
         },
         privileged: op.insecure,
-        limits: around.held.step(),
+        limits: around.room.held.step(),
         stop_signal: libc::SIGTERM,
     };
     let (exit, out_of_memory) = execute(around, &spec)?;
@@ -106,7 +85,13 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
     if exit != Exit::Code(0) {
         return Err(StepError::Exit { exit, command: op.argv.clone() });
     }
-    Ok(rootfs::pack(store, sandbox, &tree, &lowers, around.epoch, bench.form)?)
+    let layer = ground.pack(around.epoch, bench.form)?;
+    let mut layers = layers.clone();
+    layers.push(layer.clone());
+    if let Some(kept) = ground.keep(&layers)? {
+        around.room.keep(kept);
+    }
+    Ok(layer)
 }
 
 fn hostname(op: &RunOp) -> &str {

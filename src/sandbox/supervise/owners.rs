@@ -61,8 +61,10 @@ struct Found {
 
 impl Specials {
     /// `upper` and `lowers` are folders with their lists beside them, the topmost
-    /// lower first.
+    /// lower first; without lowers the root is `upper`, and its list holds.
     pub(super) fn open(upper: &Path, lowers: &[PathBuf]) -> std::io::Result<Self> {
+        let upper_too = [upper.to_path_buf()];
+        let lowers = if lowers.is_empty() { &upper_too } else { lowers };
         let open = |path: &Path| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::openat(CWD, path, flags, Mode::empty())
@@ -112,6 +114,10 @@ impl Specials {
         }
         None
     }
+}
+
+fn known_by(fd: &OwnedFd) -> Result<Handle, Errno> {
+    handle(fd).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
 fn device_of(stat: &Statx) -> u64 {
@@ -219,14 +225,13 @@ impl Supervisor {
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
             let found = openat2(&self.specials.upper, &path, flags, Mode::empty(), resolve);
             let key = match found {
-                Ok(file) => Some(Key::Upper(handle(&file).ok_or(Errno::NOTSUP)?)),
+                Ok(file) => Some(Key::Upper(known_by(&file)?)),
                 Err(Errno::NOENT) => None,
                 Err(error) => return Err(error),
             };
             return Ok(Found { key, path: Some(path) });
         }
-        let handle = handle(fd).unwrap_or_else(|| Handle(stat.stx_ino.to_ne_bytes().to_vec()));
-        Ok(Found { key: Some(Key::Elsewhere(device_of(stat), handle)), path: None })
+        Ok(Found { key: Some(Key::Elsewhere(device_of(stat), known_by(fd)?)), path: None })
     }
 }
 

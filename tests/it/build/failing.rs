@@ -204,21 +204,3 @@ mount -t tmpfs -o size=8m,mode=700 tmpfs \"$KILN_STORE.small\" && cp -a \"$KILN_
         assert!(!left, "left: {}", output.stderr);
     }
 }
-
-/// More layers than an overlay can have.
-#[test]
-fn build_fails_on_more_layers_than_an_overlay_has() {
-    use super::bench::{busybox, file};
-    let bench = Bench::new(callers()[0]);
-    let mut layers = vec![busybox()];
-    layers.extend((0..500).map(|number| vec![file(&format!("f{number}"), 0o644, "")]));
-    bench.base("busybox", &layers[1..]);
-    bench.built("FROM busybox\nCOPY --from=busybox f1 /g\n");
-    bench.base("busybox", &layers);
-    let output = bench.build("FROM busybox\nRUN true\n", "").failure(1);
-    output.says("RUN a root of 501 layers cannot be mounted: overlayfs stacks at most 500");
-    bench.clean();
-    layers.pop();
-    bench.base("busybox", &layers);
-    bench.built("FROM busybox\nRUN ls /f0 /f498\n");
-}

@@ -55,7 +55,7 @@ fn build_run_removes_and_replaces() {
                 "w 0 0:0 a/.wh.1",
                 "w 0 0:0 a/.wh.b",
                 "d 755 0:0 a/c",
-                "w 0 0:0 a/c/.wh..wh..opq",
+                "w 0 0:0 a/c/.wh.3",
                 "f 644 0:0 a/c/5 0",
                 "f 644 0:0 a/d 0",
                 "d 755 0:0 f",
@@ -291,4 +291,46 @@ fn build_settings_by_argument() {
     bench.build(TEXT, &format!("{named} --build-arg BUILDKIT_MULTI_PLATFORM=1")).success();
     let image = bench.store().image_named(&"out".parse().unwrap()).unwrap();
     assert!(matches!(image, kiln::image::AnyImage::Index { .. }));
+}
+
+/// A layer says how two states differ, not how one became the other.
+#[test]
+fn build_run_changes_and_changes_back() {
+    for caller in callers() {
+        let bench = Bench::with_busybox(caller);
+        bench.built(
+            "FROM busybox\nRUN mkdir -p /a/b/c && echo x >/a/b/c/x && echo y >/a/y && ln -s y /s\n\
+             RUN : >>/a/y; chmod 600 /a/y; chmod 644 /a/y; mv /s /l; mv /l /s; \
+             cp -a /a /z && rm -r /a && mv /z /a\n",
+        );
+        assert_eq!(bench.layer(0), [""; 0], "{caller:?}");
+        bench.built(
+            "FROM busybox\nRUN mkdir -p /a/b/c && echo x >/a/b/c/x && echo y >/a/b/y\n\
+             RUN rm -r /a && mkdir -p /a/b/c && echo z >/a/b/c/z\nRUN find /a >/found\n",
+        );
+        let expected = [
+            "d 755 0:0 a",
+            "d 755 0:0 a/b",
+            "w 0 0:0 a/b/.wh.y",
+            "d 755 0:0 a/b/c",
+            "w 0 0:0 a/b/c/.wh.x",
+            "f 644 0:0 a/b/c/z 2",
+        ];
+        assert_eq!(bench.layer(1), expected, "{caller:?}");
+        assert_eq!(bench.content("found"), "/a\n/a/b\n/a/b/c\n/a/b/c/z\n");
+        bench.clean();
+    }
+}
+
+/// Whether a step ran or its layer was unpacked, the next sees the same times.
+#[test]
+fn build_run_folders_times_in_the_next_step() {
+    for caller in callers() {
+        let bench = Bench::with_busybox(caller);
+        let text = "FROM busybox\nRUN touch /tmp/new\nRUN stat -c %Y /tmp /tmp/new >/times\n";
+        bench.built(text);
+        let epoch = kiln::epoch::Epoch::default().seconds();
+        assert_eq!(bench.content("times"), format!("{epoch}\n{epoch}\n"), "{caller:?}");
+        bench.clean();
+    }
 }

@@ -69,7 +69,9 @@ fn build_and_run_in_the_sandbox_that_is_asked_for() {
         // What is refused says why; root has no ranges, the user is not root.
         let (tier, why) = match best(caller) {
             Tier::Root => (Tier::Subuid, "/etc/subuid has no line for the user"),
-            Tier::Subuid | Tier::SingleId => (Tier::Root, "kiln does not run as root"),
+            Tier::Subuid | Tier::SingleId | Tier::Chroot => {
+                (Tier::Root, "kiln does not run as root")
+            }
         };
         let output = bench.build(file, &format!("--no-cache --sandbox={tier}")).failure(1);
         output.says(&format!("no sandbox can be had here: {tier}: {why}")).says("kiln doctor");

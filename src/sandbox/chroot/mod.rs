@@ -1,0 +1,225 @@
+//! A process without namespaces, for uid 0 that may neither mount nor make any: as in
+//! the default container of an engine.
+//!
+//! ```text
+//! kiln
+//!  └─ helper             puts in what is mounted elsewhere, and takes it out again
+//!      ├─ server         of a secret, which lives in its memory only (`secret.rs`)
+//!      └─ keeper         ends what the process has started
+//!          └─ the command, in a plain folder as its root
+//! ```
+//! What holds as in the other tiers: the root, the user and the exact owners (they are
+//! the kernel's), the environment and the descriptors, and that everything the command
+//! starts ends with it and with kiln. Orphans come to the keeper and, if somebody kills
+//! that one, to the helper (PR_SET_CHILD_SUBREAPER); each kills what it has until
+//! nothing is left.
+//!
+//! What does not: processes and network are the container's, `/proc` and `/sys` are empty
+//! folders, and nothing is read-only. There is no filter of system calls of kiln's own:
+//! without CAP_SYS_ADMIN it would need no_new_privs, and `sudo` and `su` would fail; the
+//! engine's own filter holds. CAP_SYS_CHROOT is not left to the command, since with it
+//! the way out of a root is known; and so it has fewer rights than kiln and its
+//! container, which therefore it cannot trace (ptrace(2)).
+//!
+//! `/proc` is left to whoever can serve it without a mount: it is made in
+//! [`given::put_in`], as an empty folder.
+#![expect(unsafe_code, reason = "processes are forked here")]
+
+mod given;
+mod kill;
+mod secret;
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, Signal, chroot, fchdir, getppid, pidfd_open,
+    set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal,
+};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+
+use self::given::Given;
+use super::init::{end, own_keyring, pipe, wait};
+use super::message::{Channel, Doing as _, Event, Failure, RunRequest, retry};
+use super::spec::Exit;
+use super::{privilege, program};
+
+type Streams = [Option<OwnedFd>; 3];
+
+/// Runs the process to its end, and takes out what was put into its root.
+pub(super) fn supervise(
+    channel: &Channel,
+    run: &RunRequest,
+    fds: Vec<OwnedFd>,
+) -> Result<Exit, Failure> {
+    let mut fds = fds.into_iter();
+    let streams = run.streams.map(|present| if present { fds.next() } else { None });
+    set_child_subreaper(Pid::from_raw(1)).doing(|| "take in orphans".to_owned())?;
+    let mut given = Given::new(run)?;
+    let ended = given.put_in(run).and_then(|cwd| start(channel, run, streams, &given, &cwd));
+    // In this order: nothing may run any more when what was put in is taken out.
+    let killed = kill::descendants();
+    let taken = given.take_out();
+    let exit = ended?;
+    killed?;
+    taken?;
+    Ok(exit)
+}
+
+fn start(
+    channel: &Channel,
+    run: &RunRequest,
+    streams: Streams,
+    given: &Given,
+    cwd: &OwnedFd,
+) -> Result<Exit, Failure> {
+    let (alive, hold) = pipe()?;
+    let (reports, report) = pipe()?;
+    let (exits, exit) = pipe()?;
+    let Some(keeper) = fork()? else {
+        drop((hold, reports, exits));
+        let place = Place { root: given.root(), cwd };
+        end(keep(channel, run, streams, &place, &alive, report, exit))
+    };
+    drop((alive, report, exit, streams));
+    let mut text = String::new();
+    File::from(reports).read_to_string(&mut text).doing(|| "read the report".to_owned())?;
+    let failure = serde_json::from_str::<Failure>(&text).ok();
+    if failure.is_none() {
+        // If kiln is gone the keeper notices as well.
+        let _ = channel.tell(&Event::Running, &[]);
+    }
+    let mut text = String::new();
+    File::from(exits).read_to_string(&mut text).doing(|| "read the exit".to_owned())?;
+    wait(keeper)?;
+    match failure {
+        Some(failure) => Err(failure),
+        None => serde_json::from_str::<Result<Exit, Failure>>(&text)
+            .unwrap_or_else(|_| Err(Failure::Job("the process's keeper was killed".to_owned()))),
+    }
+}
+
+struct Place<'a> {
+    root: &'a OwnedFd,
+    cwd: &'a OwnedFd,
+}
+
+/// The keeper: starts the process, and ends all of it at its end or kiln's.
+fn keep(
+    channel: &Channel,
+    run: &RunRequest,
+    streams: Streams,
+    place: &Place<'_>,
+    helper: &OwnedFd,
+    report: OwnedFd,
+    exit: OwnedFd,
+) -> i32 {
+    let kept = || -> Result<Option<Exit>, Failure> {
+        set_child_subreaper(Pid::from_raw(1)).doing(|| "take in orphans".to_owned())?;
+        let keeper = std::process::id();
+        let (wait_for_go, go) = pipe()?;
+        let Some(child) = fork()? else {
+            drop(go);
+            end(become_program(run, streams, place, keeper, wait_for_go, report))
+        };
+        drop((streams, report, wait_for_go));
+        let pidfd =
+            pidfd_open(child, PidfdFlags::empty()).doing(|| "hold the process".to_owned())?;
+        channel
+            .tell(&Event::Started, &[pidfd.as_fd()])
+            .doing(|| "report the process".to_owned())?;
+        let Ok(Some((Event::Go, _))) = channel.hear::<Event>() else { return Ok(None) };
+        rustix::io::write(&go, b"g").doing(|| "let the process go".to_owned())?;
+        loop {
+            let mut fds = [
+                PollFd::new(&pidfd, PollFlags::IN),
+                PollFd::new(channel, PollFlags::IN),
+                PollFd::new(helper, PollFlags::empty()),
+            ];
+            retry(|| poll(&mut fds, None)).doing(|| "wait for the process".to_owned())?;
+            let [ended, kiln, helper] = fds.map(|fd| !fd.revents().is_empty());
+            if ended {
+                return wait(child).map(Some);
+            }
+            if helper || kiln {
+                return Ok(None);
+            }
+        }
+    };
+    let kept = kept();
+    // What it started and left goes with it, and before anybody is told of the end.
+    let kept = kill::descendants().and(kept);
+    let text = match kept {
+        Ok(None) => return 1,
+        Ok(Some(exit)) => serde_json::to_vec(&Ok::<_, Failure>(exit)),
+        Err(failure) => serde_json::to_vec(&Err::<Exit, _>(failure)),
+    };
+    let written = text.map_err(Into::into).and_then(|text| File::from(exit).write_all(&text));
+    i32::from(written.is_err())
+}
+
+/// The process itself, up to the program.
+fn become_program(
+    run: &RunRequest,
+    streams: Streams,
+    place: &Place<'_>,
+    keeper: u32,
+    go: OwnedFd,
+    report: OwnedFd,
+) -> i32 {
+    let Err(failure) = prepare(run, streams, place, keeper, go);
+    if let Ok(text) = serde_json::to_vec(&failure) {
+        // A reader that is gone is dying, and this process with it.
+        let _ = File::from(report).write_all(&text);
+    }
+    127
+}
+
+fn prepare(
+    run: &RunRequest,
+    streams: Streams,
+    place: &Place<'_>,
+    keeper: u32,
+    go: OwnedFd,
+) -> Result<Infallible, Failure> {
+    let spec = &run.spec;
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .doing(|| "ask to die with the keeper".to_owned())?;
+    if getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned()) != Some(keeper) {
+        return Err(Failure::Job("the keeper is gone".to_owned()));
+    }
+    // Nothing else of this container may look into it while it still holds kiln's.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .doing(|| "become undumpable".to_owned())?;
+    if retry(|| rustix::io::read(&go, &mut [0; 1])).doing(|| "wait to go".to_owned())? == 0 {
+        return Err(Failure::Job("the keeper is gone".to_owned()));
+    }
+    // A session of its own: no terminal to push characters into.
+    rustix::process::setsid().doing(|| "make a session".to_owned())?;
+    fchdir(place.root).and_then(|()| chroot(".")).doing(|| "change to the root".to_owned())?;
+    own_keyring();
+    program::place_streams(streams, spec.user.uid)?;
+    fchdir(place.cwd).doing(|| format!("enter {}", spec.cwd.display()))?;
+    spec.limits.own.set()?;
+    // Gone with the execution of the program.
+    remove_capability_from_bounding_set(CapabilitySet::SYS_CHROOT)
+        .doing(|| "drop CAP_SYS_CHROOT (which needs CAP_SETPCAP)".to_owned())?;
+    if spec.privileged {
+        privilege::keep_as(Some(&spec.user))?;
+    } else {
+        privilege::drop_to(Some(&spec.user))?;
+    }
+    program::execute(spec)
+}
+
+/// `None` in the child.
+fn fork() -> Result<Option<Pid>, Failure> {
+    // SAFETY: this process is single-threaded: the child may go on as it likes.
+    match unsafe { libc::fork() } {
+        -1 => Err(Failure::new("fork", &std::io::Error::last_os_error())),
+        child => Ok(Pid::from_raw(child)),
+    }
+}
