@@ -5,6 +5,7 @@ mod cli;
 mod container;
 mod deploy;
 mod e2e;
+mod exact;
 mod house;
 mod parity;
 mod registry;

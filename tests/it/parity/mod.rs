@@ -4,7 +4,7 @@
 mod answer;
 mod builder;
 mod case;
-mod tree;
+pub(crate) mod tree;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -7,27 +7,39 @@ use std::io::Read;
 use serde_json::{Map, Value};
 use sha2::Digest as _;
 
-/// Text up to this length is shown as it is.
+/// Of text that is shown as it is, by default.
 const SHORT: usize = 400;
 
 /// A file without its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct File {
-    pub(super) fields: Map<String, Value>,
+pub(crate) struct File {
+    pub(crate) fields: Map<String, Value>,
     /// Of a regular file: the digest of its bytes, and how many there are.
-    pub(super) content: Option<(String, u64)>,
+    pub(crate) content: Option<(String, u64)>,
 }
 
 /// Files by name; names that are links to one file have the same number.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Tree {
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    /// Text up to this length is shown as it is.
+    short: usize,
     files: Vec<File>,
     names: BTreeMap<Vec<u8>, usize>,
 }
 
+impl Default for Tree {
+    fn default() -> Self {
+        Self::showing(SHORT)
+    }
+}
+
 impl Tree {
+    pub(crate) fn showing(short: usize) -> Self {
+        Self { short, files: Vec::new(), names: BTreeMap::new() }
+    }
+
     /// Lays a layer on top.
-    pub(super) fn apply(&mut self, tar: impl Read) -> Result<(), String> {
+    pub(crate) fn apply(&mut self, tar: impl Read) -> Result<(), String> {
         let mut fresh = Tree::default();
         // What is gone goes before anything is added, wherever in the layer it stands.
         let (mut gone, mut emptied) = (Vec::new(), Vec::new());
@@ -54,7 +66,7 @@ impl Tree {
                 fresh.names.insert(target, file);
                 fresh.names.insert(name, file);
             } else if !name.is_empty() {
-                let file = file(&mut entry)?;
+                let file = file(&mut entry, self.short)?;
                 let number = fresh.push(file);
                 fresh.names.insert(name, number);
             }
@@ -108,7 +120,12 @@ impl Tree {
 
     fn remove_below(&mut self, folder: &[u8]) {
         let start = if folder.is_empty() { Vec::new() } else { join(folder, b"") };
-        self.names.retain(|name, _| !name.starts_with(&start));
+        // They follow each other, and there may be a hundred thousand others.
+        let below = self.names.range(start.clone()..).map(|(name, _)| name);
+        let below: Vec<_> = below.take_while(|name| name.starts_with(&start)).cloned().collect();
+        for name in below {
+            self.names.remove(&name);
+        }
     }
 
     /// The first name of each file.
@@ -121,7 +138,7 @@ impl Tree {
     }
 
     /// All that can be compared, by name.
-    fn described(&self) -> BTreeMap<&[u8], File> {
+    pub(crate) fn described(&self) -> BTreeMap<&[u8], File> {
         let first = self.first_names();
         let describe = |(name, number): (&'_ Vec<u8>, &usize)| {
             let mut file = self.files[*number].clone();
@@ -185,7 +202,7 @@ fn clean(name: &[u8]) -> Vec<u8> {
 }
 
 /// Bytes as text, with escapes for what cannot be shown.
-pub(super) fn shown(bytes: &[u8]) -> String {
+pub(crate) fn shown(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.utf8_chunks() {
         for letter in chunk.valid().chars() {
@@ -207,7 +224,7 @@ pub(super) fn shown(bytes: &[u8]) -> String {
     out
 }
 
-fn file(entry: &mut tar::Entry<'_, impl Read>) -> Result<File, String> {
+fn file(entry: &mut tar::Entry<'_, impl Read>, limit: usize) -> Result<File, String> {
     use tar::EntryType;
     let header = entry.header().clone();
     let kind = match header.entry_type() {
@@ -262,14 +279,20 @@ fn file(entry: &mut tar::Entry<'_, impl Read>) -> Result<File, String> {
     }
     let mut bytes = Vec::new();
     entry.read_to_end(&mut bytes).map_err(text)?;
-    let printable = |letter: char| !letter.is_control() || letter == '\n' || letter == '\t';
-    if bytes.len() <= SHORT
-        && let Ok(short) = str::from_utf8(&bytes)
-        && short.chars().all(printable)
-    {
+    if let Some(short) = short(&bytes, limit) {
         fields.insert("text".into(), short.into());
     }
-    let digest = sha2::Sha256::digest(&bytes);
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(File { fields, content: Some((digest, bytes.len() as u64)) })
+    Ok(File { fields, content: Some((hex(&bytes), bytes.len() as u64)) })
+}
+
+/// The digest of a content.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A content that is shown as it is.
+pub(crate) fn short(bytes: &[u8], limit: usize) -> Option<&str> {
+    let printable = |letter: char| !letter.is_control() || letter == '\n' || letter == '\t';
+    let text = str::from_utf8(bytes).ok()?;
+    (bytes.len() <= limit && text.chars().all(printable)).then_some(text)
 }

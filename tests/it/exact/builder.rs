@@ -1,0 +1,185 @@
+//! kiln, as somebody, in a tier.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read as _};
+use std::os::unix::fs::chown;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::clock::Started;
+use super::compare;
+use super::experiment::Experiment;
+use super::shared::Shared;
+use crate::parity::tree::Tree;
+
+/// Somebody whom no file of the machine knows: as in a pod of a CI system.
+const NOBODY: u32 = 4242;
+
+/// Who runs kiln.
+enum Caller {
+    /// Whoever runs the tests.
+    Own,
+    /// Another one, from root.
+    Other { uid: u32, gid: u32 },
+}
+
+pub(super) struct Builder {
+    caller: Caller,
+    /// `no_new_privs`: no helper with the set-user-ID bit or capabilities works.
+    bound: bool,
+    tier: &'static str,
+}
+
+/// What came of an experiment.
+pub(super) struct Built {
+    pub(super) tree: Tree,
+    /// Of its layers, the base's first.
+    pub(super) diff_ids: Vec<String>,
+}
+
+impl fmt::Display for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { caller, bound, tier } = self;
+        match caller {
+            Caller::Own => write!(f, "{tier}, own user")?,
+            Caller::Other { uid, .. } => write!(f, "{tier}, user {uid}")?,
+        }
+        if *bound { f.write_str(", no_new_privs") } else { Ok(()) }
+    }
+}
+
+impl Builder {
+    /// All that there are here; for root, also as other users.
+    pub(super) fn all() -> Vec<Self> {
+        let own = |tier, bound| Self { caller: Caller::Own, bound, tier };
+        if !rustix::process::geteuid().is_root() {
+            return vec![own("subuid", false), own("single-id", true)];
+        }
+        let mut all = vec![own("root", false)];
+        if let Some((uid, gid)) = test_user() {
+            let caller = Caller::Other { uid, gid };
+            all.push(Self { caller, bound: false, tier: "subuid" });
+        }
+        let caller = Caller::Other { uid: NOBODY, gid: NOBODY };
+        all.push(Self { caller, bound: true, tier: "single-id" });
+        all
+    }
+
+    pub(super) fn tier(&self) -> &'static str {
+        self.tier
+    }
+
+    /// An error is how a build that fails ends.
+    #[expect(clippy::print_stderr, reason = "how long each takes is of interest")]
+    pub(super) fn build(&self, shared: &Shared, experiment: &Experiment) -> Result<Built, String> {
+        let home = tempfile::Builder::new().prefix("kiln-exact-home-").tempdir().unwrap();
+        if let Caller::Other { uid, gid } = self.caller {
+            chown(home.path(), Some(uid), Some(gid)).unwrap();
+        }
+        let dockerfile = shared.steps().join(format!("{}.Dockerfile", experiment.name));
+        fs::write(&dockerfile, experiment.dockerfile()).unwrap();
+        let started = Started::now();
+        let output = self
+            .command(shared.kiln().as_os_str(), home.path())
+            .args(["build", "--progress=plain", "--sandbox", self.tier, "-f"])
+            .arg(&dockerfile)
+            .arg(format!("--build-context=debian=oci-layout://{}:latest", shared.image().display()))
+            .arg(format!("--build-context=debs={}", shared.debs().display()))
+            .args(["-o", "type=oci,dest=out.tar"])
+            .arg(shared.steps())
+            .env("KILN_STORE", home.path().join("store"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let text: Vec<&str> = said.lines().rev().take(60).collect();
+        let text: Vec<&str> = text.into_iter().rev().collect();
+        if !output.status.success() {
+            self.clear(home.path());
+            return Err(text.join("\n"));
+        }
+        eprintln!("{}: {self}: {}", experiment.name, started.told());
+        let built = read(&home.path().join("out.tar"));
+        self.clear(home.path());
+        Ok(built)
+    }
+
+    /// A command as the caller.
+    fn command(&self, program: &std::ffi::OsStr, home: &Path) -> Command {
+        let mut command = Command::new("setpriv");
+        if let Caller::Other { uid, gid } = self.caller {
+            command.args([format!("--reuid={uid}"), format!("--regid={gid}")]);
+            command.arg("--clear-groups");
+        }
+        if self.bound {
+            command.arg("--no-new-privs");
+        }
+        command
+            .arg("--")
+            .arg(program)
+            .env_clear()
+            .env("HOME", home)
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .current_dir(home)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Files of mapped owners, and folders closed to their owner: `TempDir` does the rest.
+    fn clear(&self, home: &Path) {
+        if !rustix::process::geteuid().is_root() {
+            let mut all = vec!["--map-root-user"];
+            all.extend((!self.bound).then_some("--map-auto"));
+            all.extend(["rm", "-rf", "store", "out.tar"]);
+            self.command("unshare".as_ref(), home).args(all).status().unwrap();
+        }
+    }
+}
+
+fn test_user() -> Option<(u32, u32)> {
+    let table = fs::read_to_string("/etc/passwd").unwrap();
+    let line = table.lines().find(|line| line.starts_with("kiln-test:"));
+    let Some(line) = line else {
+        crate::support::skip("nothing is built with a range of IDs: no user is named kiln-test");
+        return None;
+    };
+    let mut numbers = line.split(':').skip(2).map(|field| field.parse().unwrap());
+    Some((numbers.next()?, numbers.next()?))
+}
+
+/// Reads an archive in the OCI layout by the specification alone.
+fn read(path: &Path) -> Built {
+    let mut blobs = HashMap::new();
+    let mut archive = tar::Archive::new(BufReader::new(File::open(path).unwrap()));
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        blobs.insert(name, bytes);
+    }
+    let json = |name: &str| -> Value { serde_json::from_slice(&blobs[name]).unwrap() };
+    let blob = |descriptor: &Value| {
+        format!("blobs/{}", descriptor["digest"].as_str().unwrap().replace(':', "/"))
+    };
+    let manifest = json(&blob(&json("index.json")["manifests"][0]));
+    let config = json(&blob(&manifest["config"]));
+    let diff_ids = config["rootfs"]["diff_ids"].as_array().unwrap().iter();
+    let diff_ids = diff_ids.map(|id| id.as_str().unwrap().to_owned()).collect();
+    let mut tree = Tree::showing(compare::TEXT);
+    for layer in manifest["layers"].as_array().unwrap() {
+        let bytes = blobs[&blob(layer)].as_slice();
+        let mut tar: Box<dyn io::Read> = match layer["mediaType"].as_str().unwrap() {
+            kind if kind.ends_with("+gzip") => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
+            kind if kind.ends_with("+zstd") => {
+                Box::new(zstd::stream::read::Decoder::new(bytes).unwrap())
+            }
+            _ => Box::new(bytes),
+        };
+        tree.apply(&mut tar).unwrap();
+    }
+    Built { tree, diff_ids }
+}

@@ -1,0 +1,108 @@
+//! The decisive experiment: the same steps, run by real root in a chroot without
+//! kiln, and by kiln in each of its tiers, leave the same files.
+//!
+//! `testdata/exact/NAME` holds the steps of an experiment, in the order of their
+//! names; the README there says how one is written. Files are compared path by
+//! path: type, owner, mode, link target, hard links, attributes (capabilities among
+//! them), device numbers, content. What a step's content may differ in by itself is
+//! listed in `differs`, with the reason.
+
+mod builder;
+mod calls;
+mod chroot;
+mod clock;
+mod compare;
+mod experiment;
+mod shared;
+
+use std::collections::BTreeMap;
+
+use crate::support::{root_only, skip};
+use builder::{Builder, Built};
+use compare::Differs;
+use experiment::Experiment;
+
+/// Real root without kiln, as a builder.
+const CHROOT: &str = "chroot";
+
+/// True if a builder of this name is asked for: all are, by default.
+fn only(name: &str) -> bool {
+    let asked = kiln::env::text("KILN_EXACT_ONLY").unwrap_or_default();
+    asked.is_empty() || asked.split(';').any(|part| name.contains(part))
+}
+
+/// The experiment by every builder, against the first of them that can be had: real
+/// root in a chroot, or, for who is not root, the first tier.
+fn check(name: &str) {
+    let Some(shared) = shared::Shared::get() else { return };
+    let experiment = Experiment::read(name);
+    let differs = Differs::read(name);
+    let mut builders = Builder::all();
+    builders.retain(|builder| only(&builder.to_string()));
+    let mut reference: Option<(String, compare::Files)> = None;
+    let mut wrong = Vec::new();
+    let mut layers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    if !only(CHROOT) {
+        // The first tier is what the others are compared with.
+    } else if rustix::process::geteuid().is_root() {
+        let files = chroot::run(&shared, &experiment);
+        reference = Some((CHROOT.into(), differs.named(files)));
+    } else {
+        root_only(&format!("{name}: what real root makes in a chroot is compared"));
+    }
+    for builder in &builders {
+        let who = builder.to_string();
+        let Built { tree, diff_ids } = match builder.build(&shared, &experiment) {
+            Ok(built) => built,
+            Err(text) => {
+                wrong.push(format!("{who}:\n{text}"));
+                continue;
+            }
+        };
+        let files = differs.named(compare::files(&tree));
+        match &reference {
+            Some((first, theirs)) => {
+                let found = differs.between(theirs, &files);
+                if !found.is_empty() {
+                    wrong.push(format!("{who} against {first}:\n{}", compare::report(&found)));
+                }
+            }
+            None => reference = Some((who.clone(), files)),
+        }
+        layers.insert(who, diff_ids);
+    }
+    if experiment.is_deterministic() {
+        let mut each = layers.iter();
+        let first = each.next();
+        for (who, ids) in each {
+            let Some((other, theirs)) = first else { continue };
+            for (number, (a, b)) in theirs.iter().zip(ids).enumerate() {
+                if a != b {
+                    wrong.push(format!("layer {number} of {who} is not that of {other}: {b}, {a}"));
+                }
+            }
+            assert_eq!(theirs.len(), ids.len(), "{who} and {other} have other layers");
+        }
+    }
+    assert!(wrong.is_empty(), "{name}:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn exact_without_packages() {
+    check("bare");
+}
+
+#[test]
+fn exact_with_packages() {
+    if kiln::env::path("KILN_TEST_DEBS").is_none() {
+        skip("no packages can be installed: KILN_TEST_DEBS is not set; see tests/run");
+        return;
+    }
+    check("packages");
+}
+
+#[test]
+#[ignore = "it takes minutes and needs the registries of pip, npm, go and cargo"]
+fn exact_languages() {
+    check("languages");
+}
