@@ -106,7 +106,7 @@ impl Supervisor {
         named: &Named,
         how: How,
     ) -> Result<Answer, Errno> {
-        if !how.creates() {
+        if !how.creates() || self.is_simply_roots(notice, named) {
             return Ok(Answer::Continue);
         }
         if how.makes_nameless() {
@@ -130,6 +130,19 @@ impl Supervisor {
         };
         let Ok(made) = made else { return Ok(Answer::Continue) };
         self.hand_over(notice, &made, how, &making)
+    }
+
+    /// Whether what this process makes there is root's: it is root, and the folder has no
+    /// record. Found out with one look, since most of what is made is.
+    fn is_simply_roots(&self, notice: &Notice, named: &Named) -> bool {
+        let who = self.sets.of(notice.pid).credentials;
+        if !who.root_of_files() || who.gid.file != 0 {
+            return false;
+        }
+        let unrecorded = named.parent().and_then(|(parent, _)| {
+            self.at(notice, &parent, |path| Ok(self.recorded_at(path, true).is_none())).ok()
+        });
+        unrecorded == Some(true)
     }
 
     fn parent(

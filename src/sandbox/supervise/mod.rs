@@ -188,9 +188,6 @@ impl Supervisor {
         let path_at = |folder: u64, address: u64, flags: u64| {
             Named::read(notice, folder, address, flags as u32)
         };
-        let open_file = |fd: u64| -> Result<Named, Errno> {
-            if is_place(notice.pid, fd) { Err(TO_KERNEL) } else { Ok(Named::descriptor(fd)) }
-        };
         // Flags that this kiln does not know are for the kernel to judge.
         let known = |flags: u64| {
             let known = nofollow | AtFlags::EMPTY_PATH.bits();
@@ -199,10 +196,10 @@ impl Supervisor {
         match call {
             Call::Chown => self.chown(notice, &path(a, true)?, abi.id(b), abi.id(c)),
             Call::Lchown => self.chown(notice, &path(a, false)?, abi.id(b), abi.id(c)),
-            Call::Fchown => self.chown(notice, &open_file(a)?, abi.id(b), abi.id(c)),
+            Call::Fchown => self.fchown(notice, a, abi.id(b), abi.id(c)),
             Call::Fchownat => self.chown(notice, &path_at(a, b, known(e)?)?, abi.id(c), abi.id(d)),
             Call::Chmod => self.chmod(notice, &path(a, true)?, b as u32),
-            Call::Fchmod => self.chmod(notice, &open_file(a)?, b as u32),
+            Call::Fchmod => self.fchmod(notice, a, b as u32),
             Call::Fchmodat => self.chmod(notice, &path_at(a, b, 0)?, c as u32),
             Call::Fchmodat2 => self.chmod(notice, &path_at(a, b, known(d)?)?, c as u32),
             Call::Mknod => self.make_node(notice, &path(a, false)?, b as u32, c),
@@ -343,15 +340,6 @@ const STAT_FLAGS: AtFlags = AtFlags::EMPTY_PATH
     .union(AtFlags::NO_AUTOMOUNT)
     .union(AtFlags::STATX_FORCE_SYNC)
     .union(AtFlags::STATX_DONT_SYNC);
-
-/// Whether a descriptor names a file only (`O_PATH`): its owner and mode are not to be
-/// changed by it.
-fn is_place(pid: u32, fd: u64) -> bool {
-    let info = std::fs::read_to_string(format!("{pid}/fdinfo/{}", fd as i32)).unwrap_or_default();
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    let flags = flags.and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok());
-    flags.is_some_and(|flags| flags & libc::O_PATH != 0)
-}
 
 /// The arguments of the older open calls.
 fn how(flags: u64, mode: u64) -> How {

@@ -29,6 +29,34 @@ impl Supervisor {
         uid: u32,
         gid: u32,
     ) -> Result<Answer, Errno> {
+        if self.stays_roots(notice, named, uid, gid) {
+            return Ok(Answer::Continue);
+        }
+        self.change_owner(notice, named, uid, gid)
+    }
+
+    /// By a descriptor, which must be open for more than its place.
+    pub(super) fn fchown(
+        &self,
+        notice: &Notice,
+        fd: u64,
+        uid: u32,
+        gid: u32,
+    ) -> Result<Answer, Errno> {
+        let named = Named::descriptor(fd);
+        if self.stays_roots(notice, &named, uid, gid) || is_place(notice.pid, named.folder) {
+            return Ok(Answer::Continue);
+        }
+        self.change_owner(notice, &named, uid, gid)
+    }
+
+    fn change_owner(
+        &self,
+        notice: &Notice,
+        named: &Named,
+        uid: u32,
+        gid: u32,
+    ) -> Result<Answer, Errno> {
         let Ok(fd) = self.open(notice, named) else { return Ok(Answer::Continue) };
         let stat = look(&fd)?;
         let recorded = self.recorded(&fd, &stat)?;
@@ -79,6 +107,25 @@ impl Supervisor {
             }
         }
         Ok(Answer::Value(0))
+    }
+
+    /// Whether root gives to root what is root's, as package managers do with most files:
+    /// the kernel does that alone.
+    fn stays_roots(&self, notice: &Notice, named: &Named, uid: u32, gid: u32) -> bool {
+        let root = |id: u32| id == 0 || id == KEEP;
+        if self.emulation != Emulation::Ids || !root(uid) || !root(gid) || self.specials.any() {
+            return false;
+        }
+        let follow = named.follow || named.path.is_empty();
+        let unrecorded = || {
+            // A device in `/dev` is not the kernel's to give away.
+            let found = self.at(notice, named, |path| match self.recorded_at(path, follow) {
+                Some(_) => Ok(false),
+                None => Ok(!path.to_bytes().starts_with(b"/dev/")),
+            });
+            found.unwrap_or(false)
+        };
+        self.sets.of(notice.pid).credentials.rules_files() && unrecorded()
     }
 
     /// Files are about to get other names: one that a lower layer lists by its path is
@@ -155,6 +202,15 @@ impl Supervisor {
         Ok(Answer::Continue)
     }
 
+    pub(super) fn fchmod(&self, notice: &Notice, fd: u64, mode: u32) -> Result<Answer, Errno> {
+        let named = Named::descriptor(fd);
+        let rules = self.sets.of(notice.pid).credentials.rules_files();
+        if rules || is_place(notice.pid, named.folder) {
+            return Ok(Answer::Continue);
+        }
+        self.chmod(notice, &named, mode)
+    }
+
     /// A change of mode: for the owner, who marks no file with a group of others.
     pub(super) fn chmod(&self, notice: &Notice, named: &Named, mode: u32) -> Result<Answer, Errno> {
         let who = self.sets.of(notice.pid).credentials;
@@ -178,6 +234,15 @@ impl Supervisor {
         rustix::fs::chmod(of_fd(&fd), Mode::from_raw_mode(mode & 0o7777 & !libc::S_ISGID))?;
         Ok(Answer::Value(0))
     }
+}
+
+/// Whether a descriptor names a file only (`O_PATH`): its owner and mode are not to be
+/// changed by it.
+fn is_place(pid: u32, fd: i32) -> bool {
+    let info = std::fs::read_to_string(format!("{pid}/fdinfo/{fd}")).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & libc::O_PATH != 0)
 }
 
 fn uid_of(id: u32) -> Option<Uid> {

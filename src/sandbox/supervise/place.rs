@@ -69,7 +69,7 @@ impl Named {
 
     /// The folder in which something is made, and its name there. `..` and the like
     /// make nothing: `None`.
-    fn parent(&self) -> Option<(Self, Vec<u8>)> {
+    pub(super) fn parent(&self) -> Option<(Self, Vec<u8>)> {
         let end = self.path.iter().rposition(|&byte| byte != b'/')? + 1;
         let whole = &self.path[..end];
         let start = whole.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
