@@ -106,11 +106,14 @@ impl Supervisor {
         named: &Named,
         how: How,
     ) -> Result<Answer, Errno> {
-        if !how.creates() || self.is_simply_roots(notice, named) {
+        if !how.creates() {
             return Ok(Answer::Continue);
         }
         if how.makes_nameless() {
             return self.open_nameless(notice, named, how);
+        }
+        if self.is_simply_roots(notice, named) {
+            return Ok(Answer::Continue);
         }
         let Ok((folder, base)) = self.parent(notice, named, how.resolve) else {
             return Ok(Answer::Continue);
