@@ -4,17 +4,19 @@
 //! kiln (many threads)                 stays in the host's namespaces
 //!  └─ helper = this program again     user namespace (as the tier has it) and mount namespace
 //!      ├─ a job: unpack, diff, remove …                                 Sandbox::call
+//!      ├─ threads of the supervisor, where calls are emulated            supervise/
 //!      └─ keeper = 1 of an outer pid namespace, dies with the helper    Sandbox::start
 //!          └─ the command = 1 of an inner pid namespace; own mount, ipc, uts (and net) namespaces
 //! ```
-//! Promises, in every [`Tier`]: the process sees its root, the mounts it was
-//! given and its own children; it has the capabilities a container engine gives
-//! by default under a filter of system calls, an environment and descriptors that
-//! are exactly those of the specification, and kernel settings it cannot write. Everything it started
-//! ends with it, with the helper, and with kiln, however they end. If one piece
-//! cannot be had the error names it. A privileged process is the exception: it has what
-//! the tier has, and is held by its namespaces alone. Mount points that had to be made are gone
-//! afterwards, and with them every trace in their folder's times.
+//! Promises, in every [`Tier`] but the last (`chroot/` says what that one lacks): the
+//! process sees its root, the mounts it was given and its own children; it has the
+//! capabilities a container engine gives by default under a filter of system calls, an
+//! environment and descriptors that are exactly those of the specification, and kernel
+//! settings it cannot write. Everything it started ends with it, with the helper, and
+//! with kiln, however they end. If one piece cannot be had the error names it. A
+//! privileged process is the exception: it has what the tier has, and is held by its
+//! namespaces alone. Mount points that had to be made are gone afterwards, and with them
+//! every trace in their folder's times.
 //!
 //! `no_new_privs` is not set: `sudo` and `su` in a build step need it off. What
 //! set-user-ID programs can gain is bounded by the capability bounding set.
