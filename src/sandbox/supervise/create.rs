@@ -24,6 +24,9 @@ use super::place::{Named, look, of_fd};
 /// `CAP_MKNOD`, in a set of capabilities.
 const CAP_MKNOD: u32 = 27;
 
+/// A file that comes and goes is looked at again this often.
+const TRIES: usize = 16;
+
 /// What an open call asks for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct How {
@@ -115,24 +118,62 @@ impl Supervisor {
         if self.is_simply_roots(notice, named) {
             return Ok(Answer::Continue);
         }
-        let Ok((folder, base)) = self.parent(notice, named, how.resolve) else {
-            return Ok(Answer::Continue);
+        let (folder, base) = match self.parent(notice, named, how.resolve) {
+            Ok(found) => found,
+            Err(error) => return self.refused(notice, named, error),
         };
         let Some(making) = self.making(notice, &folder) else { return Ok(Answer::Continue) };
-        let flags = how.flags | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let made = match openat(&folder, &base, flags, making.mode(how.mode)) {
-            Err(Errno::EXIST) if !how.flags.contains(OFlags::EXCL) => {
-                // A link that leads nowhere yet: its target is made.
-                let flags = AtFlags::empty();
-                if !matches!(statat(&folder, &base, flags), Err(Errno::NOENT)) {
-                    return Ok(Answer::Continue);
-                }
-                return self.open_linked(notice, &folder, &base, how, &making);
+        let new = how.flags | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        for _ in 0..TRIES {
+            match openat(&folder, &base, new, making.mode(how.mode)) {
+                Ok(made) => return self.hand_over(notice, &made, how, &making),
+                Err(Errno::EXIST) if !how.flags.contains(OFlags::EXCL) => {}
+                Err(_) => return Ok(Answer::Continue),
             }
-            other => other,
-        };
-        let Ok(made) = made else { return Ok(Answer::Continue) };
-        self.hand_over(notice, &made, how, &making)
+            // What is there may be gone before the kernel opens it, which would make it
+            // anew and root's.
+            let there = statat(&folder, &base, AtFlags::SYMLINK_NOFOLLOW);
+            match there.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+                Ok(FileType::RegularFile) => {
+                    let old =
+                        how.flags.difference(OFlags::CREATE) | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    match openat(&folder, &base, old, Mode::empty()) {
+                        Ok(file) => {
+                            let close = how.flags.contains(OFlags::CLOEXEC);
+                            return Ok(self.listener.give(notice, &file, close));
+                        }
+                        Err(Errno::NOENT | Errno::LOOP) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                // A link that leads nowhere yet: its target is made.
+                Ok(FileType::Symlink)
+                    if matches!(statat(&folder, &base, AtFlags::empty()), Err(Errno::NOENT)) =>
+                {
+                    return self.open_linked(notice, &folder, &base, how, &making);
+                }
+                Ok(_) => return Ok(Answer::Continue),
+                Err(_) => {}
+            }
+        }
+        Ok(Answer::Continue)
+    }
+
+    /// Nothing can be made where a folder is missing. The kernel would say so too, but not
+    /// if another thread makes the folder meanwhile, and then what it makes is root's.
+    fn refused(&self, notice: &Notice, named: &Named, error: Errno) -> Result<Answer, Errno> {
+        let missing =
+            matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG);
+        // That a descriptor is none is another error, and no race.
+        let relative = named.folder != libc::AT_FDCWD && named.path.first() != Some(&b'/');
+        let start = format!("{}/fd/{}", notice.pid, named.folder);
+        if relative && statat(CWD, start, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+            return Ok(Answer::Continue);
+        }
+        if missing && !self.sets.of(notice.pid).credentials.root_of_files() {
+            return Err(error);
+        }
+        Ok(Answer::Continue)
     }
 
     /// Whether what this process makes there is root's: it is root, and the folder has no
@@ -297,8 +338,9 @@ impl Supervisor {
         special: bool,
         make: impl FnOnce(&OwnedFd, &CString, &Making) -> rustix::io::Result<()>,
     ) -> Result<Answer, Errno> {
-        let Ok((folder, base)) = self.open_parent(notice, named) else {
-            return Ok(Answer::Continue);
+        let (folder, base) = match self.open_parent(notice, named) {
+            Ok(found) => found,
+            Err(error) => return self.refused(notice, named, error),
         };
         // A new file in the place of one that lower layers list is told from a copy of
         // that one by its record.
