@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use kiln::sandbox::{Exit, Ids, Network, Sandbox, SandboxError, Tier};
@@ -64,6 +65,27 @@ fn users_and_groups() {
         // It would mean "stay root" to the kernel.
         spec.user.uid = u32::MAX;
         assert!(matches!(fixture.error(&spec), SandboxError::Unmapped { .. }));
+    });
+}
+
+/// What is made while another process makes and removes the folder or the file belongs to
+/// its maker all the same.
+#[test]
+fn owners_in_a_race() {
+    each(|fixture| {
+        let race = fixture.path("lower/race");
+        fs::create_dir(&race).unwrap();
+        fs::set_permissions(&race, fs::Permissions::from_mode(0o777)).unwrap();
+        let mut spec = fixture.script(
+            "cd /race
+             { for i in $(busybox seq 1500); do mkdir d; : >f; rm -r d f; done &
+               for i in $(busybox seq 1500); do mkdir d/e && busybox mv d/e e$i
+               : >>f && busybox mv f f$i; done
+               wait; } 2>/dev/null
+             busybox stat -c %u e* f* 2>/dev/null | busybox sort -u",
+        );
+        spec.user = Ids { uid: 7, gid: 8, groups: vec![8] };
+        assert_eq!(fixture.output(&spec), "7\n", "{}", fixture.sandbox.tier());
     });
 }
 
