@@ -136,30 +136,43 @@ fn keep(
             end(become_program(run, streams, root, wait_for_go, reports))
         };
         drop((streams, reports, wait_for_go));
-        let pidfd =
-            pidfd_open(child, PidfdFlags::empty()).doing(|| "hold the process".to_owned())?;
-        channel
-            .tell(&Event::Started, &[pidfd.as_fd()])
-            .doing(|| "report the process".to_owned())?;
-        let Ok(Some((Event::Go, _))) = channel.hear::<Event>() else { return Ok(None) };
-        rustix::io::write(&go, b"g").doing(|| "let the process go".to_owned())?;
-        loop {
-            let mut fds = [
-                PollFd::new(&pidfd, PollFlags::IN),
-                PollFd::new(channel, PollFlags::IN),
-                PollFd::new(helper, PollFlags::empty()),
-            ];
-            retry(|| poll(&mut fds, None)).doing(|| "wait for the process".to_owned())?;
-            let [ended, kiln, helper] = fds.map(|fd| !fd.revents().is_empty());
-            if ended {
-                return wait(child).map(Some);
-            }
-            if helper || kiln {
-                return Ok(None);
-            }
-        }
+        attend(channel, child, &go, helper)
     };
-    let text = match kept() {
+    tell_end(exit, kept())
+}
+
+/// Tells kiln of a keeper's child, lets it go, and waits for its end; `None` once kiln or
+/// the helper is gone.
+pub(super) fn attend(
+    channel: &Channel,
+    child: Pid,
+    go: &OwnedFd,
+    helper: &OwnedFd,
+) -> Result<Option<Exit>, Failure> {
+    let pidfd = pidfd_open(child, PidfdFlags::empty()).doing(|| "hold the process".to_owned())?;
+    channel.tell(&Event::Started, &[pidfd.as_fd()]).doing(|| "report the process".to_owned())?;
+    let Ok(Some((Event::Go, _))) = channel.hear::<Event>() else { return Ok(None) };
+    rustix::io::write(go, b"g").doing(|| "let the process go".to_owned())?;
+    loop {
+        let mut fds = [
+            PollFd::new(&pidfd, PollFlags::IN),
+            PollFd::new(channel, PollFlags::IN),
+            PollFd::new(helper, PollFlags::empty()),
+        ];
+        retry(|| poll(&mut fds, None)).doing(|| "wait for the process".to_owned())?;
+        let [ended, kiln, helper] = fds.map(|fd| !fd.revents().is_empty());
+        if ended {
+            return wait(child).map(Some);
+        }
+        if helper || kiln {
+            return Ok(None);
+        }
+    }
+}
+
+/// Leaves word for the helper how it ended, and gives the keeper's exit code.
+pub(super) fn tell_end(exit: OwnedFd, kept: Result<Option<Exit>, Failure>) -> i32 {
+    let text = match kept {
         // Nobody is left to be told; ending takes the process along.
         Ok(None) => return 1,
         Ok(Some(exit)) => serde_json::to_vec(&Ok::<_, Failure>(exit)),

@@ -32,17 +32,16 @@ mod secret;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Signal, chroot, fchdir, getppid, pidfd_open,
-    set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal,
+    DumpableBehavior, Pid, Signal, chroot, fchdir, getppid, set_child_subreaper,
+    set_dumpable_behavior, set_parent_process_death_signal,
 };
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 use self::given::Given;
-use super::init::{end, own_keyring, pipe, wait};
+use super::init::{attend, end, own_keyring, pipe, tell_end, wait};
 use super::message::{Channel, Doing as _, Event, Failure, RunRequest, retry};
 use super::spec::Exit;
 use super::{privilege, program};
@@ -126,39 +125,12 @@ fn keep(
             end(become_program(run, streams, place, keeper, wait_for_go, report))
         };
         drop((streams, report, wait_for_go));
-        let pidfd =
-            pidfd_open(child, PidfdFlags::empty()).doing(|| "hold the process".to_owned())?;
-        channel
-            .tell(&Event::Started, &[pidfd.as_fd()])
-            .doing(|| "report the process".to_owned())?;
-        let Ok(Some((Event::Go, _))) = channel.hear::<Event>() else { return Ok(None) };
-        rustix::io::write(&go, b"g").doing(|| "let the process go".to_owned())?;
-        loop {
-            let mut fds = [
-                PollFd::new(&pidfd, PollFlags::IN),
-                PollFd::new(channel, PollFlags::IN),
-                PollFd::new(helper, PollFlags::empty()),
-            ];
-            retry(|| poll(&mut fds, None)).doing(|| "wait for the process".to_owned())?;
-            let [ended, kiln, helper] = fds.map(|fd| !fd.revents().is_empty());
-            if ended {
-                return wait(child).map(Some);
-            }
-            if helper || kiln {
-                return Ok(None);
-            }
-        }
+        attend(channel, child, &go, helper)
     };
     let kept = kept();
     // What it started and left goes with it, and before anybody is told of the end.
     let kept = kill::descendants().and(kept);
-    let text = match kept {
-        Ok(None) => return 1,
-        Ok(Some(exit)) => serde_json::to_vec(&Ok::<_, Failure>(exit)),
-        Err(failure) => serde_json::to_vec(&Err::<Exit, _>(failure)),
-    };
-    let written = text.map_err(Into::into).and_then(|text| File::from(exit).write_all(&text));
-    i32::from(written.is_err())
+    tell_end(exit, kept)
 }
 
 /// The process itself, up to the program.
