@@ -10,9 +10,9 @@ use super::rlimit::Resource;
 use super::spec::Limits;
 use super::tier::Sandbox;
 
-/// The helper, the keeper and the supervisor's threads, which count as processes of
+/// The zygote, the helper, the keeper and the supervisor's threads, which count as processes of
 /// the same user.
-const OWN_PROCESSES: u64 = 2 + super::supervise::WORKERS as u64;
+const OWN_PROCESSES: u64 = 3 + super::supervise::WORKERS as u64;
 
 /// Limits that can be held here.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ impl Sandbox {
     /// Whether the kernel counts a step's processes apart from those of the user
     /// outside: in a user namespace, since 5.14; and never for the machine's root.
     fn counts_processes(&self) -> bool {
-        self.user.is_some() && !rustix::process::geteuid().is_root() && kernel() >= (5, 14)
+        self.has_user_namespace() && !rustix::process::geteuid().is_root() && kernel() >= (5, 14)
     }
 }
 

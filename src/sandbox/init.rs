@@ -354,6 +354,15 @@ fn fork_into_new_pids() -> Result<Option<Pid>, Failure> {
     }
 }
 
+/// `None` in the child.
+pub(super) fn fork() -> Result<Option<Pid>, Failure> {
+    // SAFETY: this process is single-threaded: the child may go on as it likes.
+    match unsafe { libc::fork() } {
+        -1 => Err(Failure::new("fork", &std::io::Error::last_os_error())),
+        child => Ok(Pid::from_raw(child)),
+    }
+}
+
 pub(super) fn wait(child: Pid) -> Result<Exit, Failure> {
     let what = || "wait for the child".to_owned();
     let status = retry(|| waitpid(Some(child), WaitOptions::empty())).doing(what)?;

@@ -1,12 +1,9 @@
-//! Kiln's side: starts helpers, hands them requests, waits for their ends.
+//! What helpers are asked for: jobs, and processes with their ends.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -15,8 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::cgroup::Cgroup;
-use super::holder::NAME;
-use super::message::{Channel, Event, Request, RunRequest, What, retry};
+use super::helper::Helper;
+use super::message::{Event, RunRequest, What, retry};
 use super::spec::{Exit, Io, Network, Root, SandboxSpec};
 use super::tier::{Sandbox, Tier};
 use super::{SandboxError, program};
@@ -24,93 +21,9 @@ use super::{SandboxError, program};
 /// How long a cancelled process may take to answer its stop signal.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
-static HELPER: OnceLock<PathBuf> = OnceLock::new();
-
-/// Names the program to start as a helper, where this one's `main` does not
-/// begin with [`super::enter`]. The first call counts.
-pub fn set_helper(path: PathBuf) {
-    // A second call would change the program under running builds.
-    let _ = HELPER.set(std::path::absolute(&path).unwrap_or(path));
-}
-
-/// The program that is started as a helper.
-#[must_use]
-pub fn helper() -> PathBuf {
-    HELPER.get().cloned().unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
-}
-
-/// A helper process; dropped, it is killed.
-#[derive(Debug)]
-pub(super) struct Helper {
-    child: Child,
-    channel: Channel,
-}
-
-impl Helper {
-    /// Starts a helper and sends the request, with the user namespace it shall enter.
-    pub(super) fn spawn(what: What, enter: Option<BorrowedFd<'_>>) -> Result<Self, SandboxError> {
-        let program = helper();
-        let (channel, other) = Channel::pair()?;
-        let child = Command::new(&program)
-            .arg0(NAME)
-            .env_clear()
-            .stdin(other)
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|source| SandboxError::Helper { program, source })?;
-        let helper = Self { child, channel };
-        // A process ID is positive and fits: the kernel's limit is 2^22.
-        let parent = std::process::id().cast_signed();
-        let request = Request { parent, enter: enter.is_some(), what };
-        helper.channel.tell(&request, enter.as_slice())?;
-        Ok(helper)
-    }
-
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// The next event; a failure is an error.
-    pub(super) fn event(&self, doing: &str) -> Result<(Event, Vec<OwnedFd>), SandboxError> {
-        match self.channel.hear::<Event>()? {
-            Some((Event::Failed(failure), _)) => Err(failure.into()),
-            Some(event) => Ok(event),
-            None => Err(SandboxError::Died { doing: doing.to_owned(), how: self.how() }),
-        }
-    }
-
-    /// How a helper that hung up came to its end.
-    fn how(&self) -> String {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let options =
-            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
-        match rustix::process::waitid(rustix::process::WaitId::Pid(pid), options) {
-            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
-                (Some(code), _) => format!("exit code {code}"),
-                (_, Some(signal)) => format!("signal {signal}"),
-                _ => "it hung up".to_owned(),
-            },
-            _ => "it hung up".to_owned(),
-        }
-    }
-
-    /// Waits until the helper is gone, and with it its mounts.
-    fn reap(&mut self) {
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        // Both fail only if the helper is reaped already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 impl Sandbox {
     /// Runs a registered job in a helper that is root of the sandbox's user
-    /// namespace with a mount namespace of its own, and waits for its answer.
+    /// namespace, and waits for its answer.
     ///
     /// # Errors
     /// The job's error text, or that the helper could not do its work.
@@ -120,10 +33,7 @@ impl Sandbox {
         request: &Q,
     ) -> Result<A, SandboxError> {
         let doing = format!("run the job `{job}`");
-        let helper = Helper::spawn(
-            What::Call { job: job.to_owned(), bare: self.tier() == Tier::Chroot },
-            self.enter(),
-        )?;
+        let helper = self.helper(&What::Call { job: job.to_owned() })?;
         let body = serde_json::to_vec(request).map_err(io::Error::from)?;
         // A helper that fails early says why; that is worth more than the broken pipe.
         let sent = helper.channel.send(&body, &[]);
@@ -131,7 +41,7 @@ impl Sandbox {
         sent?;
         match helper.channel.recv()? {
             Some((answer, _)) => Ok(serde_json::from_slice(&answer).map_err(io::Error::from)?),
-            None => Err(SandboxError::Died { doing, how: helper.how() }),
+            None => Err(helper.died(&doing)),
         }
     }
 
@@ -172,10 +82,6 @@ impl Sandbox {
         self.launch(spec, io, false)
     }
 
-    fn enter(&self) -> Option<BorrowedFd<'_>> {
-        self.user.as_ref().map(AsFd::as_fd)
-    }
-
     fn launch(&self, spec: &SandboxSpec, io: Io, volatile: bool) -> Result<Running, SandboxError> {
         self.check(spec)?;
         let streams = [&io.stdin, &io.stdout, &io.stderr];
@@ -191,8 +97,7 @@ impl Sandbox {
         let cgroup =
             if spec.limits.is_none() { None } else { Some(Group(Cgroup::create(&spec.limits)?)) };
         let fds: Vec<BorrowedFd<'_>> = streams.into_iter().flatten().map(AsFd::as_fd).collect();
-        let what = if self.tier() == Tier::Chroot { What::RunBare } else { What::Run };
-        let helper = Helper::spawn(what, self.enter())?;
+        let helper = self.helper(&What::Run { bare: self.tier() == Tier::Chroot })?;
         let sent = helper.channel.tell(&request, &fds);
         drop(fds);
         drop(io);
@@ -334,7 +239,7 @@ impl Running {
         let (Event::Exited(exit), _) = wait.helper.event("wait for the process")? else {
             return Err(SandboxError::Channel(io::ErrorKind::InvalidData.into()));
         };
-        wait.helper.reap();
+        let _ = wait.helper.reap();
         wait.exit = Some(exit);
         Ok(exit)
     }
@@ -404,7 +309,7 @@ impl Drop for Running {
             // The helper then removes what it made and ends by itself.
             let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
             let _ = wait.helper.event("end");
-            wait.helper.reap();
+            let _ = wait.helper.reap();
         }
     }
 }

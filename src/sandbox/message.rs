@@ -19,38 +19,39 @@ use serde::{Deserialize, Serialize};
 use super::mount::Proc;
 use super::spec::{Emulation, Exit, SandboxSpec};
 
-/// Descriptors one frame may carry: user namespace and three streams.
+/// Descriptors one frame may carry: three streams are the most by far.
 const MAX_FDS: usize = 8;
 
-/// The first frame a helper reads.
+/// The first frame a zygote reads.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Request {
-    /// Who started it; a helper whose parent is another by now is an orphan.
-    pub(super) parent: i32,
-    /// The first descriptor is a user namespace to enter.
-    pub(super) enter: bool,
-    pub(super) what: What,
+pub(super) struct Setup {
+    pub(super) space: Space,
+    /// Without a mount namespace.
+    pub(super) bare: bool,
 }
 
+/// The user namespace of a sandbox.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Space {
+    /// That of kiln.
+    Own,
+    /// A new one, whose maps kiln has written between [`Event::Done`] and [`Event::Go`].
+    Mapped,
+    /// A new one, with this uid and gid as 0.
+    Single { uid: u32, gid: u32 },
+}
+
+/// What a helper is forked for; its socket and one for its status come along.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum What {
-    /// Make a user namespace and keep it until the next frame. With `own`, map
-    /// this uid and gid to 0 without help.
-    NewUser { own: Option<(u32, u32)> },
-    /// Try what every helper needs.
-    Probe,
     /// Try an overlay, and its marks, on `lower`, `upper` and `work` in a folder; and
     /// which `/proc` there is.
     TryStore { folder: PathBuf, user_xattr: bool },
-    /// Run a registered job; the next frame is its request. `bare` is without a mount
-    /// namespace.
-    Call { job: String, bare: bool },
-    /// Run a process; the next frame is a [`RunRequest`] with its streams.
-    Run,
-    /// The same, without namespaces.
-    RunBare,
-    /// Try what [`What::RunBare`] needs.
-    ProbeBare,
+    /// Run a registered job; the next frame is its request.
+    Call { job: String },
+    /// Run a process, `bare` without namespaces; the next frame is a [`RunRequest`] with
+    /// its streams.
+    Run { bare: bool },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,10 +71,10 @@ pub(super) struct RunRequest {
     pub(super) emulation: Option<Emulation>,
 }
 
-/// What a helper answers.
+/// What a zygote or a helper answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Event {
-    /// The request is done.
+    /// The request is done; from a zygote, with the pidfd of a helper.
     Done,
     /// What [`What::TryStore`] has found; `None` is an overlay that works.
     Tried {

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! kiln (many threads)                 stays in the host's namespaces
-//!  └─ helper = this program again     user namespace (as the tier has it) and mount namespace
-//!      ├─ a job: unpack, diff, remove …                                 Sandbox::call
-//!      ├─ threads of the supervisor, where calls are emulated            supervise/
-//!      └─ keeper = 1 of an outer pid namespace, dies with the helper    Sandbox::start
-//!          └─ the command = 1 of an inner pid namespace; own mount, ipc, uts (and net) namespaces
+//!  └─ zygote = this program again     user namespace (as the tier has it) and mount namespace
+//!      ├─ helper, forked off: a job (unpack, diff, remove …)                   Sandbox::call
+//!      └─ helper, forked off: a process                                        Sandbox::start
+//!          ├─ threads of the supervisor, where calls are emulated              supervise/
+//!          └─ keeper = 1 of an outer pid namespace, dies with the helper
+//!              └─ the command = 1 of an inner one; own mount, ipc, uts (and net) namespaces
 //! ```
 //! Promises, in every [`Tier`] but the last (`chroot/` says what that one lacks): the
 //! process sees its root, the mounts it was given and its own children; it has the
@@ -30,7 +31,7 @@ mod chroot;
 mod device;
 mod fallback;
 mod given;
-mod holder;
+mod helper;
 mod idmap;
 mod init;
 mod launch;
@@ -49,17 +50,19 @@ pub mod survey;
 mod target;
 mod tier;
 mod words;
+mod zygote;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use fallback::Held;
-pub use holder::{Job, enter};
-pub use launch::{Cancel, Running, helper, set_helper};
+pub use helper::{helper, set_helper};
+pub use launch::{Cancel, Running};
 pub use process::{SIGNALS, close_inherited, signal, take_stdin};
 pub use rlimit::{Own, Resource, Ulimit, UlimitError};
 pub use spec::{Exit, Ids, Io, Limits, Mount, MountKind, Network, Root, SandboxSpec};
 pub use tier::{Sandbox, Tier};
+pub use zygote::{Job, enter};
 
 use self::cgroup::CgroupError;
 use self::message::Failure;

@@ -3,19 +3,18 @@
 //! container refuses them.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
+use super::helper::{Helper, Zygote};
 use super::idmap::Maps;
-use super::launch::Helper;
-use super::message::{Event, Failure, What};
+use super::message::{Event, Failure, Setup, Space, What};
 use super::mount::Proc;
 use super::spec::Emulation;
 use super::supervise;
@@ -77,8 +76,8 @@ pub struct Sandbox {
     ids: u64,
     /// Overlay keeps its marks in `user.overlay.*`.
     user_xattr: bool,
-    /// `None` for real root.
-    pub(super) user: Option<OwnedFd>,
+    /// Helpers are forked off it.
+    zygote: Arc<Zygote>,
     refused: Vec<(Tier, String)>,
     /// What was found out about the store.
     pub(super) storage: OnceLock<Storage>,
@@ -174,7 +173,7 @@ impl Sandbox {
             return Ok(());
         }
         let what = What::TryStore { folder: folder.to_path_buf(), user_xattr: self.user_xattr };
-        let helper = Helper::spawn(what, self.user.as_ref().map(AsFd::as_fd))?;
+        let helper = self.helper(&what)?;
         let storage = match helper.event("try the store") {
             Ok((Event::Tried { overlay: None, proc }, _)) => {
                 let _ = self.proc.set(proc);
@@ -192,6 +191,16 @@ impl Sandbox {
         // Another thread found the same.
         let _ = self.storage.set(storage);
         Ok(())
+    }
+
+    /// A helper for one thing to do.
+    pub(super) fn helper(&self, what: &What) -> Result<Helper, SandboxError> {
+        Helper::fork(&self.zygote, what)
+    }
+
+    /// Whether the sandbox has a user namespace of its own.
+    pub(super) fn has_user_namespace(&self) -> bool {
+        matches!(self.tier, Tier::Subuid | Tier::SingleId)
     }
 
     /// IDs below this exist for the kernel.
@@ -250,7 +259,8 @@ fn root() -> Result<Sandbox, String> {
     if ids().0 != 0 {
         return Err("kiln does not run as root".to_owned());
     }
-    probe(None).map_err(|why| format!("uid 0 here, but without the rights of root: {why}"))?;
+    let zygote = Zygote::start(&Setup { space: Space::Own, bare: false }, |_| Ok(()))
+        .map_err(|why| format!("uid 0 here, but without the rights of root: {why}"))?;
     // Root of an outer user namespace, as in a rootless container, has the
     // rights over mounts but not the host's attributes nor all of its IDs.
     let map = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
@@ -264,7 +274,7 @@ fn root() -> Result<Sandbox, String> {
         kind,
         ids,
         user_xattr: !whole,
-        user: None,
+        zygote,
         refused: vec![],
         storage: OnceLock::new(),
         proc: OnceLock::new(),
@@ -317,8 +327,8 @@ fn without_namespaces() -> Result<Sandbox, String> {
             lacking.join(", ")
         ));
     }
-    let helper = Helper::spawn(What::ProbeBare, None).map_err(|e| e.to_string())?;
-    helper.event("try to change the root").map_err(|e| e.to_string())?;
+    let zygote = Zygote::start(&Setup { space: Space::Own, bare: true }, |_| Ok(()))
+        .map_err(|error| error.to_string())?;
     let map = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
     let (uids, gids) = (map("/proc/self/uid_map")?, map("/proc/self/gid_map")?);
     let kind = root_kind(&uids, &gids);
@@ -333,7 +343,7 @@ fn without_namespaces() -> Result<Sandbox, String> {
         kind,
         ids,
         user_xattr: true,
-        user: None,
+        zygote,
         refused: vec![],
         storage,
         proc: OnceLock::new(),
@@ -357,14 +367,14 @@ fn subuid() -> Result<Sandbox, String> {
             .to_owned());
     }
     let maps = Maps::of_user(uid, gid)?;
-    let user = new_user(None, |pid| maps.write(pid, uid, gid))?;
+    let zygote = new_user(Space::Mapped, |pid| maps.write(pid, uid, gid))?;
     let text = format!("{uid} {:?}\n{gid} {:?}", maps.uids, maps.gids);
     Ok(Sandbox {
         tier: Tier::Subuid,
         kind: format!("map-{}", Digest::of(text.as_bytes()).short()),
         ids: u64::from(maps.count()),
         user_xattr: true,
-        user: Some(user),
+        zygote,
         refused: vec![],
         storage: OnceLock::new(),
         proc: OnceLock::new(),
@@ -374,50 +384,32 @@ fn subuid() -> Result<Sandbox, String> {
 fn single_id() -> Result<Sandbox, String> {
     supervise::usable()?;
     let (uid, gid) = ids();
-    let user = new_user(Some((uid, gid)), |_| Ok(()))?;
+    let zygote = new_user(Space::Single { uid, gid }, |_| Ok(()))?;
     Ok(Sandbox {
         tier: Tier::SingleId,
         kind: format!("one-{uid}"),
         ids: 1,
         user_xattr: true,
-        user: Some(user),
+        zygote,
         refused: vec![],
         storage: OnceLock::new(),
         proc: OnceLock::new(),
     })
 }
 
-/// A user namespace, proved by entering it. `map` writes the maps of the process
-/// that made it.
+/// A zygote in a user namespace of its own. `map` writes the maps of the process that
+/// made it.
 fn new_user(
-    own: Option<(u32, u32)>,
+    space: Space,
     map: impl FnOnce(u32) -> Result<(), String>,
-) -> Result<OwnedFd, String> {
+) -> Result<Arc<Zygote>, String> {
     let hint = "; check the seccomp and AppArmor profiles of the container around, and \
                 user.max_user_namespaces, kernel.unprivileged_userns_clone and \
                 kernel.apparmor_restrict_unprivileged_userns with sysctl";
-    let helper = Helper::spawn(What::NewUser { own }, None).map_err(|e| e.to_string())?;
-    match helper.event("make a user namespace") {
-        Ok((Event::Done, _)) => {}
-        Ok((other, _)) => return Err(format!("unexpected answer {other:?}")),
-        Err(error @ SandboxError::Setup { .. }) => return Err(format!("{error}{hint}")),
-        Err(error) => return Err(error.to_string()),
-    }
-    map(helper.pid())?;
-    let path = format!("/proc/{}/ns/user", helper.pid());
-    let user: OwnedFd = File::open(&path).map_err(|error| format!("open {path}: {error}"))?.into();
-    drop(helper);
-    probe(Some(&user)).map_err(|why| format!("{why}{hint}"))?;
-    Ok(user)
-}
-
-fn probe(user: Option<&OwnedFd>) -> Result<(), String> {
-    let helper = Helper::spawn(What::Probe, user.map(AsFd::as_fd)).map_err(|e| e.to_string())?;
-    match helper.event("try to mount") {
-        Ok((Event::Done, _)) => Ok(()),
-        Ok((other, _)) => Err(format!("unexpected answer {other:?}")),
-        Err(error) => Err(error.to_string()),
-    }
+    Zygote::start(&Setup { space, bare: false }, map).map_err(|error| match error {
+        SandboxError::Setup { .. } => format!("{error}{hint}"),
+        error => error.to_string(),
+    })
 }
 
 #[cfg(test)]

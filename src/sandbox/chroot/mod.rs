@@ -23,7 +23,6 @@
 //!
 //! `/proc` is left to whoever can serve it without a mount: it is made in
 //! [`given::put_in`], as an empty folder.
-#![expect(unsafe_code, reason = "processes are forked here")]
 
 mod given;
 mod kill;
@@ -41,7 +40,7 @@ use rustix::process::{
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 use self::given::Given;
-use super::init::{attend, end, own_keyring, pipe, tell_end, wait};
+use super::init::{attend, end, fork, own_keyring, pipe, tell_end, wait};
 use super::message::{Channel, Doing as _, Event, Failure, RunRequest, retry};
 use super::spec::Exit;
 use super::{privilege, program};
@@ -185,13 +184,4 @@ fn prepare(
         privilege::drop_to(Some(&spec.user))?;
     }
     program::execute(spec)
-}
-
-/// `None` in the child.
-fn fork() -> Result<Option<Pid>, Failure> {
-    // SAFETY: this process is single-threaded: the child may go on as it likes.
-    match unsafe { libc::fork() } {
-        -1 => Err(Failure::new("fork", &std::io::Error::last_os_error())),
-        child => Ok(Pid::from_raw(child)),
-    }
 }
