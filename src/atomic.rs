@@ -35,11 +35,28 @@ impl<T, E: Into<io::Error>> AtPath<T> for Result<T, E> {
 /// # Errors
 /// Whatever the file system says; nothing stays behind then.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    put(path, bytes, true)?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// As [`write`], without waiting for the disk: after a crash of the machine the file may
+/// be the old one, or empty.
+///
+/// # Errors
+/// As those of [`write`].
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    put(path, bytes, false)
+}
+
+fn put(path: &Path, bytes: &[u8], sync: bool) -> Result<(), PathError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).at("create a file in", folder)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).at("write", path)?;
+    file.write_all(bytes).at("write", path)?;
+    if sync {
+        file.as_file().sync_all().at("write", path)?;
+    }
     file.persist(path).map_err(|e| e.error).at("replace", path)?;
-    sync_folder(folder)
+    Ok(())
 }
 
 /// Makes renames into `folder` durable.

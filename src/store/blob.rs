@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::unsynced::Unsynced;
 use super::{Store, StoreError};
 use crate::atomic::{self, AtPath as _};
 use crate::digest::{BlobDigest, Hashing};
@@ -35,7 +37,12 @@ impl Store {
             .at("create a file in", &tmp)?;
         // A lock marks the file as in use, for whoever clears up after a crash.
         file.as_file().lock_shared().at("lock", file.path())?;
-        Ok(BlobWriter { file: Hashing::new(file), folder: self.root.join("blobs/sha256") })
+        let unsynced = Arc::clone(&self.unsynced);
+        Ok(BlobWriter {
+            file: Hashing::new(file),
+            folder: self.root.join("blobs/sha256"),
+            unsynced,
+        })
     }
 
     /// Begins a blob that another process of ours writes and hashes: the
@@ -44,8 +51,8 @@ impl Store {
     /// # Errors
     /// If the store cannot be written.
     pub fn pending(&self) -> Result<PendingBlob, StoreError> {
-        let BlobWriter { file, folder } = self.writer()?;
-        Ok(PendingBlob { file: file.finish().0, folder })
+        let BlobWriter { file, folder, unsynced } = self.writer()?;
+        Ok(PendingBlob { file: file.finish().0, folder, unsynced })
     }
 
     /// Stores bytes that are at hand.
@@ -102,6 +109,7 @@ impl Store {
 pub struct BlobWriter {
     file: Hashing<tempfile::NamedTempFile>,
     folder: PathBuf,
+    unsynced: Arc<Unsynced>,
 }
 
 impl BlobWriter {
@@ -125,7 +133,7 @@ impl BlobWriter {
                 return Err(StoreError::Mismatch { what, expected, found });
             }
         }
-        persist(file, &self.folder, &digest)?;
+        persist(file, &self.folder, &digest, &self.unsynced)?;
         Ok((digest, size))
     }
 
@@ -140,11 +148,11 @@ fn persist(
     file: tempfile::NamedTempFile,
     folder: &Path,
     digest: &BlobDigest,
+    unsynced: &Unsynced,
 ) -> Result<(), StoreError> {
     let path = folder.join(digest.hex());
-    file.as_file().sync_all().at("write", &path)?;
+    unsynced.note(digest, file.as_file())?;
     file.persist(&path).map_err(|error| error.error).at("create", &path)?;
-    atomic::sync_folder(folder)?;
     Ok(())
 }
 
@@ -153,6 +161,7 @@ fn persist(
 pub struct PendingBlob {
     file: tempfile::NamedTempFile,
     folder: PathBuf,
+    unsynced: Arc<Unsynced>,
 }
 
 impl PendingBlob {
@@ -173,7 +182,7 @@ impl PendingBlob {
             let (expected, found) = (size.to_string(), found.to_string());
             return Err(StoreError::Mismatch { what: "size", expected, found });
         }
-        persist(self.file, &self.folder, digest)
+        persist(self.file, &self.folder, digest, &self.unsynced)
     }
 }
 

@@ -4,12 +4,13 @@
 //! oci-layout  index.json  blobs/sha256/HEX     an OCI image layout (spec 1.1, image-layout.md)
 //! trees/KIND/HEX/fs                            unpacked layers, by owner mapping and diff ID
 //! records/AREA/HEX                             small facts: cache entries, layer indexes
+//! unsynced/BOOT.…                              blobs that may not be on disk yet
 //! git/HEX                                      bare repositories that ADD took files from
 //! locks/                                       lock files; they hold nothing
 //! tmp/                                         work under way; each entry is locked while in use
 //! ```
 //! Only this module writes below that folder. A blob is there once it is whole
-//! and its digest was checked; a name is there after all its blobs. Everything is
+//! and its digest was checked; a name is there after all its blobs are on disk. Everything is
 //! 0700/0600: unpacked layers hold set-user-ID files that are really so here.
 
 mod blob;
@@ -18,6 +19,7 @@ mod image;
 mod names;
 mod record;
 mod scratch;
+mod unsynced;
 
 pub use blob::{BlobReader, BlobWriter, PendingBlob};
 pub use record::Slot;
@@ -25,8 +27,9 @@ pub use scratch::Scratch;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use self::unsynced::Unsynced;
 use crate::atomic::{self, AtPath as _, FileLock, PathError};
 use crate::digest::BlobDigest;
 use crate::image::ImageError;
@@ -41,6 +44,7 @@ pub struct Store {
     _users: FileLock,
     /// What was left in `tmp/` and cannot be removed without a sandbox.
     stale: Mutex<Vec<Scratch>>,
+    unsynced: Arc<Unsynced>,
 }
 
 /// What can go wrong with the store.
@@ -100,7 +104,8 @@ impl Store {
         }
         let root = fs::canonicalize(root).at("open", root)?;
         let users = FileLock::shared(&root.join("locks/users"))?;
-        let store = Self { root, _users: users, stale: Mutex::default() };
+        let unsynced = Arc::new(Unsynced::open(&root));
+        let store = Self { root, _users: users, stale: Mutex::default(), unsynced };
         store.clear_stale();
         Ok(store)
     }

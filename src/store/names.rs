@@ -46,13 +46,18 @@ impl Store {
     }
 
     fn change(&self, edit: impl FnOnce(&mut Vec<Descriptor>)) -> Result<(), StoreError> {
+        // What a name points to shall be there after a crash if the name is.
+        self.unsynced.sync()?;
         let _lock = FileLock::exclusive(&self.root.join("locks/index"))?;
         let mut index = self.index()?;
         edit(&mut index.manifests);
-        let bytes = serde_json::to_vec(&index)
-            .map_err(std::io::Error::from)
-            .at("write", self.index_path())?;
-        atomic::write(&self.index_path(), &bytes)?;
+        let path = self.index_path();
+        let bytes = serde_json::to_vec(&index).map_err(std::io::Error::from).at("write", &path)?;
+        // Mostly a build that changed nothing.
+        if std::fs::read(&path).is_ok_and(|before| before == bytes) {
+            return Ok(());
+        }
+        atomic::write(&path, &bytes)?;
         Ok(())
     }
 

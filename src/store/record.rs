@@ -1,7 +1,8 @@
 //! Records: small facts under a key, each written once and whole.
 //!
 //! An area is a kind of fact (`steps`, `index`, …), a key a digest. Records are
-//! a memory, not a truth: one that cannot be read counts as absent.
+//! a memory, not a truth: one that cannot be read counts as absent, and none is waited
+//! for to be on disk.
 
 use std::path::PathBuf;
 
@@ -21,6 +22,12 @@ impl Store {
     #[must_use]
     pub fn record<T: DeserializeOwned>(&self, area: &str, key: &Digest) -> Option<T> {
         serde_json::from_slice(&std::fs::read(self.record_path(area, key)).ok()?).ok()
+    }
+
+    /// Whether anything is remembered under a key.
+    #[must_use]
+    pub fn has_record(&self, area: &str, key: &Digest) -> bool {
+        self.record_path(area, key).exists()
     }
 
     /// Waits until nobody else makes the record of this key, in this process or
@@ -71,7 +78,7 @@ impl Slot<'_> {
         atomic::private_folder(folder)?;
         let bytes =
             serde_json::to_vec(fact).map_err(std::io::Error::from).at("write", &self.path)?;
-        atomic::write(&self.path, &bytes)?;
+        atomic::replace(&self.path, &bytes)?;
         Ok(())
     }
 }
