@@ -89,7 +89,6 @@ struct Gzip<W: Write> {
     buffer: Vec<u8>,
     dictionary: usize,
     waiting: VecDeque<mpsc::Receiver<Deflated>>,
-    bound: usize,
     crc: Crc,
     started: bool,
 }
@@ -101,8 +100,6 @@ impl<W: Write> Gzip<W> {
             buffer: Vec::new(),
             dictionary: 0,
             waiting: VecDeque::new(),
-            // One block a thread, and one being filled: memory is bounded by the cores.
-            bound: rayon::current_num_threads() + 1,
             crc: Crc::new(),
             started: false,
         }
@@ -124,16 +121,20 @@ impl<W: Write> Gzip<W> {
             let _ = send.send(deflate(known, new));
         });
         self.waiting.push_back(receive);
-        if self.waiting.len() >= self.bound { self.take() } else { Ok(()) }
+        // One block a thread, and one being filled: memory is bounded by the cores.
+        if self.waiting.len() > rayon::current_num_threads() { self.take() } else { Ok(()) }
     }
 
     /// Writes the oldest block's result.
     fn take(&mut self) -> io::Result<()> {
         let Some(receive) = self.waiting.pop_front() else { return Ok(()) };
-        let (bytes, crc) = receive
-            .recv()
-            .map_err(|_| io::Error::other("a compressing thread ended early"))?
-            .map_err(io::Error::other)?;
+        let deflated =
+            receive.recv().map_err(|_| io::Error::other("a compressing thread ended early"))?;
+        self.put(deflated)
+    }
+
+    fn put(&mut self, deflated: Deflated) -> io::Result<()> {
+        let (bytes, crc) = deflated.map_err(io::Error::other)?;
         if !self.started {
             // No name, no time, no hints; operating system "unknown" (255).
             self.to.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])?;
@@ -154,7 +155,14 @@ impl<W: Write> Gzip<W> {
     }
 
     fn finish(mut self) -> io::Result<W> {
-        self.give()?;
+        if self.waiting.is_empty() && self.buffer.len() > self.dictionary {
+            // Small layers are most of all, and worth no thread.
+            let (known, new) = self.buffer.split_at(self.dictionary);
+            let deflated = deflate(known, new);
+            self.put(deflated)?;
+        } else {
+            self.give()?;
+        }
         while !self.waiting.is_empty() {
             self.take()?;
         }

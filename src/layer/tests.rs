@@ -40,13 +40,15 @@ fn samples() -> Vec<(Entry, Vec<u8>)> {
 }
 
 fn written() -> Vec<u8> {
-    let mut writer = LayerWriter::new(Vec::new(), LayerForm { compression: Compression::None });
+    let form = LayerForm { compression: Compression::None };
+    let mut writer = LayerWriter::indexed(Vec::new(), form);
     for (entry, content) in samples() {
         writer.entry(&entry, &mut content.as_slice()).unwrap();
     }
     writer.gone(&name(b"d/gone"), 3).unwrap();
-    let (tar, diff_id) = writer.finish().unwrap();
+    let (tar, diff_id, index) = writer.finish_indexed().unwrap();
     assert_eq!(diff_id, DiffId::of(&tar));
+    assert_eq!(index, LayerIndex::read(tar.as_slice()).unwrap());
     tar
 }
 

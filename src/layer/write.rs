@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 
 use super::compress::Compressor;
 use super::entry::{Entry, Kind, Name};
+use super::index::LayerIndex;
 use super::{Compression, pax, whiteout};
 use crate::digest::{DiffId, Hashing};
 
@@ -22,6 +23,8 @@ pub struct LayerForm {
 /// stable. A hard link must come after its target.
 pub struct LayerWriter<W: Write> {
     tar: Hashing<Compressor<W>>,
+    /// What was written, if it is to be known.
+    index: Option<LayerIndex>,
 }
 
 /// ustar's fields hold this much.
@@ -31,7 +34,13 @@ const MAX_NUMBER: u64 = 0o777_7777_7777;
 
 impl<W: Write> LayerWriter<W> {
     pub fn new(to: W, form: LayerForm) -> Self {
-        Self { tar: Hashing::new(Compressor::new(to, form.compression)) }
+        Self { tar: Hashing::new(Compressor::new(to, form.compression)), index: None }
+    }
+
+    /// As [`LayerWriter::new`], and keeps the table of contents as well, some 200 bytes
+    /// for each entry.
+    pub fn indexed(to: W, form: LayerForm) -> Self {
+        Self { index: Some(LayerIndex::default()), ..Self::new(to, form) }
     }
 
     /// Adds an entry; of a file, `content` must give exactly its size.
@@ -121,6 +130,9 @@ impl<W: Write> LayerWriter<W> {
                 "{name} changed while it was read: {copied} of {size} bytes"
             )));
         }
+        if let Some(index) = &mut self.index {
+            index.entries.push(entry.clone());
+        }
         self.pad(size)
     }
 
@@ -164,9 +176,19 @@ impl<W: Write> LayerWriter<W> {
     ///
     /// # Errors
     /// If writing fails.
-    pub fn finish(mut self) -> io::Result<(W, DiffId)> {
+    pub fn finish(self) -> io::Result<(W, DiffId)> {
+        let (to, diff_id, _) = self.finish_indexed()?;
+        Ok((to, diff_id))
+    }
+
+    /// As [`LayerWriter::finish`]; also gives the table of contents, which is empty
+    /// unless the writer is an [indexed](LayerWriter::indexed) one.
+    ///
+    /// # Errors
+    /// If writing fails.
+    pub fn finish_indexed(mut self) -> io::Result<(W, DiffId, LayerIndex)> {
         self.tar.write_all(&[0; 1024])?;
         let (compressor, digest, _) = self.tar.finish();
-        Ok((compressor.finish()?, DiffId(digest)))
+        Ok((compressor.finish()?, DiffId(digest), self.index.unwrap_or_default()))
     }
 }

@@ -113,6 +113,19 @@ pub(super) fn index(store: &Store, layer: &Layer) -> Result<Arc<LayerIndex>, Roo
     recent::index(layer.diff_id, || read_index(store, layer))
 }
 
+/// Keeps the table of contents of a layer that was just written, which need not be read
+/// for it then.
+///
+/// # Errors
+/// If the store cannot be written.
+pub fn remember(store: &Store, layer: DiffId, index: LayerIndex) -> Result<(), RootfsError> {
+    let index = recent::index(layer, || Ok::<_, RootfsError>(index))?;
+    if !store.has_record(AREA, &layer.0) {
+        store.slot(AREA, &layer.0)?.write(index.as_ref())?;
+    }
+    Ok(())
+}
+
 fn read_index(store: &Store, layer: &Layer) -> Result<LayerIndex, RootfsError> {
     if let Some(index) = store.record::<LayerIndex>(AREA, &layer.diff_id.0) {
         return Ok(index);

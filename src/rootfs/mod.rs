@@ -23,7 +23,7 @@ mod unpack;
 mod xattr;
 
 pub use account::{Account, AccountError};
-pub use content::Rootfs;
+pub use content::{Rootfs, remember};
 pub use ground::{Ground, Kept, settle, stacked};
 pub use own::make_folder;
 pub use pack::pack;

@@ -26,6 +26,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
+use super::content::remember;
 use super::copy::{names, open_dir, times};
 use super::mark::Marks;
 use super::special::Specials;
@@ -33,7 +34,9 @@ use super::unpack::set_time;
 use super::{RootfsError, xattr};
 use crate::digest::{BlobDigest, DiffId, Hashing};
 use crate::epoch::Epoch;
-use crate::layer::{Compression, Entry, Kind, Layer, LayerForm, LayerWriter, Name, RawBytes};
+use crate::layer::{
+    Compression, Entry, Kind, Layer, LayerForm, LayerIndex, LayerWriter, Name, RawBytes,
+};
 use crate::sandbox::Sandbox;
 use crate::sandbox::record::{Device, Owner};
 use crate::store::Store;
@@ -54,6 +57,7 @@ struct Answer {
     diff_id: DiffId,
     digest: BlobDigest,
     size: u64,
+    index: LayerIndex,
 }
 
 /// Packs `folder/fs`, the upper folder of an overlay over `lowers` (the topmost
@@ -78,8 +82,9 @@ pub fn pack(
         compression: form.compression,
         marks: Marks::of(sandbox),
     };
-    let Answer { diff_id, digest, size } = sandbox.call("pack", &request)?;
+    let Answer { diff_id, digest, size, index } = sandbox.call("pack", &request)?;
     blob.commit(&digest, size)?;
+    remember(store, diff_id, index)?;
     store.adopt_tree(sandbox.kind(), &diff_id, folder)?;
     Ok(Layer { diff_id, digest, size, compression: form.compression })
 }
@@ -101,7 +106,7 @@ fn run(request: &Request) -> io::Result<Answer> {
         lowers.push(open_dir(CWD, lower.as_os_str())?);
     }
     let mut packer = Packer {
-        writer: LayerWriter::new(io::BufWriter::with_capacity(1 << 17, out), form),
+        writer: LayerWriter::indexed(io::BufWriter::with_capacity(1 << 17, out), form),
         epoch: request.epoch,
         marks: request.marks,
         specials: Specials::open(&request.upper, &request.lowers)?,
@@ -111,9 +116,9 @@ fn run(request: &Request) -> io::Result<Answer> {
     packer.root(&upper, &lowers)?;
     packer.folder(&Name::root(), &upper, &lowers)?;
     packer.specials.keep(&request.upper)?;
-    let (out, diff_id) = packer.writer.finish()?;
+    let (out, diff_id, index) = packer.writer.finish_indexed()?;
     let (_, digest, size) = out.into_inner().map_err(io::IntoInnerError::into_error)?.finish();
-    Ok(Answer { diff_id, digest: BlobDigest(digest), size })
+    Ok(Answer { diff_id, digest: BlobDigest(digest), size, index })
 }
 
 /// One open folder for each layer may be more than a process has by default.

@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::RootfsError;
 use super::content::index;
+use super::{RootfsError, recent};
 use crate::digest::{DiffId, Digest};
 use crate::layer::{Entry, Layer, Name, View};
 use crate::store::Store;
@@ -28,8 +28,8 @@ pub(super) struct Place<'a> {
 
 /// What must be known of a layer to see that it stands for itself.
 #[derive(Serialize, Deserialize)]
-struct Facts {
-    implied: BTreeSet<Name>,
+pub(super) struct Facts {
+    pub implied: BTreeSet<Name>,
     root: Option<Entry>,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn places<'a>(
 ) -> Result<Vec<Place<'a>>, RootfsError> {
     let mut facts = Vec::with_capacity(layers.len());
     for layer in layers {
-        facts.push(facts_of(store, layer)?);
+        facts.push(recent::facts(layer.diff_id, || facts_of(store, layer))?);
     }
     let plain = |layer| Place { layer, id: layer.diff_id, folders: Vec::new() };
     let alone = facts.iter().skip(1).all(|facts| facts.implied.is_empty())

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
+use super::place::Facts;
 use crate::digest::DiffId;
 use crate::layer::LayerIndex;
 
@@ -14,6 +15,7 @@ const MAX_ENTRIES: usize = 1 << 18;
 const MAX_BYTES: usize = 4 << 20;
 
 static INDEXES: LazyLock<Recent<DiffId, LayerIndex>> = LazyLock::new(|| Recent::new(MAX_ENTRIES));
+static FOLDERS: LazyLock<Recent<DiffId, Facts>> = LazyLock::new(|| Recent::new(MAX_ENTRIES));
 static FILES: LazyLock<Recent<(DiffId, usize), Vec<u8>>> = LazyLock::new(|| Recent::new(MAX_BYTES));
 
 /// Values up to a total weight. What would exceed it takes the place of all others: the
@@ -64,6 +66,14 @@ pub(super) fn index<E>(
     read: impl FnOnce() -> Result<LayerIndex, E>,
 ) -> Result<Arc<LayerIndex>, E> {
     INDEXES.get(layer, |index| index.entries.len(), read)
+}
+
+/// What a layer takes from those below it.
+pub(super) fn facts<E>(
+    layer: DiffId,
+    read: impl FnOnce() -> Result<Facts, E>,
+) -> Result<Arc<Facts>, E> {
+    FOLDERS.get(layer, |facts| 1 + facts.implied.len(), read)
 }
 
 /// A small file's content, by its layer and its place there.

@@ -21,7 +21,7 @@ use crate::dockerfile::{Ignore, Rule};
 use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError};
 use crate::plan::{CopyFrom, CopyOp, InputKey, Op, RemoteSource, Step};
 use crate::progress::{Progress, Task};
-use crate::rootfs::{Rootfs, RootfsError};
+use crate::rootfs::{self, Rootfs, RootfsError};
 use crate::sandbox::{Cancel, Exit, SandboxError};
 use crate::store::{BlobWriter, Store, StoreError};
 use select::Chosen;
@@ -259,9 +259,10 @@ fn write_layer(
     form: LayerForm,
     fill: impl FnOnce(&mut LayerWriter<BlobWriter>) -> Result<(), StepError>,
 ) -> Result<Layer, StepError> {
-    let mut writer = LayerWriter::new(store.writer()?, form);
+    let mut writer = LayerWriter::indexed(store.writer()?, form);
     fill(&mut writer)?;
-    let (blob, diff_id) = writer.finish().map_err(StepError::Write)?;
+    let (blob, diff_id, index) = writer.finish_indexed().map_err(StepError::Write)?;
     let (digest, size) = blob.commit(None)?;
+    rootfs::remember(store, diff_id, index)?;
     Ok(Layer { diff_id, digest, size, compression: form.compression })
 }
