@@ -28,7 +28,7 @@ fn content() -> Vec<u8> {
 }
 
 fn layer(content: &[u8], compression: Compression) -> Vec<u8> {
-    let mut writer = LayerWriter::new(Vec::new(), LayerForm { compression });
+    let mut writer = LayerWriter::new(Vec::new(), LayerForm::from(compression));
     for number in 0..FILES {
         let name =
             Name::clean(format!("usr/share/file-{number:05}").as_bytes()).unwrap_or_default();

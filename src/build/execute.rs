@@ -23,6 +23,8 @@ const AREA: &str = "steps";
 #[derive(Serialize, Deserialize)]
 struct Record {
     layer: Layer,
+    /// [`LayerForm::name`] of how it was compressed.
+    form: String,
 }
 
 /// Refuses what this machine cannot run before anything is run.
@@ -161,11 +163,12 @@ impl Walk<'_> {
         let task = progress.task(&step.name);
         let prepared = Prepared::new(step, inputs, &bench).map_err(failed)?;
         let key = prepared.key().0;
+        let form = self.ask.form.name();
         let anew = self.ask.no_cache || step.anew;
         let whole = |record: &Record| {
             let layer = &record.layer;
             (!anew || self.made().contains(&key))
-                && layer.compression == self.ask.form.compression
+                && record.form == form
                 && store.has_blob(&layer.digest, layer.size)
         };
         if let Some(record) = store.record::<Record>(AREA, &key).filter(&whole) {
@@ -184,7 +187,7 @@ impl Walk<'_> {
         }
         let layer = prepared.make(&bench, &task, || self.room()).map_err(failed)?;
         if let Some(layer) = &layer {
-            slot.write(&Record { layer: layer.clone() })?;
+            slot.write(&Record { layer: layer.clone(), form: form.clone() })?;
             self.made().insert(key);
         }
         task.done();

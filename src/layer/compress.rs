@@ -1,24 +1,12 @@
 //! gzip and zstd, in and out; bzip2 and xz, in only: archives of others have them,
 //! layers do not.
 //!
-//! gzip is written in blocks that are compressed in parallel. Each block starts
-//! with the 32 KiB before it as its dictionary and ends in a sync flush, so that
-//! all of them form one ordinary member (RFC 1952). The blocks' size is fixed:
-//! the bytes do not depend on the number of threads.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::sync::mpsc;
 
-use flate2::{Compress, CompressError, Crc, FlushCompress, Status};
+use super::gzip::Gzip;
+use super::{Compression, LayerForm, Packing};
 
-use super::{Compression, Packing};
-
-const BLOCK: usize = 1 << 20;
-const WINDOW: usize = 32 << 10;
-/// gzip's default, and docker's.
-const GZIP_LEVEL: u32 = 6;
-const ZSTD_LEVEL: i32 = 3;
 /// The largest window a zstd frame may ask for, as a power of two: 128 MiB, the
 /// most that the format's recommendation (RFC 8878, 3.1.1.1.2) and others take.
 const ZSTD_WINDOW: u32 = 27;
@@ -38,11 +26,13 @@ enum Inner<W: Write> {
 }
 
 impl<W: Write> Compressor<W> {
-    pub fn new(to: W, compression: Compression) -> Self {
-        Self(match compression {
+    pub fn new(to: W, form: impl Into<LayerForm>) -> Self {
+        let form = form.into();
+        let level = form.level();
+        Self(match form.compression {
             Compression::None => Inner::None(to),
-            Compression::Gzip => Inner::Gzip(Gzip::new(to)),
-            Compression::Zstd => match zstd::stream::write::Encoder::new(to, ZSTD_LEVEL) {
+            Compression::Gzip => Inner::Gzip(Gzip::new(to, level)),
+            Compression::Zstd => match zstd::stream::write::Encoder::new(to, level.into()) {
                 Ok(encoder) => Inner::Zstd(Box::new(encoder)),
                 Err(error) => Inner::Broken(Some(error)),
             },
@@ -78,129 +68,6 @@ impl<W: Write> Write for Compressor<W> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// A block's compressed bytes, and the checksum of what they hold.
-type Deflated = Result<(Vec<u8>, Crc), CompressError>;
-
-struct Gzip<W: Write> {
-    to: W,
-    /// The dictionary (up to [`WINDOW`] bytes already given away), then new bytes.
-    buffer: Vec<u8>,
-    dictionary: usize,
-    waiting: VecDeque<mpsc::Receiver<Deflated>>,
-    crc: Crc,
-    started: bool,
-}
-
-impl<W: Write> Gzip<W> {
-    fn new(to: W) -> Self {
-        Self {
-            to,
-            buffer: Vec::new(),
-            dictionary: 0,
-            waiting: VecDeque::new(),
-            crc: Crc::new(),
-            started: false,
-        }
-    }
-
-    /// Hands the buffered block to a thread.
-    fn give(&mut self) -> io::Result<()> {
-        if self.buffer.len() == self.dictionary {
-            return Ok(());
-        }
-        let tail = self.buffer.len().saturating_sub(WINDOW);
-        let next = self.buffer[tail..].to_vec();
-        let block = std::mem::replace(&mut self.buffer, next);
-        let dictionary = std::mem::replace(&mut self.dictionary, self.buffer.len());
-        let (send, receive) = mpsc::channel();
-        rayon::spawn(move || {
-            let (known, new) = block.split_at(dictionary);
-            // The receiver is gone only if the whole compressor is.
-            let _ = send.send(deflate(known, new));
-        });
-        self.waiting.push_back(receive);
-        // One block a thread, and one being filled: memory is bounded by the cores.
-        if self.waiting.len() > rayon::current_num_threads() { self.take() } else { Ok(()) }
-    }
-
-    /// Writes the oldest block's result.
-    fn take(&mut self) -> io::Result<()> {
-        let Some(receive) = self.waiting.pop_front() else { return Ok(()) };
-        let deflated =
-            receive.recv().map_err(|_| io::Error::other("a compressing thread ended early"))?;
-        self.put(deflated)
-    }
-
-    fn put(&mut self, deflated: Deflated) -> io::Result<()> {
-        let (bytes, crc) = deflated.map_err(io::Error::other)?;
-        if !self.started {
-            // No name, no time, no hints; operating system "unknown" (255).
-            self.to.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])?;
-            self.started = true;
-        }
-        self.crc.combine(&crc);
-        self.to.write_all(&bytes)
-    }
-
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let room = BLOCK - (self.buffer.len() - self.dictionary);
-        let n = buf.len().min(room);
-        self.buffer.extend_from_slice(&buf[..n]);
-        if n == room {
-            self.give()?;
-        }
-        Ok(n)
-    }
-
-    fn finish(mut self) -> io::Result<W> {
-        if self.waiting.is_empty() && self.buffer.len() > self.dictionary {
-            // Small layers are most of all, and worth no thread.
-            let (known, new) = self.buffer.split_at(self.dictionary);
-            let deflated = deflate(known, new);
-            self.put(deflated)?;
-        } else {
-            self.give()?;
-        }
-        while !self.waiting.is_empty() {
-            self.take()?;
-        }
-        if !self.started {
-            self.to.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])?;
-        }
-        // An empty final block with fixed codes ends the deflate stream.
-        self.to.write_all(&[0x03, 0x00])?;
-        self.to.write_all(&self.crc.sum().to_le_bytes())?;
-        self.to.write_all(&self.crc.amount().to_le_bytes())?;
-        Ok(self.to)
-    }
-}
-
-fn deflate(dictionary: &[u8], block: &[u8]) -> Deflated {
-    let mut stream = Compress::new(flate2::Compression::new(GZIP_LEVEL), false);
-    if !dictionary.is_empty() {
-        stream.set_dictionary(dictionary)?;
-    }
-    let mut out = Vec::with_capacity(block.len() / 2 + 1024);
-    loop {
-        let done = stream.total_in() as usize;
-        let before = out.len();
-        if out.capacity() - before < 64 {
-            out.reserve(block.len() / 4 + 1024);
-        }
-        match stream.compress_vec(&block[done..], &mut out, FlushCompress::Sync)? {
-            Status::Ok | Status::StreamEnd => (),
-            // Nothing in and nothing to flush: all is written.
-            Status::BufError => break,
-        }
-        if stream.total_in() as usize == block.len() && out.len() < out.capacity() {
-            break;
-        }
-    }
-    let mut crc = Crc::new();
-    crc.update(block);
-    Ok((out, crc))
 }
 
 /// Gives back what was compressed.
@@ -269,6 +136,7 @@ mod tests {
 
     #[test]
     fn round_trips() {
+        const BLOCK: usize = 1 << 20;
         for length in [0, 1, 1000, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 77] {
             let bytes = sample(length);
             for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
@@ -317,20 +185,5 @@ mod tests {
         }
         let wide = unpacked(XZ_WIDE).unwrap_err();
         assert!(wide.to_string().contains("memory") || wide.kind() == io::ErrorKind::OutOfMemory);
-    }
-
-    #[test]
-    fn threads_do_not_show() {
-        let bytes = sample(5 * BLOCK + 5);
-        let with = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| compressed(&bytes, Compression::Gzip, 65536))
-        };
-        // The caller blocks while blocks are compressed, so one more thread than it is needed.
-        assert!(with(2) == with(5));
-        let mut whole = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
-        whole.write_all(&bytes).unwrap();
-        let whole = whole.finish().unwrap().len();
-        assert!(with(2).len() < whole + whole / 50, "at most 2 % over one stream");
     }
 }

@@ -7,6 +7,7 @@
 
 mod compress;
 mod entry;
+mod gzip;
 mod index;
 
 mod pax;

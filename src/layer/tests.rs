@@ -40,7 +40,7 @@ fn samples() -> Vec<(Entry, Vec<u8>)> {
 }
 
 fn written() -> Vec<u8> {
-    let form = LayerForm { compression: Compression::None };
+    let form = LayerForm::from(Compression::None);
     let mut writer = LayerWriter::indexed(Vec::new(), form);
     for (entry, content) in samples() {
         writer.entry(&entry, &mut content.as_slice()).unwrap();

@@ -7,17 +7,53 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
+use serde::{Deserialize, Serialize};
+
 use super::compress::Compressor;
 use super::entry::{Entry, Kind, Name};
 use super::index::LayerIndex;
-use super::{Compression, pax, whiteout};
+use super::{Compression, gzip, pax, whiteout};
 use crate::digest::{DiffId, Hashing};
 
 /// How a layer is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LayerForm {
     pub compression: Compression,
+    /// 0 to 9 for gzip, 0 to 22 for zstd; none is the usual one.
+    pub level: Option<u8>,
 }
+
+impl LayerForm {
+    /// The level that the compressor gets.
+    pub(super) fn level(self) -> u8 {
+        self.level.unwrap_or(match self.compression {
+            Compression::None => 0,
+            Compression::Gzip => gzip::DEFAULT_LEVEL,
+            Compression::Zstd => ZSTD_LEVEL,
+        })
+    }
+
+    /// What the compressed bytes depend on besides the content: one name, the same bytes.
+    /// It changes with the compressors.
+    #[must_use]
+    pub fn name(self) -> String {
+        let level = self.level();
+        match self.compression {
+            Compression::None => "tar".to_owned(),
+            Compression::Gzip => format!("gzip-{level} libdeflate-1.26"),
+            Compression::Zstd => format!("zstd-{level} zstd-1.5.7"),
+        }
+    }
+}
+
+impl From<Compression> for LayerForm {
+    fn from(compression: Compression) -> Self {
+        Self { compression, level: None }
+    }
+}
+
+/// zstd's own default.
+const ZSTD_LEVEL: u8 = 3;
 
 /// Writes entries in the order given, which is the caller's promise to keep
 /// stable. A hard link must come after its target.
@@ -34,7 +70,7 @@ const MAX_NUMBER: u64 = 0o777_7777_7777;
 
 impl<W: Write> LayerWriter<W> {
     pub fn new(to: W, form: LayerForm) -> Self {
-        Self { tar: Hashing::new(Compressor::new(to, form.compression)), index: None }
+        Self { tar: Hashing::new(Compressor::new(to, form)), index: None }
     }
 
     /// As [`LayerWriter::new`], and keeps the table of contents as well, some 200 bytes

@@ -19,7 +19,7 @@ pub fn write_tar(
     to: &mut (dyn Write + '_),
     work: &Work<'_>,
 ) -> Result<(), OutputError> {
-    let form = LayerForm { compression: Compression::None };
+    let form = LayerForm::from(Compression::None);
     let mut writer = LayerWriter::new(to, form);
     tree::walk(image, split, store, work, |entry, content| {
         writer.entry(entry, content).map_err(OutputError::Write)

@@ -34,9 +34,7 @@ use super::unpack::set_time;
 use super::{RootfsError, xattr};
 use crate::digest::{BlobDigest, DiffId, Hashing};
 use crate::epoch::Epoch;
-use crate::layer::{
-    Compression, Entry, Kind, Layer, LayerForm, LayerIndex, LayerWriter, Name, RawBytes,
-};
+use crate::layer::{Entry, Kind, Layer, LayerForm, LayerIndex, LayerWriter, Name, RawBytes};
 use crate::sandbox::Sandbox;
 use crate::sandbox::record::{Device, Owner};
 use crate::store::Store;
@@ -48,7 +46,7 @@ struct Request {
     lowers: Vec<PathBuf>,
     out: PathBuf,
     epoch: i64,
-    compression: Compression,
+    form: LayerForm,
     marks: Marks,
 }
 
@@ -79,7 +77,7 @@ pub fn pack(
         lowers: lowers.to_vec(),
         out: blob.path().to_path_buf(),
         epoch: epoch.seconds(),
-        compression: form.compression,
+        form,
         marks: Marks::of(sandbox),
     };
     let Answer { diff_id, digest, size, index } = sandbox.call("pack", &request)?;
@@ -98,7 +96,6 @@ pub(super) fn job(request: &[u8]) -> Result<Vec<u8>, String> {
 
 fn run(request: &Request) -> io::Result<Answer> {
     let out = Hashing::new(File::options().write(true).open(&request.out)?);
-    let form = LayerForm { compression: request.compression };
     more_files();
     let upper = open_dir(CWD, request.upper.as_os_str())?;
     let mut lowers = Vec::new();
@@ -106,7 +103,7 @@ fn run(request: &Request) -> io::Result<Answer> {
         lowers.push(open_dir(CWD, lower.as_os_str())?);
     }
     let mut packer = Packer {
-        writer: LayerWriter::indexed(io::BufWriter::with_capacity(1 << 17, out), form),
+        writer: LayerWriter::indexed(io::BufWriter::with_capacity(1 << 17, out), request.form),
         epoch: request.epoch,
         marks: request.marks,
         specials: Specials::open(&request.upper, &request.lowers)?,

@@ -198,7 +198,7 @@ fn selection(
     if let Some(layer) = slot.read::<Layer>().filter(there) {
         return Ok(layer);
     }
-    let form = LayerForm { compression: Compression::None };
+    let form = LayerForm::from(Compression::None);
     let nothing = Rootfs::open(store, &[])?;
     let chosen: Vec<_> = chosen.iter().collect();
     let layer = copy::run(store, cancel, &op, &origin, &chosen, &[], &nothing, around.epoch, form)?;

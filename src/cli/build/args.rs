@@ -10,7 +10,8 @@ use crate::cli::given::GivenFlags;
 use crate::cli::limits::{LimitFlags, OwnLimitFlags};
 use crate::cli::progress::ProgressArgs;
 use crate::cli::value::{
-    AnnotationArg, CallArg, ContextArg, EnvAssignment, LabelArg, Method, OutputArg, SandboxTier,
+    AnnotationArg, CallArg, CompressionArg, ContextArg, EnvAssignment, LabelArg, Method, OutputArg,
+    SandboxTier,
 };
 use crate::image::Note;
 use crate::platform::Platform;
@@ -45,6 +46,16 @@ pub struct Args {
     /// a folder, `-` a tar on stdout; may be repeated
     #[arg(short, long = "output", value_name = "SPEC")]
     pub outputs: Vec<OutputArg>,
+
+    /// How the layers that the build makes are compressed, where no output says it: gzip,
+    /// which is usual, zstd or uncompressed
+    #[arg(long, value_name = "TYPE")]
+    pub compression: Option<CompressionArg>,
+
+    /// How hard they are compressed: 0 to 9 for gzip, where 6 is usual, 0 to 22 for zstd,
+    /// where 3 is
+    #[arg(long, value_name = "LEVEL")]
+    pub compression_level: Option<u8>,
 
     /// Push the image under each of its names; short for -o type=registry
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",

@@ -25,7 +25,7 @@ pub(super) struct Outputs {
     tags: Vec<Reference>,
     /// Of `--annotation`.
     notes: Vec<Note>,
-    compression: Option<Compression>,
+    form: LayerForm,
 }
 
 /// What became of the image.
@@ -70,12 +70,8 @@ impl Outputs {
                 image: ImageAttrs::default(),
             });
         }
-        let outputs = Self {
-            compression: compression(&all)?,
-            all,
-            tags: args.tags.clone(),
-            notes: args.how.notes(),
-        };
+        let outputs =
+            Self { form: form(args, &all)?, all, tags: args.tags.clone(), notes: args.how.notes() };
         outputs.check(&args.how.platforms)?;
         Ok(outputs)
     }
@@ -152,7 +148,7 @@ impl Outputs {
 
     /// The form of the layers that the build makes.
     pub(super) fn form(&self) -> LayerForm {
-        LayerForm { compression: self.compression.unwrap_or_default() }
+        self.form
     }
 
     /// Names that the store keeps the image under as it is built. An output of the
@@ -245,17 +241,27 @@ impl Outputs {
     }
 }
 
-/// The one compression that the outputs ask for.
-fn compression(all: &[OutputArg]) -> Result<Option<Compression>, CliError> {
-    let mut asked: Option<Compression> = None;
-    for one in all.iter().filter_map(attrs).filter_map(|image| image.compression) {
-        if asked.is_some_and(|other| other != one) {
-            return Err(CliError::usage("the outputs ask for different values of compression")
-                .hint("the layers of one build have one: build once for each"));
+/// The one form of layers that the outputs ask for, or else the flags.
+fn form(args: &Args, all: &[OutputArg]) -> Result<LayerForm, CliError> {
+    fn one<T: PartialEq>(
+        name: &str,
+        mut asked: impl Iterator<Item = T>,
+        flag: Option<T>,
+    ) -> Result<Option<T>, CliError> {
+        let Some(first) = asked.next() else { return Ok(flag) };
+        if asked.all(|other| other == first) {
+            return Ok(Some(first));
         }
-        asked = Some(one);
+        Err(CliError::usage(format!("the outputs ask for different values of {name}"))
+            .hint("the layers of one build have one: build once for each"))
     }
-    Ok(asked)
+    let attrs = || all.iter().filter_map(attrs);
+    let flag = args.compression.map(|arg| arg.0);
+    let compression = one("compression", attrs().filter_map(|image| image.compression), flag)?;
+    let levels = attrs().filter_map(|image| image.level);
+    let level = one("compression-level", levels, args.compression_level)?;
+    crate::cli::value::form(compression.unwrap_or_default(), level)
+        .map_err(|error| CliError::usage(error.to_string()))
 }
 
 /// What an output says of the image; `None` for one that writes files only.

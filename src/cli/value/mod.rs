@@ -5,6 +5,7 @@ mod amount;
 mod annotation;
 mod assignment;
 mod call;
+mod compression;
 mod context;
 mod csv;
 mod given;
@@ -17,6 +18,7 @@ pub use amount::{Cpus, MemorySwap, PidsLimit, Processors, Quota, Size, duration}
 pub use annotation::AnnotationArg;
 pub use assignment::{Assignment, EnvAssignment, LabelArg};
 pub use call::{CallArg, Method};
+pub use compression::{CompressionArg, form};
 pub use context::{ContextArg, ContextFrom};
 pub use given::{AgentArg, HostArg, SecretArg, SecretFrom};
 pub use output::{FilesForm, ImageAttrs, OutputArg};

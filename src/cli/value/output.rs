@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::csv::{boolean, fields};
-use super::{ValueError, annotation};
+use super::{CompressionArg, ValueError, annotation};
 use crate::image::{Dialect, Style};
 use crate::layer::Compression;
 use crate::output::{Archive, Dest};
@@ -43,6 +43,7 @@ pub struct ImageAttrs {
     pub style: Style,
     /// Of the layers that the build makes.
     pub compression: Option<Compression>,
+    pub level: Option<u8>,
     /// Base layers must have that compression too.
     pub force: bool,
 }
@@ -201,7 +202,7 @@ impl Attrs {
         };
         if form == Archive::Docker {
             let pressed = image.compression.filter(|kind| *kind != Compression::None);
-            if pressed.is_some() || image.force {
+            if pressed.is_some() || image.level.is_some() || image.force {
                 return Err(ValueError::new(
                     "compression cannot be had: the layers of a docker archive are not compressed; \
                      type=oci or tar=false keeps them as they are",
@@ -220,6 +221,7 @@ impl Attrs {
         }
         if form == Archive::Docker {
             image.compression = None;
+            image.level = None;
         }
         Ok(OutputArg::Archive { form, dest, image })
     }
@@ -255,27 +257,15 @@ impl Attrs {
         if self.flag("oci-mediatypes")? == Some(false) {
             image.style.dialect = Dialect::Docker;
         }
-        image.compression = match self.take("compression").as_deref() {
-            None => None,
-            Some("gzip") => Some(Compression::Gzip),
-            Some("zstd") => Some(Compression::Zstd),
-            Some("uncompressed") => Some(Compression::None),
-            Some("estargz") => {
-                return Err(ValueError::new(
-                    "compression=estargz cannot be had: gzip, zstd and uncompressed can",
-                ));
-            }
-            Some(other) => {
-                return Err(ValueError::new(format!(
-                    "compression={other} is not known: gzip, zstd and uncompressed are"
-                )));
-            }
-        };
+        if let Some(text) = self.take("compression") {
+            image.compression = Some(text.parse::<CompressionArg>()?.0);
+        }
         if let Some(level) = self.take("compression-level") {
-            return Err(ValueError::new(format!(
-                "compression-level={level} cannot be had: kiln has one level for each compression, \
-                 so that the same files give the same digest"
-            )));
+            let number = level.parse();
+            image.level =
+                Some(number.map_err(|_| {
+                    ValueError::new(format!("compression-level={level} is no number"))
+                })?);
         }
         image.force = self.flag("force-compression")?.unwrap_or(false);
         self.fixed(

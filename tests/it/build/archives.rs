@@ -14,7 +14,7 @@ use crate::support::kiln::Output;
 const XZ: &[u8] = include_bytes!("../../../testdata/layer/hello.xz");
 
 fn tar(entries: &[(Entry, Vec<u8>)]) -> Vec<u8> {
-    let form = LayerForm { compression: Compression::None };
+    let form = LayerForm::from(Compression::None);
     let mut writer = LayerWriter::new(Vec::new(), form);
     for (entry, content) in entries {
         writer.entry(entry, &mut content.as_slice()).unwrap();

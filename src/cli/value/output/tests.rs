@@ -80,7 +80,7 @@ fn what_cannot_be_is_refused_by_name() {
         ("type=oci,tar=perhaps", "tar=perhaps"),
         ("type=oci,compression=estargz", "compression=estargz"),
         ("type=oci,compression=lzma", "compression=lzma"),
-        ("type=oci,compression-level=9", "compression-level=9"),
+        ("type=oci,compression-level=high", "compression-level=high"),
         ("type=docker,dest=x,compression=zstd", "compression cannot"),
         ("type=docker,dest=x,oci-mediatypes=false", "oci-mediatypes=false"),
         ("type=docker,dest=x,annotation.a=b", "annotation"),
