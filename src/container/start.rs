@@ -66,6 +66,7 @@ pub fn run(
     let sandbox = Sandbox::open(ask.sandbox)?;
     sandbox.choice().into_iter().for_each(|line| progress.detail(line));
     let layers = ask.image.layers();
+    rootfs::unpack_unread(store, &sandbox, layers, progress)?;
     let account = Rootfs::open(store, layers)?.account(store, create::user(ask))?;
     let config = create::resolve(ask, create::random(name::new_id())?, account)?;
     let lowers = rootfs::unpacked(store, &sandbox, layers, progress)?;

@@ -113,6 +113,11 @@ pub(super) fn index(store: &Store, layer: &Layer) -> Result<Arc<LayerIndex>, Roo
     recent::index(layer.diff_id, || read_index(store, layer))
 }
 
+/// Whether the table of contents of a layer is known.
+pub(super) fn is_read(store: &Store, layer: &Layer) -> bool {
+    store.has_record(AREA, &layer.diff_id.0)
+}
+
 /// Keeps the table of contents of a layer that was just written, which need not be read
 /// for it then.
 ///

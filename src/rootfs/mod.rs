@@ -28,7 +28,7 @@ pub use ground::{Ground, Kept, settle, stacked};
 pub use own::make_folder;
 pub use pack::pack;
 pub use remove::{Work, remove};
-pub use unpack::unpacked;
+pub use unpack::{unpack_unread, unpacked};
 
 use std::io;
 

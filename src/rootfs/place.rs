@@ -26,6 +26,13 @@ pub(super) struct Place<'a> {
     pub folders: Vec<Entry>,
 }
 
+impl<'a> Place<'a> {
+    /// Of a layer that stands for itself.
+    pub(super) fn alone(layer: &'a Layer) -> Self {
+        Self { layer, id: layer.diff_id, folders: Vec::new() }
+    }
+}
+
 /// What must be known of a layer to see that it stands for itself.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Facts {
@@ -45,11 +52,10 @@ pub(super) fn places<'a>(
     for layer in layers {
         facts.push(recent::facts(layer.diff_id, || facts_of(store, layer))?);
     }
-    let plain = |layer| Place { layer, id: layer.diff_id, folders: Vec::new() };
     let alone = facts.iter().skip(1).all(|facts| facts.implied.is_empty())
         && facts.iter().all(|facts| facts.root.as_ref().is_none_or(ordinary));
     if alone {
-        return Ok(layers.iter().map(plain).collect());
+        return Ok(layers.iter().map(Place::alone).collect());
     }
     let mut below = View::default();
     let mut places = Vec::with_capacity(layers.len());
@@ -60,7 +66,7 @@ pub(super) fn places<'a>(
         let root = known(&Name::root()).map(|node| node.entry.clone());
         folders.extend(root.filter(|root| facts.root.is_none() && !ordinary(root)));
         places.push(if folders.is_empty() {
-            plain(layer)
+            Place::alone(layer)
         } else {
             // Serialising plain data of ours does not fail.
             let text = serde_json::to_vec(&(layer.diff_id, &folders)).unwrap_or_default();

@@ -22,13 +22,14 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::content::{is_read, remember};
 use super::mark::Marks;
 use super::place::{Place, places};
 use super::{RootfsError, Work, xattr};
 use crate::atomic::AtPath as _;
 use crate::digest::{BlobDigest, DiffId, Hashing};
 use crate::layer::{
-    Compression, Decompressor, Entry, Kind, Layer, Name, Reader, Whiteout, whiteout_of,
+    Compression, Decompressor, Entry, Kind, Layer, LayerIndex, Name, Reader, Whiteout, whiteout_of,
 };
 use crate::progress::Progress;
 use crate::sandbox::record::{self, Device, Listed, Owner};
@@ -46,26 +47,58 @@ pub fn unpacked(
     layers: &[Layer],
     progress: &Progress,
 ) -> Result<Vec<PathBuf>, RootfsError> {
-    use rayon::prelude::*;
+    unpack_unread(store, sandbox, layers, progress)?;
     let places = places(store, layers)?;
-    let folder = |place: &Place<'_>| store.tree(sandbox.kind(), &place.id).join("fs");
-    let missing: Vec<&Place<'_>> = places.iter().filter(|place| !folder(place).is_dir()).collect();
-    if let Some(first) = missing.first() {
-        let task = progress.task(match missing.len() {
-            1 => format!("unpack {}", first.layer.digest.0.short()),
-            many => format!("unpack {many} layers"),
-        });
-        let total = missing.iter().map(|place| place.layer.size).sum();
-        let done = AtomicU64::new(0);
-        missing.par_iter().try_for_each(|place| {
-            unpack(store, sandbox, place)?;
-            let size = place.layer.size;
-            task.bytes(done.fetch_add(size, Ordering::Relaxed) + size, Some(total));
-            Ok::<_, RootfsError>(())
-        })?;
-        task.done();
-    }
-    Ok(distinct(places.iter().rev().map(folder)))
+    unpack_all(store, sandbox, &places, progress)?;
+    Ok(distinct(places.iter().rev().map(|place| folder(store, sandbox, place))))
+}
+
+/// Unpacks layers that nothing is known of yet, on the guess that each stands for
+/// itself, which almost all do. Their tables of contents come along: otherwise a layer
+/// would be decompressed once for that and once more to be unpacked.
+///
+/// # Errors
+/// As those of [`unpacked`].
+pub fn unpack_unread(
+    store: &Store,
+    sandbox: &Sandbox,
+    layers: &[Layer],
+    progress: &Progress,
+) -> Result<(), RootfsError> {
+    let unread = layers.iter().filter(|layer| !is_read(store, layer));
+    let places: Vec<_> = unread.map(Place::alone).collect();
+    unpack_all(store, sandbox, &places, progress)
+}
+
+fn folder(store: &Store, sandbox: &Sandbox, place: &Place<'_>) -> PathBuf {
+    store.tree(sandbox.kind(), &place.id).join("fs")
+}
+
+/// Unpacks what is not there yet, several layers at once.
+fn unpack_all(
+    store: &Store,
+    sandbox: &Sandbox,
+    places: &[Place<'_>],
+    progress: &Progress,
+) -> Result<(), RootfsError> {
+    use rayon::prelude::*;
+    let missing: Vec<&Place<'_>> =
+        places.iter().filter(|place| !folder(store, sandbox, place).is_dir()).collect();
+    let Some(first) = missing.first() else { return Ok(()) };
+    let task = progress.task(match missing.len() {
+        1 => format!("unpack {}", first.layer.digest.0.short()),
+        many => format!("unpack {many} layers"),
+    });
+    let total = missing.iter().map(|place| place.layer.size).sum();
+    let done = AtomicU64::new(0);
+    missing.par_iter().try_for_each(|place| {
+        unpack(store, sandbox, place)?;
+        let size = place.layer.size;
+        task.bytes(done.fetch_add(size, Ordering::Relaxed) + size, Some(total));
+        Ok::<_, RootfsError>(())
+    })?;
+    task.done();
+    Ok(())
 }
 
 /// Each folder once, where it is first: overlayfs takes none twice, and what a layer
@@ -115,7 +148,8 @@ fn unpack(store: &Store, sandbox: &Sandbox, place: &Place<'_>) -> Result<(), Roo
         marks: Marks::of(sandbox),
         real_root: matches!(sandbox.tier(), Tier::Root | Tier::Chroot),
     };
-    let () = sandbox.call("unpack", &request)?;
+    let index: LayerIndex = sandbox.call("unpack", &request)?;
+    remember(store, layer.diff_id, index)?;
     store.adopt_tree(sandbox.kind(), &place.id, &tree)?;
     drop(slot);
     Ok(())
@@ -123,11 +157,11 @@ fn unpack(store: &Store, sandbox: &Sandbox, place: &Place<'_>) -> Result<(), Roo
 
 pub(super) fn job(request: &[u8]) -> Result<Vec<u8>, String> {
     let request: Request = serde_json::from_slice(request).map_err(|e| e.to_string())?;
-    run(&request).map_err(|error| format!("layer {}: {error}", request.diff_id))?;
-    Ok(b"null".to_vec())
+    let index = run(&request).map_err(|error| format!("layer {}: {error}", request.diff_id))?;
+    serde_json::to_vec(&index).map_err(|error| error.to_string())
 }
 
-fn run(request: &Request) -> Result<(), String> {
+fn run(request: &Request) -> Result<LayerIndex, String> {
     let text = |error: io::Error| error.to_string();
     let blob = Hashing::new(File::open(&request.blob).map_err(text)?);
     let stream =
@@ -152,10 +186,12 @@ fn run(request: &Request) -> Result<(), String> {
     };
     unpacker.inherit_root().map_err(text)?;
     let mut reader = Reader::new(&mut tar);
+    let mut index = LayerIndex::default();
     while let Some(entry) = reader.next().map_err(|e| e.to_string())? {
         unpacker
             .entry(&entry, &mut reader)
             .map_err(|error| format!("{}: {error}", entry.name.display()))?;
+        index.entries.push(entry);
     }
     let listed = unpacker.finish().map_err(text)?;
     record::list(&request.into, &listed).map_err(text)?;
@@ -164,7 +200,7 @@ fn run(request: &Request) -> Result<(), String> {
     if DiffId(found) != request.diff_id {
         return Err(format!("its uncompressed bytes are {found}"));
     }
-    Ok(())
+    Ok(index)
 }
 
 struct Unpacker<'a> {

@@ -11,7 +11,7 @@ use crate::layer::{Layer, Name};
 
 use crate::plan::RunOp;
 use crate::progress::{Stream, Task};
-use crate::rootfs::{Ground, Rootfs, Work};
+use crate::rootfs::{self, Ground, Rootfs, Work};
 use crate::sandbox::{Exit, Io, Mount, MountKind, Network, Sandbox, SandboxSpec};
 
 /// The same on every machine: programs write the host's name into files.
@@ -33,6 +33,7 @@ pub(super) struct Surroundings<'a> {
 pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepError> {
     let Surroundings { bench, sandbox, .. } = around;
     let (store, layers) = (bench.store, &around.inputs[0]);
+    rootfs::unpack_unread(store, sandbox, layers, bench.progress)?;
     let onto = Rootfs::open(store, layers)?;
     let account = onto.account(store, &op.user)?;
     // The upper folder's own mode is the root's as long as the step runs.
