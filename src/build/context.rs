@@ -12,16 +12,19 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, major, minor, openat2};
 
 use super::files::Files;
+use super::memory::{self, Stamp};
 use crate::atomic::{AtPath as _, PathError};
 use crate::digest::{Digest, Hashing};
 use crate::dockerfile::{Ignore, Rule};
 use crate::layer::{Entry, Kind, Name, RawBytes, View, ViewError};
 use crate::plan::CopyFrom;
+use crate::store::{Store, StoreError};
 
 /// Files to copy from.
 #[derive(Debug)]
@@ -31,6 +34,10 @@ pub struct Context {
     walked: OnceLock<Walked>,
     /// What files hash to, as far as it was asked.
     digests: Mutex<HashMap<Name, Digest>>,
+    /// Where that was remembered by earlier builds.
+    memory: Option<PathBuf>,
+    /// Something was hashed that was not remembered.
+    news: AtomicBool,
 }
 
 /// The contexts of a build.
@@ -52,11 +59,29 @@ impl Contexts {
     }
 }
 
+impl Contexts {
+    /// Remembers what their files hash to.
+    pub(super) fn remember(&self, store: &Store) -> Result<(), StoreError> {
+        std::iter::once(&self.main)
+            .chain(self.named.iter().flatten())
+            .try_for_each(|context| context.remember(store))
+    }
+}
+
 #[derive(Debug)]
 struct Walked {
     view: View,
+    /// Of files that are to be remembered.
+    stamps: HashMap<Name, Stamp>,
     /// As BuildKit has them, they are empty files: an image can hold no socket.
     sockets: HashSet<Name>,
+}
+
+impl Walked {
+    /// Of files that are nowhere to be remembered.
+    fn of(view: View) -> Self {
+        Self { view, stamps: HashMap::new(), sockets: HashSet::new() }
+    }
 }
 
 /// Why the context cannot be read.
@@ -77,7 +102,38 @@ impl Context {
     #[must_use]
     pub fn new(files: impl Into<Files>, ignore: Ignore) -> Self {
         let files = files.into();
-        Self { files, ignore, walked: OnceLock::new(), digests: Mutex::new(HashMap::new()) }
+        Self {
+            files,
+            ignore,
+            walked: OnceLock::new(),
+            digests: Mutex::default(),
+            memory: None,
+            news: AtomicBool::new(false),
+        }
+    }
+
+    /// Has the store remember what the files of a folder hash to.
+    pub(super) fn remembered(mut self, store: &Store) -> Self {
+        if let Files::Folder(root) = &self.files {
+            self.memory = Some(memory::place(store, root));
+        }
+        self
+    }
+
+    /// Remembers what files hash to, if anything was hashed anew.
+    pub(super) fn remember(&self, store: &Store) -> Result<(), StoreError> {
+        let (Files::Folder(root), Some(walked)) = (&self.files, self.walked.get()) else {
+            return Ok(());
+        };
+        if self.memory.is_none() || !self.news.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = walked
+            .stamps
+            .iter()
+            .filter_map(|(name, stamp)| Some((name, stamp, digests.get(name)?)));
+        memory::save(store, root, known)
     }
 
     /// Where a file is, for messages.
@@ -103,10 +159,10 @@ impl Context {
             return Ok(walked);
         }
         let walked = match &self.files {
-            Files::Nothing => Walked { view: View::default(), sockets: HashSet::new() },
+            Files::Nothing => Walked::of(View::default()),
             Files::Folder(root) => self.walk(root)?,
             Files::Checkout(checkout) => self.walk(checkout.root())?,
-            Files::Unpacked(archive) => Walked { view: archive.view()?, sockets: HashSet::new() },
+            Files::Unpacked(archive) => Walked::of(archive.view()?),
         };
         Ok(self.walked.get_or_init(|| walked))
     }
@@ -128,8 +184,12 @@ impl Context {
     }
 
     fn walk(&self, root: &Path) -> Result<Walked, ContextError> {
+        let remembered = self.memory.as_deref().map(memory::load).unwrap_or_default();
+        let now = memory::now();
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entries = Vec::new();
         let mut sockets = HashSet::new();
+        let mut stamps = HashMap::new();
         // The first name of files with several.
         let mut linked: HashMap<(u64, u64), Name> = HashMap::new();
         // Folders above this place that are left out, unless something in them is not.
@@ -153,6 +213,15 @@ impl Context {
             above.retain(|folder| name.below(&folder.name).is_some());
             entries.append(&mut above);
             let meta = found.metadata()?;
+            if self.memory.is_some()
+                && meta.is_file()
+                && let Some(stamp) = Stamp::of(&meta, now)
+            {
+                if let Some((_, digest)) = remembered.get(&name).filter(|(was, _)| *was == stamp) {
+                    digests.insert(name.clone(), *digest);
+                }
+                stamps.insert(name.clone(), stamp);
+            }
             let kind = match meta.file_type() {
                 kind if kind.is_dir() => Kind::Dir,
                 kind if kind.is_file() && meta.nlink() > 1 => {
@@ -183,7 +252,7 @@ impl Context {
             };
             entries.push(Entry { kind, mode: meta.mode() & 0o7777, ..Entry::dir(name, 0) });
         }
-        Ok(Walked { view: View::plain(entries)?, sockets })
+        Ok(Walked { view: View::plain(entries)?, stamps, sockets })
     }
 
     /// Opens a file of the context.
@@ -231,8 +300,12 @@ impl Context {
         if let Some(digest) = known(self) {
             return Ok(digest);
         }
-        let mut hashing = Hashing::new(self.open(name)?);
-        let mut buffer = vec![0; 1 << 16];
+        let file = self.open(name)?;
+        let size = file.metadata().at("read", self.path(name))?.len();
+        // Of most files one call reads all, and one more finds the end.
+        let mut buffer =
+            vec![0; usize::try_from(size + 1).unwrap_or(usize::MAX).clamp(512, 1 << 16)];
+        let mut hashing = Hashing::new(file);
         loop {
             let read =
                 if stop() { Err(io::Error::other("stopped")) } else { hashing.read(&mut buffer) };
@@ -241,6 +314,7 @@ impl Context {
             }
         }
         let (_, digest, _) = hashing.finish();
+        self.news.store(true, Ordering::Relaxed);
         self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), digest);
         Ok(digest)
     }

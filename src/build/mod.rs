@@ -13,6 +13,7 @@ mod fetch;
 mod files;
 mod git;
 mod given;
+mod memory;
 mod opening;
 mod resolve;
 mod room;
@@ -244,12 +245,15 @@ impl BuildError {
 pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, BuildError> {
     let (file, diagnostics) = dockerfile::parse(&ask.dockerfile);
     refuse(ask, &diagnostics)?;
-    let contexts = contexts(ask)?;
+    let contexts = contexts(ask, env.store)?;
     ask.style.check(&platforms(ask))?;
     let plans = planned(ask, env, &file, diagnostics).await?;
     let graph = Graph::of(&plans);
     execute::refuse_foreign(ask, &graph)?;
-    let made = execute::execute(ask, env, &graph, &contexts)?;
+    let made = execute::execute(ask, env, &graph, &contexts);
+    // A build that failed has read the files all the same.
+    contexts.remember(env.store)?;
+    let made = made?;
     let mut images = Vec::new();
     for ((plan, layers), &result) in plans.iter().zip(made).zip(&graph.results) {
         // The store keeps whole images: what no step had to read is fetched now.
@@ -284,13 +288,13 @@ fn ignored(text: Option<&Source>) -> Result<Ignore, BuildError> {
     }
 }
 
-fn contexts(ask: &BuildRequest) -> Result<Contexts, BuildError> {
-    let main = Context::new(ask.context.clone(), ignored(ask.ignore.as_ref())?);
+fn contexts(ask: &BuildRequest, store: &Store) -> Result<Contexts, BuildError> {
+    let main = Context::new(ask.context.clone(), ignored(ask.ignore.as_ref())?).remembered(store);
     let mut named = Vec::with_capacity(ask.contexts.len());
     for (_, source) in &ask.contexts {
         named.push(match source {
             ContextSource::Folder { path, ignore } => {
-                Some(Context::new(path.clone(), ignored(ignore.as_ref())?))
+                Some(Context::new(path.clone(), ignored(ignore.as_ref())?).remembered(store))
             }
             ContextSource::Files(files) => Some(Context::new(files.clone(), Ignore::default())),
             ContextSource::Image(_) | ContextSource::Loaded { .. } | ContextSource::Scratch => None,

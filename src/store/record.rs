@@ -14,7 +14,9 @@ use crate::atomic::{self, AtPath as _, FileLock};
 use crate::digest::Digest;
 
 impl Store {
-    fn record_path(&self, area: &str, key: &Digest) -> PathBuf {
+    /// Where a record lies or would lie, for those who have a form of their own.
+    #[must_use]
+    pub fn record_path(&self, area: &str, key: &Digest) -> PathBuf {
         self.root.join("records").join(area).join(key.hex())
     }
 
@@ -28,6 +30,21 @@ impl Store {
     #[must_use]
     pub fn has_record(&self, area: &str, key: &Digest) -> bool {
         self.record_path(area, key).exists()
+    }
+
+    /// Remembers bytes of the caller's own form in place of what was remembered. Of several writers the last one
+    /// wins.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn set_record_bytes(
+        &self,
+        area: &str,
+        key: &Digest,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        atomic::private_folder(&self.root.join("records").join(area))?;
+        Ok(atomic::replace(&self.record_path(area, key), bytes)?)
     }
 
     /// Waits until nobody else makes the record of this key, in this process or
