@@ -54,7 +54,7 @@ def run(folder, scale, keys, repetitions, path):
             cpu = sum(cpu for cpu, _ in costs.values())
             wall = cpu / os.cpu_count() if spread else sum(wall for _, wall in costs.values())
             found["floors"][key] = {"cpu": cpu, "wall": wall, "parts": {n: c for n, (c, _) in costs.items()}}
-            if size := ground.compressed.get(WORKLOADS[key].context):
+            if WORKLOADS[key].end == "archive" and (size := ground.compressed.get(WORKLOADS[key].context)):
                 found["floors"][key]["bytes"] = size
             with open(path, "w") as file:
                 json.dump(found, file, indent=1)

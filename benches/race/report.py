@@ -35,7 +35,7 @@ def table(results, floors):
         floor = (floors or {"floors": {}})["floors"].get(key)
         if tools and floor:
             size = f"{floor['bytes'] / 1e6:.1f}" if floor.get("bytes") else ""
-            lines.append(f"| {key} | *floor* | *{floor['wall']:.3f}* | *{floor['cpu']:.3f}* | | *{size}* | |")
+            lines.append(f"| {key} | floor | {floor['wall']:.3f} | {floor['cpu']:.3f} | | {size} | |")
         for name, found in sorted(tools.items(), key=lambda each: each[1].get("wall", float("inf"))):
             lines.append(f"| {key} | {name} | {_cells(found)} |")
     lines += ["", "| | workload | kiln's goal | against | ratio | reached |", "|---|---|---|---|---|---|"]
