@@ -47,6 +47,14 @@ class Inputs:
     def count(self, whole, least=1):
         return max(least, round(whole * self.scale))
 
+    def used(self, base):
+        """A context that uses a base image once."""
+        folder = self.path("used")
+        os.makedirs(folder, exist_ok=True)
+        with open(f"{folder}/Dockerfile", "w") as file:
+            file.write(f"FROM {base}\nRUN : used\n")
+        return folder
+
     def dockerfiles(self, host):
         """The small contexts; they name the registry, so they are written for each race."""
         spins = self.have.get("spins", {}).get("turns", 0)

@@ -30,6 +30,7 @@ class Cost:
     """Sums over the commands of one run; the peak is the largest process's."""
 
     wall: float = 0.0
+    window: float = 0.0  # what `foreign` was looked at for: longer than the commands
     cpu: float = 0.0
     rss: float = 0.0  # MiB
     registry: float = 0.0
@@ -37,7 +38,7 @@ class Cost:
 
     def noisy(self):
         """Others took more of the machine than moves a result by a few percent."""
-        return self.foreign > 0.05 + 0.1 * self.wall
+        return self.foreign > 0.05 + 0.1 * self.window
 
 
 def adopt_orphans():
@@ -53,7 +54,7 @@ def run(commands, env, log, daemons=(), registry=None, timeout=900):
     for pid in daemons:
         _forget_peaks(pid)
     registry_cpu = tree_cpu(registry) if registry else 0.0
-    busy = machine_busy()
+    busy, start = machine_busy(), time.monotonic()
     for command in commands:
         print("$", " ".join(command), file=log, flush=True)
         _run_one(command, env, log, timeout, cost)
@@ -63,6 +64,7 @@ def run(commands, env, log, daemons=(), registry=None, timeout=900):
         cost.rss = max([cost.rss, *map(_peak, descendants(pid))])
     if registry:
         cost.registry = tree_cpu(registry) - registry_cpu
+    cost.window = time.monotonic() - start
     cost.foreign = max(0.0, machine_busy() - busy - cost.cpu - cost.registry)
     return cost
 
@@ -83,7 +85,14 @@ def _run_one(command, env, log, timeout, cost):
     _add(cost, usage)
     code = os.waitstatus_to_exitcode(status)
     if code:
-        raise Failed(f"exit code {code}: {' '.join(command)}")
+        raise Failed(f"exit code {code}: {os.path.basename(command[0])}: {last_line(log.name)}")
+
+
+def last_line(path):
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    return lines[-1][:300] if lines else "no output"
 
 
 def _wait(pid, deadline):

@@ -18,7 +18,7 @@ debian=(
   docker-registry busybox-static gzip libdeflate-tools openssl
   # Peers, and what they need to be built, and for a rootless RUN.
   gcc libc6-dev libseccomp-dev pkg-config
-  buildah umoci skopeo runc crun uidmap fuse-overlayfs rootlesskit bubblewrap
+  buildah umoci skopeo runc crun netavark uidmap fuse-overlayfs rootlesskit bubblewrap
 )
 
 # go_program NAME PACKAGE VERSION [BUILD FLAG...]: many of these modules have

@@ -124,6 +124,10 @@ class Race:
             return self._counted(tool, commands, registry)
         if job.base:
             self._uncounted(tool, tool.pull(job.base))
+        if workload.base and not workload.is_push and tool.keeps_store:
+            # Some unpack when they pull, others when a step stands on it.
+            used = self.inputs.used(job.base)
+            self._uncounted(tool, tool.build(dataclasses.replace(job, context=used, end="store", name="used")))
         commands = tool.push(job.base, job.target) if workload.is_push else tool.build(job)
         if workload.built or workload.pushed:
             self._uncounted(tool, commands)

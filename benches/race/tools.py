@@ -158,7 +158,7 @@ class BuildKit(Tool):
                 break
             time.sleep(0.02)
         self.close()
-        raise measure.Failed(f"buildkitd does not start: {_last_line(self.folder + '/daemon.log')}")
+        raise measure.Failed(f"buildkitd does not start: {measure.last_line(self.folder + '/daemon.log')}")
 
     def _solve(self, context, *rest):
         return ["buildctl", "build", "--progress=plain", "--frontend=dockerfile.v0",
@@ -171,10 +171,8 @@ class BuildKit(Tool):
         return [self._solve(job.context, *end[job.end])]
 
     def pull(self, reference):
-        """It pulls what a step needs: so one runs, or the image is written to nowhere."""
-        if reference.endswith("/ten"):
-            return [self._solve(self._dockerfile("pull", f"FROM {reference}\n"), "--output=type=oci,dest=/dev/null")]
-        return [self._solve(self._dockerfile("pull", f"FROM {reference}\nRUN : pulled\n"))]
+        """It has no command for that, and fetches what an output needs: here one to nowhere."""
+        return [self._solve(self._dockerfile("pull", f"FROM {reference}\n"), "--output=type=oci,dest=/dev/null")]
 
     def push(self, reference, target):
         return [self._solve(self._dockerfile("push", f"FROM {reference}\n"),
@@ -310,8 +308,3 @@ def _first_line(command):
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     return ((done.stdout or done.stderr).strip().splitlines() or ["?"])[0][:100]
-
-
-def _last_line(path):
-    with open(path) as file:
-        return (file.read().strip().splitlines() or ["no output"])[-1][:300]

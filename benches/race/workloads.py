@@ -28,8 +28,8 @@ class Workload:
     context: str
     end: str  # store, archive or registry
     goals: tuple = ()
-    # Done before the clock starts: pull the image of this name; build; build and
-    # then change a file; push.
+    # Done before the clock starts: pull the image of this name, and use it as a base
+    # once; build; build and then change a file; push.
     base: str = ""
     built: bool = False
     changed: bool = False
