@@ -3,6 +3,7 @@
 A tool's state is below its own folder: home, XDG folders, store, temporary files.
 """
 import os
+import resource
 import shutil
 import subprocess
 import time
@@ -100,7 +101,7 @@ class Kiln(Tool):
 class Buildah(Tool):
     name, programs = "buildah", ("buildah", "runc")
     note = "Debian's"
-    if_missing = "--pull=false"  # what this says in the releases before 1.29
+    options = ("--pull=false",)  # "if missing" in the releases before 1.29
 
     def command(self, *rest):
         return [self.programs[0], "--root", f"{self.folder}/root", "--runroot", f"{self.folder}/runroot",
@@ -108,7 +109,7 @@ class Buildah(Tool):
 
     def build(self, job):
         name = f"localhost/{job.name}"
-        commands = [self.command("build", "--layers", "--network=host", "--tls-verify=false", self.if_missing,
+        commands = [self.command("build", "--layers", "--network=host", "--tls-verify=false", *self.options,
                                  f"--jobs={os.cpu_count()}", "--runtime=runc", "-t", name, job.context)]
         if job.end == "archive":
             commands.append(self.command("push", name, f"oci-archive:{job.archive}"))
@@ -125,7 +126,11 @@ class Buildah(Tool):
 
 class NewBuildah(Buildah):
     name, programs = "buildah-new", ("buildah-new", "runc")
-    note, if_missing = "the current release", "--pull=missing"
+    note = "the current release"
+    # It asks for a million files and processes, which not every machine lets it have.
+    options = ("--pull=missing", *(
+        f"--ulimit={name}={resource.getrlimit(limit)[1]}"
+        for name, limit in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))))
 
 
 class BuildKit(Tool):
