@@ -37,7 +37,7 @@ impl Room {
                 "steps run without namespaces here: processes and network are those of the \
                  container, and what is mounted read-only can be written",
             );
-            progress.detail("/proc and /sys are empty in steps, and a secret is a fifo");
+            progress.detail("a secret is a fifo in steps");
         }
         rootfs::settle(store, &sandbox)?;
         match sandbox.no_overlay() {

@@ -92,7 +92,7 @@ impl Sandbox {
             volatile,
             many_ids: self.ids() > 1,
             ids: self.ids(),
-            emulation: self.emulation(),
+            emulation: self.emulation_for(spec.user.uid),
         };
         let cgroup =
             if spec.limits.is_none() { None } else { Some(Group(Cgroup::create(&spec.limits)?)) };

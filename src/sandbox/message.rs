@@ -47,6 +47,8 @@ pub(super) enum What {
     /// Try an overlay, and its marks, on `lower`, `upper` and `work` in a folder; and
     /// which `/proc` there is.
     TryStore { folder: PathBuf, user_xattr: bool },
+    /// Try whether `/proc` can be served where it cannot be mounted.
+    TryFiles,
     /// Run a registered job; the next frame is its request.
     Call { job: String },
     /// Run a process, `bare` without namespaces; the next frame is a [`RunRequest`] with
@@ -81,6 +83,8 @@ pub(super) enum Event {
         overlay: Option<Failure>,
         proc: Proc,
     },
+    /// Whether `/proc` can be served, or why not.
+    TriedFiles(Result<(), String>),
     /// The process exists and waits for [`Event::Go`]; a pidfd comes along.
     Started,
     /// From kiln: it may go on.

@@ -39,7 +39,7 @@ const NO_EXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
 const SHM: u64 = 64 << 20;
 
 /// Hidden, as container engines do: what tells about or reaches the machine.
-const MASKED: &[&str] = &[
+pub(super) const MASKED: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",

@@ -11,7 +11,8 @@
 //! architecture or ABI (x32; 32-bit ARM) answer ENOSYS.
 //!
 //! The same filter makes calls wait for the supervisor where there is one. A
-//! privileged process has that part alone; io_uring is refused to it there too.
+//! privileged process has that part alone; io_uring is refused to it there too. Where only
+//! the kernel's files are emulated nothing is refused: who goes past the filter finds none.
 #![expect(unsafe_code, reason = "the filter is handed to the kernel")]
 
 use std::io;
@@ -19,6 +20,7 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 
 use libc::{c_long, sock_filter};
 
+use super::spec::Emulation;
 use super::supervise::{self, Waiting, When};
 
 /// One architecture's numbers for the calls.
@@ -99,6 +101,13 @@ pub(super) struct Purpose {
     pub(super) waiting: Option<Waiting>,
 }
 
+impl Purpose {
+    /// Whether calls that a filter cannot look into must not be had.
+    fn closed(self) -> bool {
+        self.confine || self.waiting.is_none_or(|waiting| waiting.emulation != Emulation::Files)
+    }
+}
+
 fn op(code: u16, k: u32) -> sock_filter {
     sock_filter { code, jt: 0, jf: 0, k }
 }
@@ -134,7 +143,8 @@ fn filter(purpose: Purpose) -> Vec<sock_filter> {
         filter.push(op(JUMP, over));
         filter.extend(rules);
     }
-    filter.push(op(RETURN, errno(libc::ENOSYS)));
+    let others = if purpose.closed() { errno(libc::ENOSYS) } else { libc::SECCOMP_RET_ALLOW };
+    filter.push(op(RETURN, others));
     filter
 }
 
@@ -142,7 +152,9 @@ fn filter(purpose: Purpose) -> Vec<sock_filter> {
 fn rules(calls: &Calls, purpose: Purpose, waiting: &[(c_long, When)]) -> Vec<sock_filter> {
     let mut rules = vec![op(LOAD, NUMBER)];
     #[cfg(target_arch = "x86_64")]
-    rules.extend(when(AT_LEAST, X32, errno(libc::ENOSYS)));
+    if purpose.closed() {
+        rules.extend(when(AT_LEAST, X32, errno(libc::ENOSYS)));
+    }
     if purpose.confine {
         for call in calls.denied {
             rules.extend(when(EQUAL, number(*call), errno(libc::EPERM)));
@@ -154,7 +166,7 @@ fn rules(calls: &Calls, purpose: Purpose, waiting: &[(c_long, When)]) -> Vec<soc
             rules.push(op(RETURN, libc::SECCOMP_RET_ALLOW));
         }
     }
-    for call in calls.absent {
+    for call in calls.absent.iter().filter(|_| purpose.closed()) {
         rules.extend(when(EQUAL, number(*call), errno(libc::ENOSYS)));
     }
     for (call, on) in waiting {
@@ -166,6 +178,13 @@ fn rules(calls: &Calls, purpose: Purpose, waiting: &[(c_long, When)]) -> Vec<soc
             }
             When::Bits(at, bits) => (ANY_BIT, at, &[bits][..]),
             When::Is(at, values) => (EQUAL, at, values),
+            When::Without(at, bits) => {
+                rules.push(sock_filter { code: EQUAL, jt: 0, jf: 4, k: number(*call) });
+                rules.push(op(LOAD, argument(at)));
+                rules.extend(when(ANY_BIT, bits, libc::SECCOMP_RET_ALLOW));
+                rules.push(op(RETURN, libc::SECCOMP_RET_USER_NOTIF));
+                continue;
+            }
         };
         // A handful of values at most.
         let over = u8::try_from(2 + 2 * values.len()).unwrap_or(u8::MAX);
@@ -184,9 +203,9 @@ fn rules(calls: &Calls, purpose: Purpose, waiting: &[(c_long, When)]) -> Vec<soc
 /// deadly signal interrupts it, so that none is carried out twice. Since Linux 5.19.
 const WAIT_KILLABLE: libc::c_ulong = 1 << 5;
 
-/// Installs the filter, and gives the descriptor that calls wait at if some do. The
-/// process still has `CAP_SYS_ADMIN`, so `no_new_privs` is not needed and `sudo` keeps
-/// working.
+/// Installs the filter, and gives the descriptor that calls wait at if some do. While a
+/// process still has `CAP_SYS_ADMIN`, `no_new_privs` is not needed and `sudo` keeps
+/// working; else it must be set.
 pub(super) fn install(purpose: Purpose) -> io::Result<Option<OwnedFd>> {
     let mut filter = filter(purpose);
     let program = libc::sock_fprog {
@@ -222,7 +241,6 @@ pub(super) fn install(purpose: Purpose) -> io::Result<Option<OwnedFd>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::spec::Emulation;
     use super::*;
 
     const IDS: Waiting = Waiting { emulation: Emulation::Ids, names: false };
@@ -312,6 +330,8 @@ mod tests {
         let native = NATIVE.architecture;
         let records = Purpose { confine: true, waiting: Some(RECORDS) };
         let privileged = Purpose { confine: false, waiting: Some(IDS) };
+        let files = Waiting { emulation: Emulation::Files, names: false };
+        let files = Purpose { confine: false, waiting: Some(files) };
         for (purpose, architecture, call, argument, expected) in [
             (WHOLE, native, libc::SYS_openat, 0, ALLOW),
             (WHOLE, native, libc::SYS_openat, 0o101, WAIT),
@@ -329,6 +349,19 @@ mod tests {
             (privileged, native, libc::SYS_bpf, 0, ALLOW),
             (privileged, native, libc::SYS_fchown, 0, WAIT),
             (privileged, native, libc::SYS_io_uring_setup, 0, errno(libc::ENOSYS)),
+            (files, native, libc::SYS_openat, 0o101, WAIT),
+            (files, native, libc::SYS_openat, 0o301, ALLOW),
+            (files, native, libc::SYS_newfstatat, 0x100, WAIT),
+            (files, native, libc::SYS_newfstatat, 0x1000, ALLOW),
+            (files, native, libc::SYS_readlinkat, 0, WAIT),
+            (files, native, libc::SYS_getuid, 0, ALLOW),
+            (files, native, libc::SYS_bpf, 0, ALLOW),
+            (files, native, libc::SYS_io_uring_setup, 0, ALLOW),
+            (files, 0x1234, libc::SYS_openat, 0, ALLOW),
+            #[cfg(target_arch = "x86_64")]
+            (files, native, libc::SYS_openat | 0x4000_0000, 0, ALLOW),
+            #[cfg(target_arch = "x86_64")]
+            (files, I386_ARCHITECTURE, 195, 0, WAIT),
             #[cfg(target_arch = "x86_64")]
             (WHOLE, I386_ARCHITECTURE, 5, 0o101, WAIT),
             #[cfg(target_arch = "x86_64")]

@@ -52,6 +52,8 @@ pub(super) enum Emulation {
     Ids,
     /// Device nodes, and owners beyond the IDs that exist.
     Records,
+    /// The kernel's file systems, where none can be mounted.
+    Files,
 }
 
 /// Numbers as the process sees them.

@@ -17,7 +17,7 @@ use super::idmap::Maps;
 use super::message::{Event, Failure, Setup, Space, What};
 use super::mount::Proc;
 use super::spec::Emulation;
-use super::supervise;
+use super::supervise::{self, files};
 use crate::digest::Digest;
 
 /// Best first.
@@ -83,6 +83,8 @@ pub struct Sandbox {
     pub(super) storage: OnceLock<Storage>,
     /// Which `/proc` there is.
     proc: OnceLock<Proc>,
+    /// Why none can be served where none can be mounted.
+    unserved: Option<String>,
 }
 
 impl Sandbox {
@@ -159,8 +161,27 @@ impl Sandbox {
 
     /// What is different here from other machines in this tier, once a store was tried.
     #[must_use]
-    pub fn notes(&self) -> Vec<&'static str> {
-        self.proc.get().and_then(|proc| proc.note()).into_iter().collect()
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<String> =
+            self.proc.get().and_then(|proc| proc.note()).into_iter().map(str::to_owned).collect();
+        if let (Tier::Chroot, Some(why)) = (self.tier, &self.unserved) {
+            notes.push(format!("/proc and /sys are empty in steps: {why}"));
+        } else if self.tier == Tier::Chroot && !self.serves(1) {
+            notes.push(
+                "/proc and /sys are served to steps of uid 0, for which set-user-ID programs gain \
+                 nothing (no_new_privs); for steps of another USER, which may need sudo, both are \
+                 empty"
+                    .to_owned(),
+            );
+        }
+        notes
+    }
+
+    /// Whether a step of this user is served the kernel's files: not if it lost by that
+    /// what set-user-ID programs give it.
+    fn serves(&self, uid: u32) -> bool {
+        let free = || files::has_admin() || rustix::thread::no_new_privs().unwrap_or(false);
+        self.unserved.is_none() && (uid == 0 || free())
     }
 
     /// Finds out whether overlays can be mounted on a file system, by mounting one on
@@ -211,12 +232,20 @@ impl Sandbox {
     /// What the kernel does not do here by itself.
     pub(super) fn emulation(&self) -> Option<Emulation> {
         match (self.tier, self.ids) {
-            // Without CAP_SYS_ADMIN calls wait only at the price of no_new_privs.
+            // By `serves`.
             (Tier::Chroot, _) => None,
             (_, 1) => Some(Emulation::Ids),
             // Real root of the machine.
             (Tier::Root, _) if !self.user_xattr => None,
             _ => Some(Emulation::Records),
+        }
+    }
+
+    /// The same of a process of this user.
+    pub(super) fn emulation_for(&self, uid: u32) -> Option<Emulation> {
+        match self.tier {
+            Tier::Chroot => self.serves(uid).then_some(Emulation::Files),
+            _ => self.emulation(),
         }
     }
 
@@ -278,6 +307,7 @@ fn root() -> Result<Sandbox, String> {
         refused: vec![],
         storage: OnceLock::new(),
         proc: OnceLock::new(),
+        unserved: None,
     })
 }
 
@@ -329,6 +359,12 @@ fn without_namespaces() -> Result<Sandbox, String> {
     }
     let zygote = Zygote::start(&Setup { space: Space::Own, bare: true }, |_| Ok(()))
         .map_err(|error| error.to_string())?;
+    let helper = Helper::fork(&zygote, &What::TryFiles).map_err(|error| error.to_string())?;
+    let unserved = match helper.event("try to serve /proc").map_err(|error| error.to_string())? {
+        (Event::TriedFiles(files), _) => files.err(),
+        (other, _) => return Err(format!("unexpected answer {other:?}")),
+    };
+    drop(helper);
     let map = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
     let (uids, gids) = (map("/proc/self/uid_map")?, map("/proc/self/gid_map")?);
     let kind = root_kind(&uids, &gids);
@@ -347,6 +383,7 @@ fn without_namespaces() -> Result<Sandbox, String> {
         refused: vec![],
         storage,
         proc: OnceLock::new(),
+        unserved,
     })
 }
 
@@ -378,6 +415,7 @@ fn subuid() -> Result<Sandbox, String> {
         refused: vec![],
         storage: OnceLock::new(),
         proc: OnceLock::new(),
+        unserved: None,
     })
 }
 
@@ -394,6 +432,7 @@ fn single_id() -> Result<Sandbox, String> {
         refused: vec![],
         storage: OnceLock::new(),
         proc: OnceLock::new(),
+        unserved: None,
     })
 }
 

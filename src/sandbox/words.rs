@@ -34,7 +34,9 @@ impl Tier {
             }
             Self::Chroot => {
                 "steps run as root of this container, without namespaces of their own: every \
-                 owner is exact, processes and network are the container's"
+                 owner is exact, processes and network are the container's; /proc and /sys are \
+                 served to steps of uid 0, where set-user-ID programs gain nothing, and empty \
+                 for a USER, who has sudo"
             }
         }
     }

@@ -29,6 +29,7 @@ use rustix::process::{
 use rustix::thread::UnshareFlags;
 
 use super::message::{Channel, Doing as _, Event, Failure, RunRequest, Setup, Space, What, retry};
+use super::supervise::files;
 use super::{chroot, init, mount};
 
 /// What a helper can be asked to do by name: the bytes of a request in, the
@@ -189,6 +190,7 @@ fn answer(channel: &Channel, what: &What, zygote: Pid, jobs: Jobs<'_>) -> Result
             let proc = init::try_proc()?;
             channel.tell(&Event::Tried { overlay, proc }, &[]).doing(told)
         }
+        What::TryFiles => channel.tell(&Event::TriedFiles(files::try_it()), &[]).doing(told),
         What::Call { job } => {
             die_with(zygote)?;
             let Some((body, _)) = channel.recv().doing(|| "read the job's request".to_owned())?

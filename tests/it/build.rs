@@ -4,6 +4,7 @@ mod archives;
 mod bench;
 mod cache;
 mod chroot;
+mod chroot_files;
 mod contexts;
 mod copy;
 mod copy_flags;

@@ -5,7 +5,7 @@
 //! kiln
 //!  └─ helper             puts in what is mounted elsewhere, and takes it out again
 //!      ├─ server         of a secret, which lives in its memory only (`secret.rs`)
-//!      └─ keeper         ends what the process has started
+//!      └─ keeper         ends what the process has started; threads of it serve `/proc`
 //!          └─ the command, in a plain folder as its root
 //! ```
 //! What holds as in the other tiers: the root, the user and the exact owners (they are
@@ -14,15 +14,19 @@
 //! that one, to the helper (PR_SET_CHILD_SUBREAPER); each kills what it has until
 //! nothing is left.
 //!
-//! What does not: processes and network are the container's, `/proc` and `/sys` are empty
-//! folders, and nothing is read-only. There is no filter of system calls of kiln's own:
-//! without CAP_SYS_ADMIN it would need no_new_privs, and `sudo` and `su` would fail; the
-//! engine's own filter holds. CAP_SYS_CHROOT is not left to the command, since with it
+//! What does not: processes and network are the container's, and nothing is read-only.
+//! There is no filter of system calls of kiln's own that refuses any; the engine's own
+//! filter holds. CAP_SYS_CHROOT is not left to the command, since with it
 //! the way out of a root is known; and so it has fewer rights than kiln and its
-//! container, which therefore it cannot trace (ptrace(2)).
+//! container, which therefore it cannot trace (ptrace(2)). Two steps at once are no
+//! secret to each other: they have the same rights over each other's processes.
 //!
-//! `/proc` is left to whoever can serve it without a mount: it is made in
-//! [`given::put_in`], as an empty folder.
+//! `/proc` and `/sys` are empty folders to the kernel, and are served to those who name
+//! them (`supervise/files/`). For that calls wait, and without CAP_SYS_ADMIN this needs
+//! no_new_privs, under which set-user-ID programs gain nothing. So a step of uid 0 has them,
+//! which needs no such program (`su` and `gosu` change to others without one); a step
+//! of another user has `sudo`, and finds both empty. Where the container has no_new_privs
+//! already, or kiln CAP_SYS_ADMIN, every step has them.
 
 mod given;
 mod kill;
@@ -31,7 +35,7 @@ mod secret;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::{
     DumpableBehavior, Pid, Signal, chroot, fchdir, getppid, set_child_subreaper,
@@ -42,7 +46,9 @@ use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use self::given::Given;
 use super::init::{attend, end, fork, own_keyring, pipe, tell_end, wait};
 use super::message::{Channel, Doing as _, Event, Failure, RunRequest, retry};
-use super::spec::Exit;
+use super::seccomp::{self, Purpose};
+use super::spec::{Emulation, Exit};
+use super::supervise::files;
 use super::{privilege, program};
 
 type Streams = [Option<OwnedFd>; 3];
@@ -56,10 +62,14 @@ pub(super) fn supervise(
     let mut fds = fds.into_iter();
     let streams = run.streams.map(|present| if present { fds.next() } else { None });
     set_child_subreaper(Pid::from_raw(1)).doing(|| "take in orphans".to_owned())?;
+    // It holds what the step is given, and so does the keeper.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .doing(|| "become undumpable".to_owned())?;
+    let processes = kill::list()?;
     let mut given = Given::new(run)?;
     let ended = given.put_in(run).and_then(|cwd| start(channel, run, streams, &given, &cwd));
     // In this order: nothing may run any more when what was put in is taken out.
-    let killed = kill::descendants();
+    let killed = kill::descendants(&processes);
     let taken = given.take_out();
     let exit = ended?;
     killed?;
@@ -118,18 +128,37 @@ fn keep(
     let kept = || -> Result<Option<Exit>, Failure> {
         set_child_subreaper(Pid::from_raw(1)).doing(|| "take in orphans".to_owned())?;
         let keeper = std::process::id();
+        let serves = run.emulation == Some(Emulation::Files);
+        let files = serves.then(|| files::Ready::new(place.root, run.spec.privileged));
+        let files = files.transpose()?;
+        let (handed, handing) = Channel::pair().doing(|| "make a socket".to_owned())?;
+        let handing = serves.then(|| Channel::from_fd(handing));
         let (wait_for_go, go) = pipe()?;
         let Some(child) = fork()? else {
-            drop(go);
-            end(become_program(run, streams, place, keeper, wait_for_go, report))
+            drop((go, handed, files));
+            let from = From { keeper, go: wait_for_go, handing };
+            end(become_program(run, streams, place, from, report))
         };
-        drop((streams, report, wait_for_go));
+        drop((streams, report, wait_for_go, handing));
+        // Forked is nothing any more.
+        if let Some(files) = files {
+            files.start(place.root, handed)?;
+        }
         attend(channel, child, &go, helper)
     };
+    let processes = kill::list();
     let kept = kept();
     // What it started and left goes with it, and before anybody is told of the end.
-    let kept = kill::descendants().and(kept);
+    let kept = processes.and_then(|processes| kill::descendants(&processes)).and(kept);
     tell_end(exit, kept)
+}
+
+/// What the process has of the keeper.
+struct From {
+    keeper: u32,
+    go: OwnedFd,
+    /// Takes the descriptor that calls wait at.
+    handing: Option<Channel>,
 }
 
 /// The process itself, up to the program.
@@ -137,11 +166,10 @@ fn become_program(
     run: &RunRequest,
     streams: Streams,
     place: &Place<'_>,
-    keeper: u32,
-    go: OwnedFd,
+    from: From,
     report: OwnedFd,
 ) -> i32 {
-    let Err(failure) = prepare(run, streams, place, keeper, go);
+    let Err(failure) = prepare(run, streams, place, from);
     if let Ok(text) = serde_json::to_vec(&failure) {
         // A reader that is gone is dying, and this process with it.
         let _ = File::from(report).write_all(&text);
@@ -153,8 +181,7 @@ fn prepare(
     run: &RunRequest,
     streams: Streams,
     place: &Place<'_>,
-    keeper: u32,
-    go: OwnedFd,
+    From { keeper, go, handing }: From,
 ) -> Result<Infallible, Failure> {
     let spec = &run.spec;
     set_parent_process_death_signal(Some(Signal::KILL))
@@ -175,6 +202,9 @@ fn prepare(
     program::place_streams(streams, spec.user.uid)?;
     fchdir(place.cwd).doing(|| format!("enter {}", spec.cwd.display()))?;
     spec.limits.own.set()?;
+    if let Some(handing) = handing {
+        wait_at(&handing)?;
+    }
     // Gone with the execution of the program.
     remove_capability_from_bounding_set(CapabilitySet::SYS_CHROOT)
         .doing(|| "drop CAP_SYS_CHROOT (which needs CAP_SETPCAP)".to_owned())?;
@@ -184,4 +214,15 @@ fn prepare(
         privilege::drop_to(Some(&spec.user))?;
     }
     program::execute(spec)
+}
+
+/// From here on this process's calls wait, and those of what it executes.
+fn wait_at(keeper: &Channel) -> Result<(), Failure> {
+    if !files::has_admin() {
+        rustix::thread::set_no_new_privs(true).doing(|| "set no_new_privs".to_owned())?;
+    }
+    let purpose = Purpose { confine: false, waiting: Some(files::WAITING) };
+    let listener = seccomp::install(purpose).doing(|| "install the seccomp filter".to_owned())?;
+    let listener = listener.as_ref().map(AsFd::as_fd);
+    keeper.send(&[], listener.as_slice()).doing(|| "hand over the waiting calls".to_owned())
 }

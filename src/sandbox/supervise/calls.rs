@@ -78,6 +78,14 @@ pub(super) enum Call {
     Renameat,
     Link,
     Linkat,
+    Access,
+    Faccessat,
+    Faccessat2,
+    Readlink,
+    Readlinkat,
+    Chdir,
+    Statfs,
+    LgetXattr,
 }
 
 /// A condition on an argument, which the filter tests.
@@ -88,6 +96,8 @@ pub(in super::super) enum When {
     Bits(u8, u32),
     /// The lower word of this argument is one of these.
     Is(u8, &'static [u32]),
+    /// The lower word of this argument has none of these bits.
+    Without(u8, u32),
 }
 
 /// How a caller lays out what it is told.
@@ -159,7 +169,7 @@ macro_rules! row {
     };
 }
 
-use When::{Always, Bits, Is};
+use When::{Always, Bits, Is, Without};
 
 /// What waits wherever owners or devices beyond the kernel's are recorded.
 const RECORDS: &[Row] = &[
@@ -252,6 +262,37 @@ const NAMES: &[Row] = &[
     row!(Linkat, libc::SYS_linkat, 303, NONE, Always),
 ];
 
+const EMPTY_PATH: u32 = libc::AT_EMPTY_PATH.cast_unsigned();
+/// What must be new is none of the kernel's files.
+const NEW: u32 = libc::O_EXCL.cast_unsigned();
+
+/// What waits where the kernel's file systems cannot be mounted: paths. Those that may be
+/// empty are of an open file, mostly, and do not wait then.
+const PATHS: &[Row] = &[
+    row!(Open, old SYS_open, 5, NONE, Without(1, NEW)),
+    row!(Openat, libc::SYS_openat, 295, NONE, Without(2, NEW)),
+    row!(Openat2, libc::SYS_openat2, 437, NONE, Always),
+    row!(Creat, old SYS_creat, 8, NONE, Always),
+    row!(Stat, old SYS_stat, 195, 106, Always),
+    row!(Lstat, old SYS_lstat, 196, 107, Always),
+    row!(Fstatat, libc::SYS_newfstatat, 300, NONE, Without(3, EMPTY_PATH)),
+    row!(Statx, libc::SYS_statx, 383, NONE, Without(2, EMPTY_PATH)),
+    row!(Access, old SYS_access, 33, NONE, Always),
+    row!(Faccessat, libc::SYS_faccessat, 307, NONE, Always),
+    row!(Faccessat2, libc::SYS_faccessat2, 439, NONE, Without(3, EMPTY_PATH)),
+    row!(Readlink, old SYS_readlink, 85, NONE, Always),
+    row!(Readlinkat, libc::SYS_readlinkat, 305, NONE, Always),
+    row!(Execve, libc::SYS_execve, 11, NONE, Always),
+    row!(Execveat, libc::SYS_execveat, 358, NONE, Without(4, EMPTY_PATH)),
+    row!(Chdir, libc::SYS_chdir, 12, NONE, Always),
+    // i386 has another form.
+    row!(Statfs, libc::SYS_statfs, NONE, NONE, Always),
+    row!(GetXattr, libc::SYS_getxattr, 229, NONE, Always),
+    row!(LgetXattr, libc::SYS_lgetxattr, 230, NONE, Always),
+    row!(ListXattr, libc::SYS_listxattr, 232, NONE, Always),
+    row!(LlistXattr, libc::SYS_llistxattr, 233, NONE, Always),
+];
+
 /// Which calls wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) struct Waiting {
@@ -261,16 +302,18 @@ pub(in super::super) struct Waiting {
 }
 
 const ALL: Waiting = Waiting { emulation: Emulation::Ids, names: true };
+const FILES: Waiting = Waiting { emulation: Emulation::Files, names: false };
 
 fn rows(waiting: Waiting) -> impl Iterator<Item = &'static Row> {
+    let records = if waiting.emulation == Emulation::Files { PATHS } else { RECORDS };
     let ids = if waiting.emulation == Emulation::Ids { IDS } else { &[] };
     // The latter has a call of the former.
     let names = match (waiting.names, waiting.emulation) {
         (true, _) => NAMES,
         (false, Emulation::Ids) => NAMELESS,
-        (false, Emulation::Records) => &[],
+        (false, Emulation::Records | Emulation::Files) => &[],
     };
-    RECORDS.iter().chain(ids).chain(names)
+    records.iter().chain(ids).chain(names)
 }
 
 /// The numbers that wait, of programs for this architecture.
@@ -287,9 +330,18 @@ pub(in super::super) fn i386(waiting: Waiting) -> Vec<(c_long, When)> {
 
 /// What a number means.
 pub(super) fn meaning(architecture: u32, number: i32) -> Option<(Call, Abi)> {
+    meaning_of(ALL, architecture, number)
+}
+
+/// What it means where paths wait.
+pub(super) fn meaning_of_path(architecture: u32, number: i32) -> Option<(Call, Abi)> {
+    meaning_of(FILES, architecture, number)
+}
+
+fn meaning_of(waiting: Waiting, architecture: u32, number: i32) -> Option<(Call, Abi)> {
     let number = c_long::from(number);
     let find = |matches: fn(&Row, c_long) -> bool| {
-        let mut rows = rows(ALL);
+        let mut rows = rows(waiting);
         rows.find(|row| matches(row, number)).map(|row| row.call)
     };
     #[cfg(target_arch = "x86_64")]
@@ -343,9 +395,9 @@ mod tests {
 
     #[test]
     fn numbers_are_of_one_call() {
-        let mut lists = vec![native(ALL)];
+        let mut lists = vec![native(ALL), native(FILES)];
         #[cfg(target_arch = "x86_64")]
-        lists.push(i386(ALL));
+        lists.extend([i386(ALL), i386(FILES)]);
         for mut list in lists {
             let count = list.len();
             list.sort_by_key(|(number, _)| *number);
@@ -366,6 +418,9 @@ mod tests {
         let number = |call: c_long| i32::try_from(call).unwrap();
         assert_eq!(meaning(0, number(libc::SYS_getuid)), Some((Call::Getuid, Abi::Native)));
         assert_eq!(meaning(0, number(libc::SYS_read)), None);
+        let stat = Some((Call::Fstatat, Abi::Native));
+        assert_eq!(meaning_of_path(0, number(libc::SYS_newfstatat)), stat);
+        assert_eq!(meaning_of_path(0, number(libc::SYS_getuid)), None);
         #[cfg(target_arch = "x86_64")]
         for (number, expected) in [
             (199, Some((Call::Getuid, Abi::I386))),

@@ -377,7 +377,7 @@ impl Supervisor {
         let known = self.sets.of(notice.pid);
         let allowed = match self.emulation {
             Emulation::Ids => known.credentials.privileged(),
-            Emulation::Records => holds_capability(notice.pid, CAP_MKNOD),
+            Emulation::Records | Emulation::Files => holds_capability(notice.pid, CAP_MKNOD),
         };
         let block = mode & libc::S_IFMT == libc::S_IFBLK;
         let device = decode(device);
@@ -389,7 +389,7 @@ impl Supervisor {
         let (folder, base) = self.open_parent(notice, named)?;
         let umask = match self.emulation {
             Emulation::Ids => known.umask,
-            Emulation::Records => umask_of(notice.pid),
+            Emulation::Records | Emulation::Files => umask_of(notice.pid),
         };
         let mode = Mode::from_raw_mode(mode & 0o7777 & !umask);
         mknodat(&folder, &base, FileType::RegularFile, Mode::empty(), 0)?;
@@ -399,7 +399,9 @@ impl Supervisor {
             let stat = look(&file)?;
             let owner = match self.emulation {
                 Emulation::Ids => self.making(notice, &folder).map(|making| making.owner),
-                Emulation::Records => Some(Owner { uid: stat.stx_uid, gid: stat.stx_gid }),
+                Emulation::Records | Emulation::Files => {
+                    Some(Owner { uid: stat.stx_uid, gid: stat.stx_gid })
+                }
             };
             self.record(&file, &stat, owner.unwrap_or_default(), true)?;
             let record = Device { block, major: major(device), minor: minor(device) };

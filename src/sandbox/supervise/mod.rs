@@ -9,6 +9,9 @@
 //! made it, and it sees that. What the kernel decides alone stays with the kernel;
 //! where a record is wanting, its answer is the one given.
 //!
+//! Where neither namespaces nor mounts can be had there is another one, which emulates
+//! nothing but the kernel's file systems: `files/`.
+//!
 //! This is no security boundary: the namespaces are. A worker has what root of the
 //! namespace has, its root is the step's, and it acts on files only after it made sure
 //! that the call still waits. A race in what it reads harms the step's own records only.
@@ -23,6 +26,7 @@ mod calls;
 mod cookie;
 mod create;
 mod execute;
+pub(super) mod files;
 mod identity;
 mod ids;
 mod notify;
@@ -278,6 +282,15 @@ impl Supervisor {
                     Ok(Answer::Continue)
                 }
             }
+            // Of those who emulate nothing but files.
+            Call::Access
+            | Call::Faccessat
+            | Call::Faccessat2
+            | Call::Readlink
+            | Call::Readlinkat
+            | Call::Chdir
+            | Call::Statfs
+            | Call::LgetXattr => Ok(Answer::Continue),
             // Of either width the caller is, these are of 64 bits.
             Call::Prlimit => self.tell_limit(notice, d, Abi::Native),
         }

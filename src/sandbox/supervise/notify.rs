@@ -144,6 +144,28 @@ impl Listener {
         let _ = self.call(SEND, (&raw const response) as u64);
     }
 
+    /// Whether calls can be answered with descriptors.
+    pub(super) fn usable(&self) -> Result<(), String> {
+        // No call has this number, which is looked at last.
+        let give = AddFd {
+            id: u64::MAX,
+            flags: ADDFD_SEND,
+            source: self.0.as_raw_fd().cast_unsigned(),
+            new: 0,
+            new_flags: 0,
+        };
+        match self.call(ADD_FD, (&raw const give) as u64) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            _ => return Err("the kernel is older than Linux 5.14".to_owned()),
+        }
+        let seen = [0; 1];
+        let own = Notice { pid: std::process::id(), ..Notice::default() };
+        own.read(seen.as_ptr() as u64, &mut [0; 1]).map_err(|_| {
+            "an outer filter refuses process_vm_readv: allow it in the container's profile"
+                .to_owned()
+        })
+    }
+
     /// Answers with a descriptor, which the caller gets in the same moment.
     pub(super) fn give(&self, notice: &Notice, fd: &OwnedFd, close_on_exec: bool) -> Answer {
         let give = AddFd {

@@ -82,7 +82,7 @@ impl Supervisor {
                     self.record(&fd, &stat, new, device || !new.is_root())?;
                 }
             }
-            Emulation::Records => {
+            Emulation::Records | Emulation::Files => {
                 let inside = |id: u32| u64::from(id) < self.ids;
                 if inside(new.uid) && inside(new.gid) && recorded.is_none() {
                     return Ok(Answer::Continue);

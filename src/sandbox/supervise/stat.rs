@@ -2,7 +2,8 @@
 //! recorded the kernel answers by itself.
 #![expect(unsafe_code, reason = "stat is called in the kernel's own form")]
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxFlags, makedev, openat, statx};
 use rustix::io::Errno;
@@ -83,7 +84,7 @@ impl Supervisor {
     }
 
     /// Whether the file system of a file without a record could have kept one.
-    fn takes_attributes(&self, path: &std::ffi::CStr, follow: bool) -> bool {
+    fn takes_attributes(&self, path: &CStr, follow: bool) -> bool {
         let nofollow = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
         let flags = OFlags::PATH | OFlags::CLOEXEC | nofollow;
         let Ok(fd) = openat(CWD, path, flags, Mode::empty()) else { return true };
@@ -117,59 +118,18 @@ impl Seen {
     }
 
     fn stat(&self, fd: &OwnedFd, abi: Abi) -> Result<Vec<u8>, Errno> {
-        let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
-        // SAFETY: the string ends in NUL; the kernel fills the struct, which is its own
-        // form on the 64-bit architectures.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_newfstatat,
-                fd.as_raw_fd(),
-                c"".as_ptr(),
-                stat.as_mut_ptr(),
-                libc::AT_EMPTY_PATH,
-            )
-        };
-        if result != 0 {
-            return Err(last_errno());
-        }
-        // SAFETY: zeroes are a valid value, and the kernel wrote over them.
-        let mut stat = unsafe { stat.assume_init() };
+        let mut stat = stat_of(fd, c"", AtFlags::EMPTY_PATH)?;
         stat.st_mode = self.mode(stat.st_mode);
         stat.st_uid = self.owner.uid;
         stat.st_gid = self.owner.gid;
         if let Some(Device { major, minor, .. }) = self.device {
             stat.st_rdev = makedev(major, minor);
         }
-        match abi {
-            Abi::Native => Ok(bytes_of(&stat)),
-            #[cfg(target_arch = "x86_64")]
-            Abi::I386 => Ok(i386::stat64(&stat)),
-            #[cfg(target_arch = "x86_64")]
-            Abi::I386Short => i386::stat(&stat),
-        }
+        in_form(&stat, abi)
     }
 
     fn statx(&self, fd: &OwnedFd, flags: u32, mask: u32) -> Result<Vec<u8>, Errno> {
-        // How fresh the answer must be; the walk is over.
-        let sync = libc::AT_STATX_FORCE_SYNC | libc::AT_STATX_DONT_SYNC;
-        let flags = flags.cast_signed() & sync | libc::AT_EMPTY_PATH;
-        let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
-        // SAFETY: as above.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_statx,
-                fd.as_raw_fd(),
-                c"".as_ptr(),
-                flags,
-                mask,
-                found.as_mut_ptr(),
-            )
-        };
-        if result != 0 {
-            return Err(last_errno());
-        }
-        // SAFETY: as above.
-        let mut found = unsafe { found.assume_init() };
+        let mut found = statx_of(fd, c"", AtFlags::EMPTY_PATH, flags, mask)?;
         // Modes fit: they are what the kernel gave, with another type.
         found.stx_mode = self.mode(u32::from(found.stx_mode)) as u16;
         found.stx_uid = self.owner.uid;
@@ -179,6 +139,91 @@ impl Seen {
             found.stx_rdev_minor = minor;
         }
         Ok(bytes_of(&found))
+    }
+}
+
+/// What the kernel says of a file, in the form that a caller asked for.
+pub(super) fn kernels(
+    folder: impl AsFd,
+    path: &CStr,
+    at: AtFlags,
+    form: Form,
+) -> Result<Vec<u8>, Errno> {
+    match form {
+        Form::Stat(abi) => in_form(&stat_of(folder, path, at)?, abi),
+        Form::Statx { flags, mask } => Ok(bytes_of(&statx_of(folder, path, at, flags, mask)?)),
+    }
+}
+
+fn stat_of(folder: impl AsFd, path: &CStr, at: AtFlags) -> Result<libc::stat, Errno> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: the string ends in NUL; the kernel fills the struct, which is its own
+    // form on the 64-bit architectures.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_newfstatat,
+            folder.as_fd().as_raw_fd(),
+            path.as_ptr(),
+            stat.as_mut_ptr(),
+            at.bits(),
+        )
+    };
+    if result != 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: zeroes are a valid value, and the kernel wrote over them.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// The flags are those of the caller: of them counts how fresh the answer must be, since the
+/// walk is over.
+fn statx_of(
+    folder: impl AsFd,
+    path: &CStr,
+    at: AtFlags,
+    flags: u32,
+    mask: u32,
+) -> Result<libc::statx, Errno> {
+    let sync = AtFlags::STATX_FORCE_SYNC | AtFlags::STATX_DONT_SYNC;
+    let flags = AtFlags::from_bits_retain(flags) & sync | at;
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: as above.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_statx,
+            folder.as_fd().as_raw_fd(),
+            path.as_ptr(),
+            flags.bits(),
+            mask,
+            found.as_mut_ptr(),
+        )
+    };
+    if result != 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: as above.
+    Ok(unsafe { found.assume_init() })
+}
+
+/// What statfs(2) says of a file.
+pub(super) fn file_system(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    let mut found = std::mem::MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: as above.
+    let result = unsafe { libc::syscall(libc::SYS_fstatfs, file.as_raw_fd(), found.as_mut_ptr()) };
+    if result != 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: as above.
+    Ok(bytes_of(&unsafe { found.assume_init() }))
+}
+
+fn in_form(stat: &libc::stat, abi: Abi) -> Result<Vec<u8>, Errno> {
+    match abi {
+        Abi::Native => Ok(bytes_of(stat)),
+        #[cfg(target_arch = "x86_64")]
+        Abi::I386 => Ok(i386::stat64(stat)),
+        #[cfg(target_arch = "x86_64")]
+        Abi::I386Short => i386::stat(stat),
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::bench::{Bench, Caller, busybox, callers, file, ordinary};
 
 /// What an engine grants root by default.
-const CAPABILITIES: &[&str] = &[
+pub(super) const CAPABILITIES: &[&str] = &[
     "CHOWN",
     "DAC_OVERRIDE",
     "FSETID",
@@ -90,7 +90,7 @@ fn config(call: &Command, home: &Path, uid: u32, capabilities: &[&str]) -> serde
 }
 
 /// The call in such a container.
-fn contained(bench: &Bench, call: &Command, uid: u32, capabilities: &[&str]) -> Command {
+pub(super) fn contained(bench: &Bench, call: &Command, uid: u32, capabilities: &[&str]) -> Command {
     const SCRIPT: &str = r#"cd "$0" && mkdir upper work merged state &&
         mount -t tmpfs box upper && mkdir upper/u upper/w &&
         mount -t overlay -o lowerdir=/,upperdir=upper/u,workdir=upper/w overlay merged &&
