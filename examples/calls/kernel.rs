@@ -62,6 +62,8 @@ const ALL: &[Signature] = signatures! {
     "faccessat" SYS_faccessat "ipi"
     "faccessat2" SYS_faccessat2 "ipii"
     "utimensat" SYS_utimensat "ipii"
+    "inotify_init1" SYS_inotify_init1 "i>"
+    "inotify_add_watch" SYS_inotify_add_watch "ipi"
     "io_uring_setup" SYS_io_uring_setup "ii"
     "unshare" SYS_unshare "i"
     "newfstatat-raw" SYS_newfstatat "ipii"
@@ -85,6 +87,9 @@ const OLD: &[Signature] = signatures! {
     "open" SYS_open "pii>"
     "creat" SYS_creat "pi>"
     "access" SYS_access "pi"
+    "utime" SYS_utime "pi"
+    "utimes" SYS_utimes "pi"
+    "futimesat" SYS_futimesat "ipi"
 };
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -112,6 +117,8 @@ pub(crate) fn newer<'a>(words: &[&'a str]) -> Vec<&'a str> {
         ["unlink", path] => with("unlinkat", &[path], &["0"]),
         ["open", set, rest @ ..] => [&["openat", set, "CWD"], rest].concat(),
         ["creat", set, path, mode] => vec!["openat", set, "CWD", path, "CREAT|WRONLY|TRUNC", mode],
+        ["utime" | "utimes", file, times] => vec!["utimensat", "CWD", file, times, "0"],
+        ["futimesat", dir, file, times] => vec!["utimensat", dir, file, times, "0"],
         ["access", rest @ ..] => with("faccessat", rest, &[]),
         ["stat", path] => vec!["newfstatat", "CWD", path, "0"],
         ["lstat", path] => vec!["newfstatat", "CWD", path, "NOFOLLOW"],

@@ -226,6 +226,17 @@ fn command(at: usize, words: &[&str], names: &mut Names) -> Result<Option<String
             let cwd = libc::AT_FDCWD as usize;
             buffer(|at, size| call(libc::SYS_readlinkat, &[cwd, file.address(), at, size]))
         }
+        ["statfs", file] => {
+            let (file, buffer) = (path(file, names)?, [0_u64; 32]);
+            told(call(libc::SYS_statfs, &[file.address(), buffer.as_ptr() as usize]))
+        }
+        // Nanoseconds that may be `NOW` or `OMIT`.
+        ["settimes", dir, file, first, second, flags] => {
+            let (dir, flags, file) = (num(dir, names)?, num(flags, names)?, path(file, names)?);
+            let times = [1, num(first, names)?, 2, num(second, names)?];
+            let args = [dir, file.address(), times.as_ptr() as usize, flags];
+            told(call(libc::SYS_utimensat, &args))
+        }
         ["read", fd] => {
             let fd = num(fd, names)?;
             buffer(|at, size| call(libc::SYS_read, &[fd, at, size]))

@@ -244,18 +244,18 @@ fn prepare(
     program::place_streams(streams, spec.user.uid)?;
     fchdir(&cwd).doing(|| format!("enter {}", spec.cwd.display()))?;
     let purpose = Purpose { confine: !spec.privileged, waiting };
+    // Opened before calls wait for somebody who does not have it yet.
+    let inside = openat(CWD, "/", flags, Mode::empty()).doing(|| "open the root".to_owned())?;
     if purpose.confine || waiting.is_some() {
         let listener =
             seccomp::install(purpose).doing(|| "install the seccomp filter".to_owned())?;
         if let Some(listener) = listener {
-            let root =
-                openat(CWD, "/", flags, Mode::empty()).doing(|| "open the root".to_owned())?;
             handing
-                .send(&[], &[listener.as_fd(), root.as_fd()])
+                .send(&[], &[listener.as_fd(), inside.as_fd()])
                 .doing(|| "hand over the waiting calls".to_owned())?;
         }
     }
-    drop(handing);
+    drop((handing, inside));
     // Where IDs are emulated the process begins as its user without a call.
     let user = (run.emulation != Some(Emulation::Ids)).then_some(&spec.user);
     spec.limits.own.set()?;

@@ -243,13 +243,15 @@ pub(super) fn install(purpose: Purpose) -> io::Result<Option<OwnedFd>> {
 mod tests {
     use super::*;
 
-    const IDS: Waiting = Waiting { emulation: Emulation::Ids, names: false };
-    const RECORDS: Waiting = Waiting { emulation: Emulation::Records, names: true };
+    const IDS: Waiting = Waiting { emulation: Emulation::Ids, names: false, denials: false };
+    const RECORDS: Waiting = Waiting { emulation: Emulation::Records, names: true, denials: false };
     const WHOLE: Purpose = Purpose { confine: true, waiting: Some(IDS) };
+    const USER: Purpose =
+        Purpose { confine: true, waiting: Some(Waiting { denials: true, ..IDS }) };
 
     #[test]
     fn every_jump_lands_inside() {
-        let filter = filter(WHOLE);
+        let filter = filter(USER);
         for (at, op) in filter.iter().enumerate() {
             if op.jt != 0 || op.jf != 0 {
                 let far = usize::from(op.jt.max(op.jf));
@@ -330,7 +332,7 @@ mod tests {
         let native = NATIVE.architecture;
         let records = Purpose { confine: true, waiting: Some(RECORDS) };
         let privileged = Purpose { confine: false, waiting: Some(IDS) };
-        let files = Waiting { emulation: Emulation::Files, names: false };
+        let files = Waiting { emulation: Emulation::Files, names: false, denials: false };
         let files = Purpose { confine: false, waiting: Some(files) };
         for (purpose, architecture, call, argument, expected) in [
             (WHOLE, native, libc::SYS_openat, 0, ALLOW),
@@ -342,6 +344,13 @@ mod tests {
             (WHOLE, native, libc::SYS_prlimit64, 7, ALLOW),
             (WHOLE, native, libc::SYS_io_uring_setup, 0, errno(libc::ENOSYS)),
             (WHOLE, native, libc::SYS_renameat2, 0, ALLOW),
+            (WHOLE, native, libc::SYS_faccessat, 0, WAIT),
+            (WHOLE, native, libc::SYS_unlinkat, 0, ALLOW),
+            (WHOLE, native, libc::SYS_linkat, 0, ALLOW),
+            (USER, native, libc::SYS_openat, 0, WAIT),
+            (USER, native, libc::SYS_unlinkat, 0, WAIT),
+            (USER, native, libc::SYS_linkat, 0, WAIT),
+            (USER, native, libc::SYS_renameat2, 0, WAIT),
             (records, native, libc::SYS_renameat2, 0, WAIT),
             (records, native, libc::SYS_fchown, 0, WAIT),
             (records, native, libc::SYS_getuid, 0, ALLOW),

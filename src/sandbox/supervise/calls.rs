@@ -28,8 +28,12 @@ pub(super) enum Call {
     FlistXattr,
     ListXattrAt,
     SetXattr,
+    LsetXattr,
+    FsetXattr,
     SetXattrAt,
     GetXattr,
+    LgetXattr,
+    FgetXattr,
     GetXattrAt,
     Chroot,
     Open,
@@ -73,6 +77,8 @@ pub(super) enum Call {
     Fchmodat,
     Fchmodat2,
     RemoveXattr,
+    LremoveXattr,
+    FremoveXattr,
     RemoveXattrAt,
     Rename,
     Renameat,
@@ -81,11 +87,31 @@ pub(super) enum Call {
     Access,
     Faccessat,
     Faccessat2,
+    Rmdir,
+    Unlink,
+    Unlinkat,
+    Truncate,
+    Utime,
+    Futimesat,
+    Utimensat,
+    Chdir,
+    Fchdir,
     Readlink,
     Readlinkat,
-    Chdir,
     Statfs,
-    LgetXattr,
+    InotifyAddWatch,
+    Bind,
+    Connect,
+}
+
+impl Call {
+    pub(super) fn sets_attribute(self) -> bool {
+        matches!(self, Self::SetXattr | Self::LsetXattr | Self::FsetXattr | Self::SetXattrAt)
+    }
+
+    pub(super) fn gets_attribute(self) -> bool {
+        matches!(self, Self::GetXattr | Self::LgetXattr | Self::FgetXattr | Self::GetXattrAt)
+    }
 }
 
 /// A condition on an argument, which the filter tests.
@@ -190,24 +216,25 @@ const RECORDS: &[Row] = &[
     // Since Linux 6.13, with one number everywhere.
     row!(ListXattrAt, 465, 465, NONE, Always),
     row!(SetXattr, libc::SYS_setxattr, 226, NONE, Always),
-    row!(SetXattr, libc::SYS_lsetxattr, 227, NONE, Always),
-    row!(SetXattr, libc::SYS_fsetxattr, 228, NONE, Always),
+    row!(LsetXattr, libc::SYS_lsetxattr, 227, NONE, Always),
+    row!(FsetXattr, libc::SYS_fsetxattr, 228, NONE, Always),
     row!(SetXattrAt, 463, 463, NONE, Always),
     row!(GetXattr, libc::SYS_getxattr, 229, NONE, Always),
-    row!(GetXattr, libc::SYS_lgetxattr, 230, NONE, Always),
-    row!(GetXattr, libc::SYS_fgetxattr, 231, NONE, Always),
+    row!(LgetXattr, libc::SYS_lgetxattr, 230, NONE, Always),
+    row!(FgetXattr, libc::SYS_fgetxattr, 231, NONE, Always),
     row!(GetXattrAt, 464, 464, NONE, Always),
     row!(RemoveXattr, libc::SYS_removexattr, 235, NONE, Always),
-    row!(RemoveXattr, libc::SYS_lremovexattr, 236, NONE, Always),
-    row!(RemoveXattr, libc::SYS_fremovexattr, 237, NONE, Always),
+    row!(LremoveXattr, libc::SYS_lremovexattr, 236, NONE, Always),
+    row!(FremoveXattr, libc::SYS_fremovexattr, 237, NONE, Always),
     row!(RemoveXattrAt, 466, 466, NONE, Always),
     row!(Chroot, libc::SYS_chroot, 61, NONE, Always),
 ];
 
 /// What waits besides where the namespace has one ID only.
 const IDS: &[Row] = &[
-    row!(Open, old SYS_open, 5, NONE, Bits(1, CREATES)),
-    row!(Openat, libc::SYS_openat, 295, NONE, Bits(2, CREATES)),
+    row!(Access, old SYS_access, 33, NONE, Always),
+    row!(Faccessat, libc::SYS_faccessat, 307, NONE, Always),
+    row!(Faccessat2, libc::SYS_faccessat2, 439, NONE, Always),
     row!(Openat2, libc::SYS_openat2, 437, NONE, Always),
     row!(Creat, old SYS_creat, 8, NONE, Always),
     row!(Mkdir, old SYS_mkdir, 39, NONE, Always),
@@ -249,6 +276,12 @@ const IDS: &[Row] = &[
     row!(Prlimit, libc::SYS_prlimit64, 340, NONE, Is(1, LOCKS)),
 ];
 
+/// Opening waits where it makes a file.
+const MAKES: &[Row] = &[
+    row!(Open, old SYS_open, 5, NONE, Bits(1, CREATES)),
+    row!(Openat, libc::SYS_openat, 295, NONE, Bits(2, CREATES)),
+];
+
 /// A file that has no name yet gets one from another process than opened it.
 const NAMELESS: &[Row] =
     &[row!(Linkat, libc::SYS_linkat, 303, NONE, Bits(4, libc::AT_EMPTY_PATH.cast_unsigned()))];
@@ -256,7 +289,7 @@ const NAMELESS: &[Row] =
 /// What waits besides where lower layers list owners by path: the file gets another.
 const NAMES: &[Row] = &[
     row!(Rename, old SYS_rename, 38, NONE, Always),
-    row!(Renameat, old SYS_renameat, 302, NONE, Always),
+    row!(Renameat, libc::SYS_renameat, 302, NONE, Always),
     row!(Renameat, libc::SYS_renameat2, 353, NONE, Always),
     row!(Link, old SYS_link, 9, NONE, Always),
     row!(Linkat, libc::SYS_linkat, 303, NONE, Always),
@@ -293,27 +326,56 @@ const PATHS: &[Row] = &[
     row!(LlistXattr, libc::SYS_llistxattr, 233, NONE, Always),
 ];
 
+/// What waits besides [`RECORDS`], [`IDS`] and [`NAMES`] where a step begins as a user to
+/// whom things are denied.
+const DENIALS: &[Row] = &[
+    row!(Open, old SYS_open, 5, NONE, Always),
+    row!(Openat, libc::SYS_openat, 295, NONE, Always),
+    row!(Rmdir, old SYS_rmdir, 40, NONE, Always),
+    row!(Unlink, old SYS_unlink, 10, NONE, Always),
+    row!(Unlinkat, libc::SYS_unlinkat, 301, NONE, Always),
+    row!(Truncate, libc::SYS_truncate, 92, 193, Always),
+    row!(Utime, old SYS_utime, 30, NONE, Always),
+    row!(Utime, old SYS_utimes, 271, NONE, Always),
+    row!(Futimesat, old SYS_futimesat, 299, NONE, Always),
+    // The first form is that of 32-bit times.
+    row!(Utimensat, libc::SYS_utimensat, 412, 320, Always),
+    row!(Chdir, libc::SYS_chdir, 12, NONE, Always),
+    row!(Fchdir, libc::SYS_fchdir, 133, NONE, Always),
+    row!(Readlink, old SYS_readlink, 85, NONE, Always),
+    row!(Readlinkat, libc::SYS_readlinkat, 305, NONE, Always),
+    row!(Statfs, libc::SYS_statfs, 99, 268, Always),
+    row!(InotifyAddWatch, libc::SYS_inotify_add_watch, 292, NONE, Always),
+    row!(Bind, libc::SYS_bind, 361, NONE, Always),
+    row!(Connect, libc::SYS_connect, 362, NONE, Always),
+];
+
 /// Which calls wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) struct Waiting {
     pub(in super::super) emulation: Emulation,
     /// Those that change names too.
     pub(in super::super) names: bool,
+    /// Those that may be denied to the step's user.
+    pub(in super::super) denials: bool,
 }
 
-const ALL: Waiting = Waiting { emulation: Emulation::Ids, names: true };
-const FILES: Waiting = Waiting { emulation: Emulation::Files, names: false };
+const ALL: Waiting = Waiting { emulation: Emulation::Ids, names: true, denials: true };
+const FILES: Waiting = Waiting { emulation: Emulation::Files, names: false, denials: false };
 
 fn rows(waiting: Waiting) -> impl Iterator<Item = &'static Row> {
+    let is_ids = waiting.emulation == Emulation::Ids;
+    let of = |holds: bool, rows: &'static [Row]| if holds { rows } else { &[] };
+    let (names, denials) = (waiting.names || waiting.denials, waiting.denials);
     let records = if waiting.emulation == Emulation::Files { PATHS } else { RECORDS };
-    let ids = if waiting.emulation == Emulation::Ids { IDS } else { &[] };
-    // The latter has a call of the former.
-    let names = match (waiting.names, waiting.emulation) {
-        (true, _) => NAMES,
-        (false, Emulation::Ids) => NAMELESS,
-        (false, Emulation::Records | Emulation::Files) => &[],
-    };
-    records.iter().chain(ids).chain(names)
+    records
+        .iter()
+        .chain(of(is_ids, IDS))
+        .chain(of(is_ids && !denials, MAKES))
+        .chain(of(denials, DENIALS))
+        .chain(of(names, NAMES))
+        // `NAMES` has the call too.
+        .chain(of(is_ids && !names, NAMELESS))
 }
 
 /// The numbers that wait, of programs for this architecture.
@@ -404,8 +466,9 @@ mod tests {
             list.dedup_by_key(|(number, _)| *number);
             assert_eq!(list.len(), count);
         }
-        let records = Waiting { emulation: Emulation::Records, names: false };
-        assert_eq!(native(records).len() + IDS.len() + NAMES.len(), native(ALL).len() + without());
+        let records = Waiting { emulation: Emulation::Records, names: false, denials: false };
+        let more = IDS.len() + NAMES.len() + DENIALS.len();
+        assert_eq!(native(records).len() + more, native(ALL).len() + without());
     }
 
     /// Rows without a number here.

@@ -7,6 +7,7 @@
 //! by the supervisor. The mark belongs to the process, not to a thread.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::io::Errno;
@@ -53,6 +54,8 @@ pub(super) struct Known {
 #[derive(Debug)]
 pub(super) struct Sets {
     first_umask: u32,
+    /// Some are not simply root's.
+    others: AtomicBool,
     table: RwLock<Table>,
 }
 
@@ -65,10 +68,16 @@ struct Table {
 
 impl Sets {
     pub(super) fn new(first: Credentials, umask: u32) -> Self {
+        let others = AtomicBool::new(!first.is_wholly_root());
         let first = Arc::new(first);
         let numbers = HashMap::from([(first.clone(), 0)]);
         let table = Table { sets: vec![first], numbers, groups: 0 };
-        Self { first_umask: umask, table: RwLock::new(table) }
+        Self { first_umask: umask, others, table: RwLock::new(table) }
+    }
+
+    /// Whether there may be a process that is not root in every way.
+    pub(super) fn any_others(&self) -> bool {
+        self.others.load(Ordering::Acquire)
     }
 
     /// What the process has. One that is gone has what the step began with: nobody
@@ -111,6 +120,9 @@ impl Sets {
             return Err(Errno::NOMEM);
         }
         let number = u32::try_from(table.sets.len()).map_err(|_| Errno::NOMEM)?;
+        if !new.is_wholly_root() {
+            self.others.store(true, Ordering::Release);
+        }
         let new = Arc::new(new);
         table.groups = groups;
         table.sets.push(new.clone());

@@ -17,9 +17,10 @@ use rustix::io::Errno;
 use super::super::record::{Device, Owner};
 use super::super::spec::Emulation;
 use super::Supervisor;
+use super::calls::Call;
 use super::notify::{Answer, Notice};
 use super::own::{gives_group, holds_capability};
-use super::place::{Named, look, of_fd};
+use super::place::{CWD_ARGUMENT, Named, look, of_fd};
 
 /// `CAP_MKNOD`, in a set of capabilities.
 const CAP_MKNOD: u32 = 27;
@@ -41,6 +42,27 @@ const HOW_SIZE: usize = 24;
 const HOW_MAX: u64 = 4096;
 
 impl How {
+    /// What one of the open calls asks for, and the folder and the address of its path;
+    /// `None` if it is for the kernel to judge.
+    pub(super) fn of(notice: &Notice, call: Call) -> Option<(u64, u64, Self)> {
+        let [a, b, c, d, ..] = notice.data.arguments;
+        // The older calls.
+        let how = |flags: u64, mode: u64| Self {
+            flags: OFlags::from_bits_retain(flags as u32),
+            mode: mode as u32,
+            resolve: ResolveFlags::empty(),
+        };
+        Some(match call {
+            Call::Open => (CWD_ARGUMENT, a, how(b, c)),
+            Call::Openat => (a, b, how(c, d)),
+            Call::Creat => {
+                let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
+                (CWD_ARGUMENT, a, how(flags.bits().into(), b))
+            }
+            _ => (a, b, Self::read(notice, c, d)?),
+        })
+    }
+
     /// Reads the argument of openat2; `None` if it is for the kernel to judge.
     pub(super) fn read(notice: &Notice, address: u64, size: u64) -> Option<Self> {
         if !(HOW_SIZE as u64..=HOW_MAX).contains(&size) {
@@ -58,7 +80,7 @@ impl How {
         })
     }
 
-    fn makes_nameless(self) -> bool {
+    pub(super) fn makes_nameless(self) -> bool {
         self.flags.contains(OFlags::TMPFILE)
     }
 

@@ -12,9 +12,9 @@ use super::notify::{Answer, Notice};
 use super::place::{Named, look, of_fd};
 
 /// As much of a file as the kernel reads to find an interpreter (execve(2)).
-const START: u64 = 256;
+pub(super) const START: u64 = 256;
 /// As many interpreters of interpreters as the kernel takes.
-const SCRIPTS: usize = 5;
+pub(super) const SCRIPTS: usize = 5;
 
 impl Supervisor {
     /// A program is about to be executed. What cannot be is for the kernel to say.
@@ -66,7 +66,7 @@ impl Supervisor {
 }
 
 /// The interpreter that the first line of a script names.
-fn interpreter_of(start: &[u8]) -> Option<&[u8]> {
+pub(super) fn interpreter_of(start: &[u8]) -> Option<&[u8]> {
     let line = start.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
     line.split(|byte| matches!(byte, b' ' | b'\t')).find(|word| !word.is_empty())
 }

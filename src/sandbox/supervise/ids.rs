@@ -166,6 +166,11 @@ impl Credentials {
         self.effective && (self.uid.file == 0 || self.uid.effective != 0)
     }
 
+    /// Whether it is root in every way, so that nothing is denied to it.
+    pub(super) fn is_wholly_root(&self) -> bool {
+        self.rules_files() && self.uid.real == 0
+    }
+
     /// Whether it is in this group when files are concerned.
     pub(super) fn in_group(&self, gid: u32) -> bool {
         self.gid.file == gid || self.groups.contains(&gid)

@@ -16,8 +16,14 @@
 //! namespace has, its root is the step's, and it acts on files only after it made sure
 //! that the call still waits. A race in what it reads harms the step's own records only.
 //!
-//! Known differences from real root: a process that is another user by its belief
-//! alone may still read and write every file; `/proc/PID` and its files are root's;
+//! What is denied (`deny.rs`): to a process that is another user by its belief alone, what
+//! the kernel would deny it. In a step that begins as such a user every call with a path
+//! waits for that. In one that begins as root most calls cost no wait, so that package
+//! managers stay fast: there only those are looked at that wait for another reason.
+//!
+//! Known differences from real root: in a step of root's, a process that became another
+//! user may still open what is there, change folder, rename and remove; nobody is denied a
+//! message to a socket by its path, nor what is asked by RESOLVE_IN_ROOT; `/proc/PID` and its files are root's;
 //! messages over sockets name root (SCM_CREDENTIALS); sockets that `bind` makes are
 //! root's; a device node is a file to `readdir` and opens as an empty one; ACLs for
 //! other IDs are refused by the kernel.
@@ -25,6 +31,7 @@
 mod calls;
 mod cookie;
 mod create;
+mod deny;
 mod execute;
 pub(super) mod files;
 mod identity;
@@ -32,15 +39,17 @@ mod ids;
 mod notify;
 mod own;
 mod owners;
+mod permission;
 mod place;
 mod stat;
+mod walk;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
@@ -55,7 +64,8 @@ use self::create::How;
 use self::ids::Credentials;
 use self::notify::{Answer, Listener, Notice};
 use self::owners::Specials;
-use self::place::{CWD_ARGUMENT, Named};
+use self::permission::Settings;
+use self::place::Named;
 use self::stat::Form;
 use super::message::{Doing as _, Failure, RunRequest};
 use super::spec::{Emulation, Root};
@@ -96,6 +106,11 @@ struct Supervisor {
     root: OwnedFd,
     proc: OwnedFd,
     root_place: Place,
+    /// The file system of the step's `/proc`.
+    proc_device: u64,
+    /// Files are closed to who may not have them.
+    denies: bool,
+    settings: Settings,
     /// Some process may have another root.
     roots_differ: AtomicBool,
 }
@@ -108,6 +123,10 @@ pub(super) struct Ready {
     sets: Sets,
     specials: Specials,
     proc: OwnedFd,
+    denies: bool,
+    /// It begins as one to whom something may be denied.
+    denials: bool,
+    settings: Settings,
     roots_differ: bool,
 }
 
@@ -117,6 +136,8 @@ impl Ready {
         let Root::Overlay { lowers, upper, .. } = &run.spec.root;
         let lowers: &[PathBuf] = lowers;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // A privileged process has every capability, whoever it is.
+        let denies = emulation == Emulation::Ids && !run.spec.privileged;
         Ok(Self {
             emulation,
             ids: run.ids,
@@ -124,6 +145,9 @@ impl Ready {
             specials: Specials::open(upper, lowers)
                 .doing(|| "open the records of owners".to_owned())?,
             proc: openat(CWD, "/proc", flags, Mode::empty()).doing(|| "open /proc".to_owned())?,
+            denies,
+            denials: denies && run.spec.user.uid != 0,
+            settings: Settings::read(),
             // It may have mounts of its own.
             roots_differ: run.spec.privileged,
         })
@@ -131,7 +155,11 @@ impl Ready {
 
     /// Which calls shall wait.
     pub(super) fn waiting(&self) -> Waiting {
-        Waiting { emulation: self.emulation, names: self.specials.any_below() }
+        Waiting {
+            emulation: self.emulation,
+            names: self.specials.any_below(),
+            denials: self.denials,
+        }
     }
 
     /// Starts the workers, for the root that the process came to.
@@ -139,6 +167,7 @@ impl Ready {
         let what = || "start the supervisor".to_owned();
         let mask = StatxFlags::INO | StatxFlags::MNT_ID;
         let place = statx(&root, "", AtFlags::EMPTY_PATH, mask).doing(what)?;
+        let proc_device = walk::device_at(&root, "proc").doing(what)?;
         let supervisor = Arc::new(Supervisor {
             listener: Listener::new(listener),
             emulation: self.emulation,
@@ -148,6 +177,9 @@ impl Ready {
             root,
             proc: self.proc,
             root_place: Place::of(&place),
+            proc_device,
+            denies: self.denies,
+            settings: self.settings,
             roots_differ: AtomicBool::new(self.roots_differ),
         });
         for _ in 0..WORKERS {
@@ -186,6 +218,7 @@ impl Supervisor {
         let Some((call, abi)) = calls::meaning(data.architecture, data.number) else {
             return Ok(Answer::Continue);
         };
+        self.permit(notice, call, abi)?;
         let [a, b, c, d, e, _] = data.arguments;
         let nofollow = AtFlags::SYMLINK_NOFOLLOW.bits();
         let path = |address: u64, follow: bool| Named::plain(notice, address, follow);
@@ -215,7 +248,13 @@ impl Supervisor {
             Call::LlistXattr => self.list_attributes(notice, &path(a, false)?, b, c),
             Call::FlistXattr => self.list_attributes(notice, &Named::descriptor(a), b, c),
             Call::ListXattrAt => self.list_attributes(notice, &path_at(a, b, c)?, d, e),
-            Call::SetXattr | Call::RemoveXattr | Call::GetXattr => {
+            Call::SetXattr | Call::LsetXattr | Call::FsetXattr => {
+                self.one_attribute(notice, call, b)
+            }
+            Call::GetXattr | Call::LgetXattr | Call::FgetXattr => {
+                self.one_attribute(notice, call, b)
+            }
+            Call::RemoveXattr | Call::LremoveXattr | Call::FremoveXattr => {
                 self.one_attribute(notice, call, b)
             }
             Call::SetXattrAt | Call::RemoveXattrAt | Call::GetXattrAt => {
@@ -282,15 +321,16 @@ impl Supervisor {
                     Ok(Answer::Continue)
                 }
             }
-            // Of those who emulate nothing but files.
-            Call::Access
-            | Call::Faccessat
-            | Call::Faccessat2
-            | Call::Readlink
-            | Call::Readlinkat
-            | Call::Chdir
-            | Call::Statfs
-            | Call::LgetXattr => Ok(Answer::Continue),
+            // What is not denied is the kernel's.
+            Call::Access | Call::Faccessat | Call::Faccessat2 | Call::Truncate => {
+                Ok(Answer::Continue)
+            }
+            Call::Rmdir | Call::Unlink | Call::Unlinkat => Ok(Answer::Continue),
+            Call::Utime | Call::Futimesat | Call::Utimensat => Ok(Answer::Continue),
+            Call::Chdir | Call::Fchdir | Call::Readlink | Call::Readlinkat => Ok(Answer::Continue),
+            Call::Statfs | Call::InotifyAddWatch | Call::Bind | Call::Connect => {
+                Ok(Answer::Continue)
+            }
             // Of either width the caller is, these are of 64 bits.
             Call::Prlimit => self.tell_limit(notice, d, Abi::Native),
         }
@@ -329,18 +369,10 @@ impl Supervisor {
     }
 
     fn open_call(&self, notice: &Notice, call: Call) -> Result<Answer, Errno> {
-        let [a, b, c, d, ..] = notice.data.arguments;
-        let (folder, address, how) = match call {
-            Call::Open => (CWD_ARGUMENT, a, Some(how(b, c))),
-            Call::Openat => (a, b, Some(how(c, d))),
-            Call::Creat => {
-                let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
-                (CWD_ARGUMENT, a, Some(how(flags.bits().into(), b)))
-            }
-            _ => (a, b, How::read(notice, c, d)),
+        let Some((folder, address, how)) = How::of(notice, call) else {
+            return Ok(Answer::Continue);
         };
-        let Some(how) = how.filter(|how| how.creates()) else { return Ok(Answer::Continue) };
-        let Ok(named) = Named::read(notice, folder, address, 0) else {
+        let (true, Ok(named)) = (how.creates(), Named::read(notice, folder, address, 0)) else {
             return Ok(Answer::Continue);
         };
         self.open_file(notice, &named, how)
@@ -353,9 +385,3 @@ const STAT_FLAGS: AtFlags = AtFlags::EMPTY_PATH
     .union(AtFlags::NO_AUTOMOUNT)
     .union(AtFlags::STATX_FORCE_SYNC)
     .union(AtFlags::STATX_DONT_SYNC);
-
-/// The arguments of the older open calls.
-fn how(flags: u64, mode: u64) -> How {
-    let flags = OFlags::from_bits_retain(flags as u32);
-    How { flags, mode: mode as u32, resolve: ResolveFlags::empty() }
-}

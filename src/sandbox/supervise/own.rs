@@ -190,8 +190,7 @@ impl Supervisor {
         name: u64,
     ) -> Result<Answer, Errno> {
         let Ok(name) = notice.text(name, NAME_MAX) else { return Ok(Answer::Continue) };
-        let sets = matches!(call, Call::SetXattr | Call::SetXattrAt);
-        let gets = matches!(call, Call::GetXattr | Call::GetXattrAt);
+        let (sets, gets) = (call.sets_attribute(), call.gets_attribute());
         if name.starts_with(record::PREFIX.as_bytes()) {
             return Err(if sets { Errno::NOTSUP } else { Errno::NODATA });
         }

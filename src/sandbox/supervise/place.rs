@@ -121,15 +121,24 @@ impl Supervisor {
         act: impl FnOnce(&CString) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
         let walked = self.walked(notice, named)?;
+        self.in_root(notice, || act(&walked))
+    }
+
+    /// Does something with the caller's root as this thread's.
+    pub(super) fn in_root<T>(
+        &self,
+        notice: &Notice,
+        act: impl FnOnce() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
         if self.in_step_root(notice) {
-            return act(&walked);
+            return act();
         }
         let root = c_string(format!("{}/root", notice.pid).into_bytes())?;
         // SAFETY: the string ends in NUL; the root is this thread's own.
         if unsafe { libc::chroot(root.as_ptr()) } != 0 {
             return Err(TO_KERNEL);
         }
-        let done = act(&walked);
+        let done = act();
         // A worker that cannot come back must not go on anywhere else.
         if self.enter().is_err() {
             std::process::abort();
@@ -241,6 +250,11 @@ fn own_proc(path: &[u8]) -> Option<OwnProc<'_>> {
         }
     }
     None
+}
+
+/// The folder of a caller, or of its thread, in the step's `/proc`.
+pub(super) fn proc_of(notice: &Notice, thread: bool) -> Result<Vec<u8>, Errno> {
+    OwnProc { thread, rest: b"" }.path(notice)
 }
 
 impl OwnProc<'_> {

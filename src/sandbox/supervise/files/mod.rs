@@ -53,7 +53,8 @@ use super::place::Named;
 use super::{TO_KERNEL, Waiting, calls};
 
 /// Which calls wait.
-pub(in super::super) const WAITING: Waiting = Waiting { emulation: Emulation::Files, names: false };
+pub(in super::super) const WAITING: Waiting =
+    Waiting { emulation: Emulation::Files, names: false, denials: false };
 
 #[derive(Debug)]
 struct Server {
