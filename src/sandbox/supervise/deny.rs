@@ -12,7 +12,7 @@ use super::execute::{SCRIPTS, START, interpreter_of};
 use super::notify::Notice;
 use super::permission::{EXECUTE, READ, Viewer, WRITE};
 use super::place::{CWD_ARGUMENT, Named};
-use super::walk::{End, Seen, Walked};
+use super::walk::{End, MAX_LINKS, Seen, Walked};
 use super::{Supervisor, TO_KERNEL};
 
 /// What a call needs of the file that it names.
@@ -91,7 +91,11 @@ impl Supervisor {
             _ if named.follow => End::Follow,
             _ => End::Stay,
         };
-        let walked = self.walk(notice, viewer, named, end)?;
+        let links = match need {
+            Need::Open(how) if how.resolve.contains(ResolveFlags::NO_SYMLINKS) => 0,
+            _ => MAX_LINKS,
+        };
+        let walked = self.walk(notice, viewer, named, end, links)?;
         let file = walked.file.as_ref();
         match need {
             Need::Reach => Ok(()),
@@ -178,7 +182,8 @@ impl Supervisor {
     /// The rights to put a name into a folder, if it is free and could be.
     fn may_make(&self, viewer: &Viewer, walked: &Walked, kind: Kind) -> Result<(), Errno> {
         let (Some(folder), None) = (&walked.folder, &walked.file) else { return Ok(()) };
-        if (walked.slash && kind == Kind::Other) || self.may(viewer, folder, WRITE | EXECUTE) {
+        let nowhere = (walked.slash && kind == Kind::Other) || self.is_of_proc(folder);
+        if nowhere || self.may(viewer, folder, WRITE | EXECUTE) {
             return Ok(());
         }
         granted(folder.is_on_read_only(), Errno::ACCESS)
@@ -206,8 +211,8 @@ impl Supervisor {
             Call::Rename => (plain(notice, a)?, plain(notice, b)?, 0),
             _ => (beside(notice, a, b)?, beside(notice, c, d)?, flags_of(notice, e)),
         };
-        let from = self.walk(notice, viewer, &from, End::Name)?;
-        let to = self.walk(notice, viewer, &to, End::Name)?;
+        let from = self.walk(notice, viewer, &from, End::Name, MAX_LINKS)?;
+        let to = self.walk(notice, viewer, &to, End::Name, MAX_LINKS)?;
         let (Some(old_folder), Some(old), Some(new_folder)) =
             (&from.folder, &from.file, &to.folder)
         else {
@@ -251,8 +256,8 @@ impl Supervisor {
             }
         };
         let end = if old.follow { End::Follow } else { End::Stay };
-        let old = self.walk(notice, viewer, &old, end)?.file.ok_or(TO_KERNEL)?;
-        let new = self.walk(notice, viewer, &new, End::Name)?;
+        let old = self.walk(notice, viewer, &old, end, MAX_LINKS)?.file.ok_or(TO_KERNEL)?;
+        let new = self.walk(notice, viewer, &new, End::Name, MAX_LINKS)?;
         let Some(folder) = &new.folder else { return Ok(()) };
         if new.file.is_some()
             || new.slash
@@ -273,7 +278,7 @@ impl Supervisor {
         program: &Named,
     ) -> Result<(), Errno> {
         use std::io::Read as _;
-        let mut program = self.walk(notice, viewer, program, End::Follow)?;
+        let mut program = self.walk(notice, viewer, program, End::Follow, MAX_LINKS)?;
         for _ in 0..SCRIPTS {
             let file = program.file.filter(|file| file.is(libc::S_IFREG)).ok_or(TO_KERNEL)?;
             let path = std::path::Path::new(std::ffi::OsStr::new(
@@ -284,7 +289,7 @@ impl Supervisor {
             source.take(START).read_to_end(&mut start).map_err(|_| TO_KERNEL)?;
             let Some(interpreter) = interpreter_of(&start) else { return Ok(()) };
             let named = Named { folder: libc::AT_FDCWD, path: interpreter.to_vec(), follow: true };
-            program = self.walk(notice, viewer, &named, End::Follow)?;
+            program = self.walk(notice, viewer, &named, End::Follow, MAX_LINKS)?;
             let file = program.file.as_ref().ok_or(TO_KERNEL)?;
             granted(self.may(viewer, file, EXECUTE), Errno::ACCESS)?;
         }

@@ -264,7 +264,9 @@ impl Supervisor {
                 if self.emulation == Emulation::Ids
                     && !self.sets.of(notice.pid).credentials.privileged()
                 {
-                    return Err(Errno::PERM);
+                    let there =
+                        Named { path: [&*path(a, true)?.path, b"/"].concat(), ..path(a, true)? };
+                    return Err(self.open(notice, &there).err().unwrap_or(Errno::PERM));
                 }
                 self.roots_differ.store(true, Ordering::Release);
                 Ok(Answer::Continue)

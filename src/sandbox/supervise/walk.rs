@@ -21,7 +21,7 @@ use super::place::{Named, proc_of};
 use super::{Supervisor, TO_KERNEL};
 
 /// The kernel's limit of links in one walk.
-const MAX_LINKS: usize = 40;
+pub(super) const MAX_LINKS: usize = 40;
 /// Major numbers of the terminals below `/dev/pts`.
 const TERMINALS: std::ops::RangeInclusive<u32> = 136..=143;
 
@@ -79,7 +79,7 @@ impl Seen {
 }
 
 impl Supervisor {
-    /// Walks to what is named. `EACCES` is where the kernel would say so; every other
+    /// Walks to what is named, over so many links. `EACCES` is where the kernel would say so; every other
     /// trouble is left to it.
     pub(super) fn walk(
         &self,
@@ -87,6 +87,7 @@ impl Supervisor {
         viewer: &Viewer,
         named: &Named,
         end: End,
+        max_links: usize,
     ) -> Result<Walked, Errno> {
         let mut rest = named.path.clone();
         let mut current = match named.folder {
@@ -135,7 +136,7 @@ impl Supervisor {
                 continue;
             }
             links += 1;
-            if links > MAX_LINKS {
+            if links > max_links {
                 return Err(TO_KERNEL);
             }
             if last
@@ -166,7 +167,7 @@ impl Supervisor {
 
     /// What a symbolic link says; `None` of one that is no path, but a way to a file.
     fn target(&self, notice: &Notice, link: &Seen, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
-        let of_proc = device_of(&link.stat) == self.proc_device;
+        let of_proc = self.is_of_proc(link);
         // The walker's own, which the worker is not.
         match name {
             b"self" if of_proc => return proc_of(notice, false).map(Some),
@@ -194,11 +195,14 @@ impl Supervisor {
 
     /// Whether the kernel alone knows who may: what is a process's own in `/proc`.
     fn is_for_kernel(&self, seen: &Seen) -> bool {
-        if device_of(&seen.stat) != self.proc_device {
-            return false;
-        }
         let inside = seen.path.to_bytes().strip_prefix(b"/proc");
-        !inside.is_some_and(|rest| !rest.get(1).is_some_and(u8::is_ascii_digit))
+        let settings = inside.is_some_and(|rest| !rest.get(1).is_some_and(u8::is_ascii_digit));
+        self.is_of_proc(seen) && !settings
+    }
+
+    /// Whether it is in `/proc`, where nothing can be made.
+    pub(super) fn is_of_proc(&self, seen: &Seen) -> bool {
+        device_of(&seen.stat) == self.proc_device
     }
 
     /// Whose a file is; `None` for what is made where nothing sees by whom: pipes and the
