@@ -20,6 +20,7 @@ use super::Supervisor;
 use super::calls::Call;
 use super::notify::{Answer, Notice};
 use super::own::{gives_group, holds_capability};
+use super::owners::MakingIt;
 use super::place::{CWD_ARGUMENT, Named, look, of_fd};
 
 /// `CAP_MKNOD`, in a set of capabilities.
@@ -113,7 +114,9 @@ impl Supervisor {
         let known = self.sets.of(notice.pid);
         let who = &known.credentials;
         let mut value = [0; 64];
+        let settled = self.settled();
         let recorded = getxattr(of_fd(folder), super::super::record::OWNER, &mut value);
+        drop(settled);
         let recorded = recorded.ok().and_then(|got| Owner::parse(value.get(..got)?));
         if recorded.is_none() && who.root_of_files() && who.gid.file == 0 {
             return None;
@@ -147,9 +150,10 @@ impl Supervisor {
         let Some(making) = self.making(notice, &folder) else { return Ok(Answer::Continue) };
         let new = how.flags | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         for _ in 0..TRIES {
+            let making_it = self.making_it();
             match openat(&folder, &base, new, making.mode(how.mode)) {
-                Ok(made) => return self.hand_over(notice, &made, how, &making),
-                Err(Errno::EXIST) if !how.flags.contains(OFlags::EXCL) => {}
+                Ok(made) => return self.hand_over(notice, &made, how, &making, making_it),
+                Err(Errno::EXIST) if !how.flags.contains(OFlags::EXCL) => drop(making_it),
                 Err(_) => return Ok(Answer::Continue),
             }
             // What is there may be gone before the kernel opens it, which would make it
@@ -241,6 +245,7 @@ impl Supervisor {
             return Ok(Answer::Continue);
         }
         let flags = how.flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let making_it = self.making_it();
         let Ok(made) = openat(folder, base, flags, making.mode(how.mode)) else {
             return Ok(Answer::Continue);
         };
@@ -248,7 +253,7 @@ impl Supervisor {
             let flags = rustix::fs::fcntl_getfl(&made)?.difference(OFlags::NONBLOCK);
             rustix::fs::fcntl_setfl(&made, flags)?;
         }
-        self.hand_over(notice, &made, how, making)
+        self.hand_over(notice, &made, how, making, making_it)
     }
 
     fn open_nameless(&self, notice: &Notice, named: &Named, how: How) -> Result<Answer, Errno> {
@@ -263,10 +268,11 @@ impl Supervisor {
         self.still(notice)?;
         let Some(making) = self.making(notice, &folder) else { return Ok(Answer::Continue) };
         let flags = how.flags | OFlags::CLOEXEC;
+        let making_it = self.making_it();
         let Ok(made) = openat(&folder, ".", flags, making.mode(how.mode)) else {
             return Ok(Answer::Continue);
         };
-        self.hand_over(notice, &made, how, &making)
+        self.hand_over(notice, &made, how, &making, making_it)
     }
 
     fn hand_over(
@@ -275,8 +281,10 @@ impl Supervisor {
         made: &OwnedFd,
         how: How,
         making: &Making,
+        making_it: MakingIt<'_>,
     ) -> Result<Answer, Errno> {
         self.record(made, &look(made)?, making.owner, true)?;
+        drop(making_it);
         Ok(self.listener.give(notice, made, how.flags.contains(OFlags::CLOEXEC)))
     }
 
@@ -377,6 +385,7 @@ impl Supervisor {
         let Some(making) = self.making(notice, &folder).or_else(root) else {
             return Ok(Answer::Continue);
         };
+        let _making_it = self.making_it();
         make(&folder, &base, &making)?;
         self.record_made(&folder, &base, making.owner)?;
         Ok(Answer::Value(0))
@@ -414,13 +423,18 @@ impl Supervisor {
             Emulation::Records | Emulation::Files => umask_of(notice.pid),
         };
         let mode = Mode::from_raw_mode(mode & 0o7777 & !umask);
+        let making = match self.emulation {
+            Emulation::Ids => self.making(notice, &folder),
+            Emulation::Records | Emulation::Files => None,
+        };
+        let _making_it = self.making_it();
         mknodat(&folder, &base, FileType::RegularFile, Mode::empty(), 0)?;
         let made = || -> Result<(), Errno> {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = openat(&folder, &base, flags, Mode::empty())?;
             let stat = look(&file)?;
             let owner = match self.emulation {
-                Emulation::Ids => self.making(notice, &folder).map(|making| making.owner),
+                Emulation::Ids => making.as_ref().map(|making| making.owner),
                 Emulation::Records | Emulation::Files => {
                     Some(Owner { uid: stat.stx_uid, gid: stat.stx_gid })
                 }

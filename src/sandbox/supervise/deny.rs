@@ -13,13 +13,16 @@ use super::notify::Notice;
 use super::permission::{EXECUTE, READ, Viewer, WRITE};
 use super::place::{CWD_ARGUMENT, Named};
 use super::walk::{End, MAX_LINKS, Seen, Walked};
-use super::{Supervisor, TO_KERNEL};
+use super::{STAT_FLAGS, Supervisor, TO_KERNEL};
 
 /// What a call needs of the file that it names.
 #[derive(Debug, Clone, Copy)]
 enum Need {
     /// The way to it.
     Reach,
+    /// The same, for a look at it. What is not there is so for sure, while the kernel might
+    /// find it a moment later, made and not yet recorded.
+    See,
     /// These rights to it, if it is of this kind.
     File(u32, Option<u32>),
     Open(How),
@@ -99,6 +102,7 @@ impl Supervisor {
         let file = walked.file.as_ref();
         match need {
             Need::Reach => Ok(()),
+            Need::See => granted(file.is_some(), Errno::NOENT),
             Need::Open(how) => self.may_open(viewer, &walked, how),
             Need::Make(kind) => self.may_make(viewer, &walked, kind),
             Need::Remove(kind) => self.may_remove(viewer, &walked, kind),
@@ -340,6 +344,7 @@ fn need(notice: &Notice, call: Call, abi: Abi) -> Result<Option<(Named, Need)>, 
         Ok(mode) if mode <= READ | WRITE | EXECUTE => Need::File(mode, None),
         _ => Need::Reach,
     };
+    let flags_fit = |flags: u64| flags as u32 & !STAT_FLAGS.bits() == 0;
     let folder = Need::File(EXECUTE, Some(libc::S_IFDIR));
     let program = Need::File(EXECUTE, Some(libc::S_IFREG));
     Ok(Some(match call {
@@ -382,16 +387,18 @@ fn need(notice: &Notice, call: Call, abi: Abi) -> Result<Option<(Named, Need)>, 
         Call::Fchdir => (Named::descriptor(a), folder),
         Call::Execve => (follow(a)?, program),
         Call::Execveat => (at(a, b, e)?, program),
-        Call::Stat | Call::Statfs | Call::Chown | Call::Chmod | Call::ListXattr => {
-            (follow(a)?, Need::Reach)
-        }
-        Call::Lstat | Call::Lchown | Call::LlistXattr | Call::Readlink => (stay(a)?, Need::Reach),
+        Call::Stat => (follow(a)?, Need::See),
+        Call::Lstat => (stay(a)?, Need::See),
+        Call::Fstatat => (at(a, b, d)?, if flags_fit(d) { Need::See } else { Need::Reach }),
+        Call::Statx => (at(a, b, c)?, if flags_fit(c) { Need::See } else { Need::Reach }),
+        Call::Statfs | Call::Chown | Call::Chmod | Call::ListXattr => (follow(a)?, Need::Reach),
+        Call::Lchown | Call::LlistXattr | Call::Readlink => (stay(a)?, Need::Reach),
         Call::Readlinkat => (
             at(a, b, (AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH).bits().into())?,
             Need::Reach,
         ),
-        Call::Fstatat | Call::Fchmodat2 => (at(a, b, d)?, Need::Reach),
-        Call::Statx | Call::ListXattrAt => (at(a, b, c)?, Need::Reach),
+        Call::Fchmodat2 => (at(a, b, d)?, Need::Reach),
+        Call::ListXattrAt => (at(a, b, c)?, Need::Reach),
         Call::Fchownat => (at(a, b, e)?, Need::Reach),
         Call::Fchmodat => (at(a, b, 0)?, Need::Reach),
         Call::SetXattr | Call::GetXattr | Call::RemoveXattr => {

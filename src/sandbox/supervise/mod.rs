@@ -46,8 +46,8 @@ mod walk;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::io::Errno;
@@ -102,6 +102,8 @@ struct Supervisor {
     ids: u64,
     sets: Sets,
     specials: Specials,
+    /// Held while something is made, until its owner is recorded.
+    unrecorded: RwLock<()>,
     /// The step's root, and the `/proc` of this side.
     root: OwnedFd,
     proc: OwnedFd,
@@ -174,6 +176,7 @@ impl Ready {
             ids: self.ids,
             sets: self.sets,
             specials: self.specials,
+            unrecorded: RwLock::new(()),
             root,
             proc: self.proc,
             root_place: Place::of(&place),

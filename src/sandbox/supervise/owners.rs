@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, XattrFlags, getxattr, lgetxattr,
@@ -116,6 +116,9 @@ impl Specials {
     }
 }
 
+/// Something is being made, and has no record yet.
+pub(super) type MakingIt<'a> = RwLockWriteGuard<'a, ()>;
+
 fn known_by(fd: &OwnedFd) -> Result<Handle, Errno> {
     handle(fd).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
@@ -130,9 +133,21 @@ fn has_attributes(stat: &Statx) -> bool {
 }
 
 impl Supervisor {
+    /// To be held from the moment when something gets its name to that of its record, so
+    /// that nobody takes it for root's in between.
+    pub(super) fn making_it(&self) -> MakingIt<'_> {
+        self.unrecorded.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be held where a record is looked for: what is being made has its own by then.
+    pub(super) fn settled(&self) -> RwLockReadGuard<'_, ()> {
+        self.unrecorded.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The record of a file at a path, if it can carry one and has it.
     pub(super) fn recorded_at(&self, path: &std::ffi::CStr, follow: bool) -> Option<Owner> {
         let mut value = [0; VALUE_MAX];
+        let _settled = self.settled();
         let got = if follow {
             getxattr(path, record::OWNER, &mut value)
         } else {
@@ -145,7 +160,10 @@ impl Supervisor {
     pub(super) fn recorded(&self, fd: &OwnedFd, stat: &Statx) -> Result<Option<Owner>, Errno> {
         if has_attributes(stat) {
             let mut value = [0; VALUE_MAX];
-            match getxattr(of_fd(fd), record::OWNER, &mut value) {
+            let settled = self.settled();
+            let found = getxattr(of_fd(fd), record::OWNER, &mut value);
+            drop(settled);
+            match found {
                 Ok(got) => return Ok(value.get(..got).and_then(Owner::parse)),
                 Err(Errno::NOTSUP) => {}
                 Err(_) => return Ok(None),
@@ -155,6 +173,7 @@ impl Supervisor {
             return Ok(None);
         }
         let Found { key, path } = self.find(fd, stat)?;
+        let _settled = self.settled();
         let known = key.and_then(|key| self.specials.known().owners.get(&key).copied());
         // A copy in the upper folder that has no record is of the file below.
         Ok(known.or_else(|| self.specials.below(&path?)))

@@ -103,7 +103,7 @@ fn run(fixture: &Fixture, program: Program, user: Ids) -> Option<Told> {
     let path = fixture.path("lower/i386");
     fs::write(&path, program.file()).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut spec = fixture.script("/i386 >/told; echo $?; base64 /told");
+    let mut spec = fixture.script("/i386 >/dev/shm/told; echo $?; base64 /dev/shm/told");
     spec.user = user;
     let (exit, text) = fixture.run(&spec);
     assert_eq!(exit, Exit::Code(0), "{text}");
