@@ -107,7 +107,7 @@ fn build_denies_a_user_the_same_in_every_tier() {
             digests.push((bench.image().digest(), caller, tier));
         }
     }
-    let first = digests[0].0.clone();
+    let first = digests[0].0;
     for (digest, caller, tier) in &digests {
         assert_eq!(*digest, first, "{caller:?} {tier}");
     }
