@@ -369,8 +369,9 @@ impl Keeper<'_> {
             self.folder(&open_dir(root, name)?, below.as_ref())?;
             stat = statat(root, name, AtFlags::SYMLINK_NOFOLLOW)?;
         } else if let Some((tree, listed)) = listed
-            && stat.st_nlink > 1
+            && (stat.st_nlink > 1 || listed.st_nlink > 1)
         {
+            // Its other names may be replaced already, so that it has one left.
             unlinkat(root, name, AtFlags::empty())?;
             if let Some(first) = self.links.get(&listed.st_ino) {
                 return merge::link(self.root, first, root, name);

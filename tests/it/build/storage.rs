@@ -30,7 +30,8 @@ pub(super) fn on_overlay(bench: &Bench, call: &Command) -> Command {
 pub(super) fn dockerfile() -> String {
     "FROM busybox\n\
          RUN mkdir -p /t/a/b /t/c /t/e && echo 1 >/t/file && ln -s file /t/link && \
-         ln /t/file /t/hard && echo 2 >/t/a/b/f && touch /t/c/x /t/c/y /t/e/z && chmod 1777 /t/c\n\
+         ln /t/file /t/hard && echo 2 >/t/a/b/f && touch /t/c/x /t/c/y /t/e/z && chmod 1777 /t/c && \
+         mkdir /l && echo 3 >/l/a && ln /l/a /l/b && ln /l/a /l/c\n\
          RUN rm -r /t/c && mkdir /t/c && touch /t/c/new && rm -r /t/e && echo >/t/e && \
          rm /t/a/b/f && : >>/t/hard && chmod 600 /t/file && chmod 644 /t/file\n\
          RUN chown 33:34 /t/file /t/hard && chown -h 1:2 /t/link && mknod /t/fifo p && \
@@ -41,6 +42,7 @@ pub(super) fn dockerfile() -> String {
          RUN rm /base/gone && rm -r /base/dir && mkdir /base/dir && echo new >/base/dir/f\n\
          RUN --mount=type=cache,target=/cache echo a >/cache/a && cat /cache/a >/cached\n\
          RUN --mount=type=bind,target=/ctx,rw cp /ctx/file /from-context && echo >/ctx/lost\n\
+         RUN stat -c '%n %h' /l/* >/l/seen && cp -a /l /l2\n\
          RUN --mount=type=tmpfs,target=/tmp/x echo >/tmp/x/y\n\
          RUN find / -xdev ! -path '/proc*' ! -path '/sys*' ! -path '/dev*' ! -path '/list' | \
          grep -v -e '^/$' -e '^/etc' | sort | xargs stat -c '%n %f %u %g %Y' >/list\n"
