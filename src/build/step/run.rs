@@ -12,7 +12,7 @@ use crate::layer::{Layer, Name};
 use crate::plan::RunOp;
 use crate::progress::{Stream, Task};
 use crate::rootfs::{self, Ground, Rootfs, Work};
-use crate::sandbox::{Exit, Io, Mount, MountKind, Network, Sandbox, SandboxSpec};
+use crate::sandbox::{Exit, Io, Mount, MountKind, Network, Sandbox, SandboxSpec, Tier};
 
 /// The same on every machine: programs write the host's name into files.
 const HOSTNAME: &str = "kiln";
@@ -51,7 +51,12 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
     env.extend(op.hints.proxies.0.iter().cloned());
     let mounted = mounts::mounted(around, op, work.path())?;
     env.extend(mounted.env);
-    let mut mounts = network_files(op);
+    let mut names = vec![hostname(op).to_owned()];
+    if sandbox.tier() == Tier::Chroot {
+        // Nothing can be named there: a program that asks gets the container's.
+        names.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
+    }
+    let mut mounts = network_files(op, &names);
     mounts.extend(mounted.mounts);
     mounts.extend(op.script.as_ref().map(|script| Mount {
         target: script.path.clone().into(),
@@ -99,15 +104,15 @@ fn hostname(op: &RunOp) -> &str {
     op.hostname.as_deref().unwrap_or(HOSTNAME)
 }
 
-/// The host's resolver, and a host file that knows the step's own name.
-fn network_files(op: &RunOp) -> Vec<Mount> {
+/// The host's resolver, and a host file that knows the step's own names.
+fn network_files(op: &RunOp, names: &[String]) -> Vec<Mount> {
     let file = |target: &str, content: Vec<u8>| Mount {
         target: target.into(),
         what: MountKind::File { content, mode: 0o644, owner: (0, 0) },
     };
     let mut hosts = format!(
         "127.0.0.1\tlocalhost {}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
-        hostname(op)
+        names.join(" ")
     );
     for (name, address) in &op.hosts {
         hosts.push_str(&format!("{address}\t{name}\n"));

@@ -16,8 +16,9 @@ echo "$make" >/w/make; chmod 644 /w/make
 	each setpriv --regid 5001 --reuid 5000 --groups 5002,5003 --inh-caps=-all sh /w/make setpriv-groups
 	each setpriv --euid 1000 --egid 2000 --keep-groups sh -c 'id -u; id -ru; id -g; id -rg; : >euid'
 	each setpriv --ruid 1000 --rgid 2000 --keep-groups sh -c 'id -u; id -ru; id -g; id -rg; : >ruid'
-	each start-stop-daemon --start --quiet --chuid svc --exec /bin/sh -- /w/make start-stop
-	each start-stop-daemon --start --quiet --chuid ben:more --umask 077 --chdir /w --startas /bin/sh -- /w/make start-stop-group
+	# By a file of its own it looks for no other process.
+	each start-stop-daemon --start --quiet --pidfile /w/none --chuid svc --chdir /w --exec /bin/sh -- /w/make start-stop
+	each start-stop-daemon --start --quiet --pidfile /w/none --chuid ben:more --umask 077 --chdir /w --startas /bin/sh -- /w/make start-stop-group
 	each start-stop-daemon --start --quiet --background --make-pidfile --pidfile /w/pid --chuid svc --startas /bin/sh -- -c 'echo b >/w/background; sleep 0.2'
 	i=0; while ! [ -s /w/background ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i + 1)); done
 	rm -f /w/pid

@@ -2,7 +2,7 @@
 set -eu
 . /steps/view.sh
 mkdir -p /d && cd /d
-mknod null c 1 3; mknod -m 660 disk b 8 1; mknod big c 4095 1048575; mknod pipe p; mknod whiteout-like c 0 1
+mknod null c 1 3; mknod -m 660 disk b 8 1 2>/dev/null || without_proc chmod 660 disk; mknod big c 4095 1048575; mknod pipe p; mknod whiteout-like c 0 1
 chown 5:6 null; chown root:disk disk; chown -h daemon pipe; chmod 4755 big
 cp -a disk disk-alone; cp -a null null-copy; cp -a disk disk-copy; cp -a pipe pipe-copy; cp -R null null-r
 mv null-copy null-moved; ln disk disk-link; ln -s null null-symlink

@@ -5,24 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::bench::{Bench, Caller, busybox, callers, file, ordinary};
-
-/// What an engine grants root by default.
-pub(super) const CAPABILITIES: &[&str] = &[
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FSETID",
-    "FOWNER",
-    "MKNOD",
-    "NET_RAW",
-    "SETGID",
-    "SETUID",
-    "SETFCAP",
-    "SETPCAP",
-    "NET_BIND_SERVICE",
-    "SYS_CHROOT",
-    "KILL",
-    "AUDIT_WRITE",
-];
+use crate::support::CAPABILITIES;
 
 /// Calls that an engine's profile refuses who has no CAP_SYS_ADMIN.
 const REFUSED: &[&str] = &[

@@ -15,6 +15,7 @@ use super::compare;
 use super::experiment::Experiment;
 use super::shared::Shared;
 use crate::parity::tree::Tree;
+use crate::support::CAPABILITIES;
 
 /// Somebody whom no file of the machine knows: as in a pod of a CI system.
 const NOBODY: u32 = 4242;
@@ -27,10 +28,19 @@ enum Caller {
     Other { uid: u32, gid: u32 },
 }
 
+/// What kiln may do besides what its user may.
+#[derive(PartialEq)]
+enum Rights {
+    All,
+    /// `no_new_privs`: no helper with the set-user-ID bit or capabilities works.
+    Bound,
+    /// Those that an engine grants root by default: no CAP_SYS_ADMIN.
+    Container,
+}
+
 pub(super) struct Builder {
     caller: Caller,
-    /// `no_new_privs`: no helper with the set-user-ID bit or capabilities works.
-    bound: bool,
+    rights: Rights,
     tier: &'static str,
 }
 
@@ -43,29 +53,33 @@ pub(super) struct Built {
 
 impl fmt::Display for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { caller, bound, tier } = self;
+        let Self { caller, rights, tier } = self;
         match caller {
             Caller::Own => write!(f, "{tier}, own user")?,
             Caller::Other { uid, .. } => write!(f, "{tier}, user {uid}")?,
         }
-        if *bound { f.write_str(", no_new_privs") } else { Ok(()) }
+        f.write_str(match rights {
+            Rights::All => "",
+            Rights::Bound => ", no_new_privs",
+            Rights::Container => ", capabilities of a container",
+        })
     }
 }
 
 impl Builder {
     /// All that there are here; for root, also as other users.
     pub(super) fn all() -> Vec<Self> {
-        let own = |tier, bound| Self { caller: Caller::Own, bound, tier };
+        let own = |tier, rights| Self { caller: Caller::Own, rights, tier };
         if !rustix::process::geteuid().is_root() {
-            return vec![own("subuid", false), own("single-id", true)];
+            return vec![own("subuid", Rights::All), own("single-id", Rights::Bound)];
         }
-        let mut all = vec![own("root", false)];
+        let mut all = vec![own("root", Rights::All), own("chroot", Rights::Container)];
         if let Some((uid, gid)) = test_user() {
             let caller = Caller::Other { uid, gid };
-            all.push(Self { caller, bound: false, tier: "subuid" });
+            all.push(Self { caller, rights: Rights::All, tier: "subuid" });
         }
         let caller = Caller::Other { uid: NOBODY, gid: NOBODY };
-        all.push(Self { caller, bound: true, tier: "single-id" });
+        all.push(Self { caller, rights: Rights::Bound, tier: "single-id" });
         all
     }
 
@@ -109,13 +123,31 @@ impl Builder {
 
     /// A command as the caller.
     fn command(&self, program: &std::ffi::OsStr, home: &Path) -> Command {
-        let mut command = Command::new("setpriv");
+        let mut command = match self.rights {
+            // A container's name is its own, and programs write the name into files.
+            Rights::Container => {
+                let mut command = Command::new("unshare");
+                command.args(["--uts", "sh", "-c", "hostname kiln && exec \"$@\"", "sh"]);
+                command.arg("setpriv");
+                command
+            }
+            _ => Command::new("setpriv"),
+        };
         if let Caller::Other { uid, gid } = self.caller {
             command.args([format!("--reuid={uid}"), format!("--regid={gid}")]);
             command.arg("--clear-groups");
         }
-        if self.bound {
-            command.arg("--no-new-privs");
+        match self.rights {
+            Rights::All => {}
+            Rights::Bound => {
+                command.arg("--no-new-privs");
+            }
+            // Root has what the bounding set leaves once it executes a program.
+            Rights::Container => {
+                let names = CAPABILITIES.iter().map(|name| format!(",+{}", name.to_lowercase()));
+                let set: String = std::iter::once("-all".to_owned()).chain(names).collect();
+                command.args(["--bounding-set".into(), set]);
+            }
         }
         command
             .arg("--")
@@ -132,7 +164,7 @@ impl Builder {
     fn clear(&self, home: &Path) {
         if !rustix::process::geteuid().is_root() {
             let mut all = vec!["--map-root-user"];
-            all.extend((!self.bound).then_some("--map-auto"));
+            all.extend((self.rights == Rights::All).then_some("--map-auto"));
             all.extend(["rm", "-rf", "store", "out.tar"]);
             self.command("unshare".as_ref(), home).args(all).status().unwrap();
         }

@@ -11,10 +11,15 @@ pub(super) type Files = BTreeMap<String, File>;
 /// `testdata/exact/NAME/differs`: a line each, `content PATTERN reason` for files
 /// whose content differs by itself, `name PATTERN reason` for files whose names do.
 /// `*` in a pattern stands for anything without a slash, `**` at its end for all below.
+/// `TIER:content` is for files whose content differs in a tier that cannot do better,
+/// `TIER:file` for files that it may have or not have; of the latter the lists in `view/`
+/// do not tell either.
 #[derive(Default)]
 pub(super) struct Differs {
     content: Vec<String>,
     name: Vec<String>,
+    /// By tier, each with `content` or `file`.
+    tiers: Vec<(String, String, String)>,
 }
 
 pub(super) fn files(tree: &Tree) -> Files {
@@ -46,7 +51,12 @@ impl Differs {
             match what {
                 "content" => differs.content.push(pattern.into()),
                 "name" => differs.name.push(pattern.into()),
-                other => panic!("{other} is neither content nor name: {line}"),
+                other => match other.split_once(':') {
+                    Some((tier, what @ ("content" | "file"))) => {
+                        differs.tiers.push((tier.into(), what.into(), pattern.into()));
+                    }
+                    _ => panic!("{other} is neither content nor name: {line}"),
+                },
             }
         }
         differs
@@ -87,18 +97,43 @@ impl Differs {
         file.content = None;
     }
 
-    /// A line for each difference.
-    pub(super) fn between(&self, theirs: &Files, ours: &Files) -> Vec<String> {
+    /// A list without the files that a tier may have or not have.
+    fn unlist_in(&self, tier: &str, file: &mut File) {
+        let Some(text) = file.fields.get("text").and_then(|text| text.as_str()) else { return };
+        let is_listed = |line: &&str| {
+            let name = line.split(' ').next().unwrap_or_default().trim_start_matches('/');
+            !self.differs_in(tier, "file", name)
+        };
+        let lines: Vec<&str> = text.lines().filter(is_listed).collect();
+        file.fields.insert("text".into(), lines.join("\n").into());
+        file.content = None;
+    }
+
+    /// True if nothing is known that differs in a tier by more than by itself.
+    pub(super) fn is_exact(&self, tier: &str) -> bool {
+        self.tiers.iter().all(|(known, ..)| known != tier)
+    }
+
+    fn differs_in(&self, tier: &str, what: &str, name: &str) -> bool {
+        let mut known = self.tiers.iter().filter(|(one, kind, _)| one == tier && kind == what);
+        known.any(|(.., pattern)| matches(pattern, name))
+    }
+
+    /// A line for each difference, besides those that are known of a tier.
+    pub(super) fn between(&self, tier: &str, theirs: &Files, ours: &Files) -> Vec<String> {
         let mut found = Vec::new();
         let names: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
         for name in names {
+            if self.differs_in(tier, "file", name) {
+                continue;
+            }
             let (Some(a), Some(b)) = (theirs.get(name), ours.get(name)) else {
                 let who = if ours.contains_key(name) { "is too much" } else { "is absent" };
                 let file = theirs.get(name).or(ours.get(name)).unwrap();
                 found.push(format!("{name} {who}: {}", told(file)));
                 continue;
             };
-            let (a, b) = (self.compared(name, a), self.compared(name, b));
+            let (a, b) = (self.compared(tier, name, a), self.compared(tier, name, b));
             if a != b {
                 let (lines, a, b) = without_text(a, b);
                 if a != b {
@@ -110,11 +145,15 @@ impl Differs {
         found
     }
 
-    fn compared(&self, name: &str, file: &File) -> File {
+    fn compared(&self, tier: &str, name: &str, file: &File) -> File {
         let mut file = file.clone();
+        if name.starts_with(VIEWS) && !self.is_exact(tier) {
+            self.unlist_in(tier, &mut file);
+        }
         let pattern = name.split(" #").next().unwrap();
         if self.name.iter().any(|known| known == pattern)
             || self.content.iter().any(|known| matches(known, name))
+            || self.differs_in(tier, "content", name)
         {
             file.content = None;
             file.fields.remove("text");

@@ -5,6 +5,24 @@ pub(crate) mod http;
 pub(crate) mod kiln;
 pub(crate) mod registry;
 
+/// What an engine grants root by default.
+pub(crate) const CAPABILITIES: &[&str] = &[
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
+];
+
 /// Says that a test is left to a run as root: it is missing in no run of both.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 pub(crate) fn root_only(what: &str) {
