@@ -239,7 +239,11 @@ fn prepare(
         .and_then(|()| pivot_root(".", "."))
         .and_then(|()| unmount(".", UnmountFlags::DETACH))
         .doing(|| "change to the root".to_owned())?;
-    set_host_name(&spec.hostname)?;
+    match set_host_name(&spec.hostname) {
+        // `can_name_host` has found that out, and it is said.
+        Err(Failure::Setup { errno: libc::EPERM, .. }) => {}
+        set => set?,
+    }
     own_keyring();
     program::place_streams(streams, spec.user.uid)?;
     fchdir(&cwd).doing(|| format!("enter {}", spec.cwd.display()))?;
@@ -300,6 +304,13 @@ fn mounts(places: &mut Places<'_>, run: &RunRequest) -> Result<OwnedFd, Failure>
     given::mounts(places, run)?;
     let cwd = std::path::Path::new("/").join(&spec.cwd);
     places.folder(&cwd)
+}
+
+/// Whether a namespace of its own can be given a name: the filter of a container around
+/// may refuse that alone, as podman's does. Leaves this process with such a namespace.
+pub(super) fn can_name_host() -> bool {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    unshare(UnshareFlags::NEWUTS, "make a namespace").is_ok() && set_host_name(&name).is_ok()
 }
 
 fn set_host_name(name: &str) -> Result<(), Failure> {

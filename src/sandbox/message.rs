@@ -82,6 +82,8 @@ pub(super) enum Event {
     Tried {
         overlay: Option<Failure>,
         proc: Proc,
+        /// The host can be given a name.
+        named: bool,
     },
     /// Whether `/proc` can be served, or why not.
     TriedFiles(Result<(), String>),

@@ -85,6 +85,8 @@ pub struct Sandbox {
     proc: OnceLock<Proc>,
     /// Why none can be served where none can be mounted.
     unserved: Option<String>,
+    /// Whether the host can be given a name.
+    named: OnceLock<bool>,
 }
 
 impl Sandbox {
@@ -174,6 +176,13 @@ impl Sandbox {
                     .to_owned(),
             );
         }
+        if !self.names_host() && self.tier != Tier::Chroot {
+            notes.push(
+                "the host name of steps is that of the container around, whose seccomp profile \
+                 refuses another"
+                    .to_owned(),
+            );
+        }
         notes
     }
 
@@ -182,6 +191,12 @@ impl Sandbox {
     fn serves(&self, uid: u32) -> bool {
         let free = || files::has_admin() || rustix::thread::no_new_privs().unwrap_or(false);
         self.unserved.is_none() && (uid == 0 || free())
+    }
+
+    /// Whether a process gets the host name of its specification, once a store was tried.
+    #[must_use]
+    pub fn names_host(&self) -> bool {
+        self.tier != Tier::Chroot && self.named.get() != Some(&false)
     }
 
     /// Finds out whether overlays can be mounted on a file system, by mounting one on
@@ -196,12 +211,17 @@ impl Sandbox {
         let what = What::TryStore { folder: folder.to_path_buf(), user_xattr: self.user_xattr };
         let helper = self.helper(&what)?;
         let storage = match helper.event("try the store") {
-            Ok((Event::Tried { overlay: None, proc }, _)) => {
+            Ok((Event::Tried { overlay: None, proc, named }, _)) => {
                 let _ = self.proc.set(proc);
+                let _ = self.named.set(named);
                 Storage::Overlay
             }
-            Ok((Event::Tried { overlay: Some(Failure::Setup { what, errno }), proc }, _)) => {
+            Ok((
+                Event::Tried { overlay: Some(Failure::Setup { what, errno }), proc, named },
+                _,
+            )) => {
                 let _ = self.proc.set(proc);
+                let _ = self.named.set(named);
                 let why = format!("{what}: {}", io::Error::from_raw_os_error(errno));
                 Storage::Plain { why, kind: format!("{}-plain", self.kind) }
             }
@@ -308,6 +328,7 @@ fn root() -> Result<Sandbox, String> {
         storage: OnceLock::new(),
         proc: OnceLock::new(),
         unserved: None,
+        named: OnceLock::new(),
     })
 }
 
@@ -384,6 +405,7 @@ fn without_namespaces() -> Result<Sandbox, String> {
         storage,
         proc: OnceLock::new(),
         unserved,
+        named: OnceLock::new(),
     })
 }
 
@@ -416,6 +438,7 @@ fn subuid() -> Result<Sandbox, String> {
         storage: OnceLock::new(),
         proc: OnceLock::new(),
         unserved: None,
+        named: OnceLock::new(),
     })
 }
 
@@ -433,6 +456,7 @@ fn single_id() -> Result<Sandbox, String> {
         storage: OnceLock::new(),
         proc: OnceLock::new(),
         unserved: None,
+        named: OnceLock::new(),
     })
 }
 

@@ -188,7 +188,8 @@ fn answer(channel: &Channel, what: &What, zygote: Pid, jobs: Jobs<'_>) -> Result
         What::TryStore { folder, user_xattr } => {
             let overlay = mount::try_overlay(folder, *user_xattr).err();
             let proc = init::try_proc()?;
-            channel.tell(&Event::Tried { overlay, proc }, &[]).doing(told)
+            let named = init::can_name_host();
+            channel.tell(&Event::Tried { overlay, proc, named }, &[]).doing(told)
         }
         What::TryFiles => channel.tell(&Event::TriedFiles(files::try_it()), &[]).doing(told),
         What::Call { job } => {

@@ -12,7 +12,7 @@ use crate::layer::{Layer, Name};
 use crate::plan::RunOp;
 use crate::progress::{Stream, Task};
 use crate::rootfs::{self, Ground, Rootfs, Work};
-use crate::sandbox::{Exit, Io, Mount, MountKind, Network, Sandbox, SandboxSpec, Tier};
+use crate::sandbox::{Exit, Io, Mount, MountKind, Network, Sandbox, SandboxSpec};
 
 /// The same on every machine: programs write the host's name into files.
 const HOSTNAME: &str = "kiln";
@@ -52,8 +52,8 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
     let mounted = mounts::mounted(around, op, work.path())?;
     env.extend(mounted.env);
     let mut names = vec![hostname(op).to_owned()];
-    if sandbox.tier() == Tier::Chroot {
-        // Nothing can be named there: a program that asks gets the container's.
+    if !sandbox.names_host() {
+        // A program that asks gets the container's.
         names.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
     }
     let mut mounts = network_files(op, &names);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::bench::{Bench, Caller, busybox, callers, file, ordinary};
+use super::bench::{Bench, Caller, busybox, callers, dir, file, ordinary};
 use crate::support::CAPABILITIES;
 
 /// Calls that an engine's profile refuses who has no CAP_SYS_ADMIN.
@@ -89,7 +89,8 @@ pub(super) fn contained(bench: &Bench, call: &Command, uid: u32, capabilities: &
 }
 
 const TEXT: &str = "FROM busybox\nRUN mkdir /a && echo x >/a/x && chown 33:34 /a/x && ln /a/x /a/y\n\
-    RUN rm /a/y && mkdir -m 1777 /b && chmod 4755 /a/x && id >/id\nUSER 7\nRUN echo >/b/own\n";
+    RUN rm /a/y && mkdir -m 1777 /b && chmod 4755 /a/x && id >/id\nUSER 7\nRUN echo >/b/own\n\
+    RUN grep -w \"$(busybox hostname)\" /etc/hosts\n";
 
 fn arguments(bench: &Bench) -> Command {
     fs::write(bench.path("Dockerfile"), TEXT).unwrap();
@@ -195,5 +196,102 @@ fn build_nested_in_its_own_step() {
             assert!(bench.content("digest").starts_with("sha256:"), "{said} {}", output.stderr);
             bench.clean();
         }
+    }
+}
+
+/// A container that kiln runs has the rights of a default container as well.
+#[test]
+fn build_nested_in_its_own_container() {
+    let program = fs::read(crate::support::kiln::program()).unwrap();
+    let inner = "FROM scratch\nCOPY busybox /bin/sh\nRUN echo inner >/made; echo >/dev/null\n\
+        RUN read line </made; echo $line again >/made\n";
+    for caller in callers() {
+        let tiers: &[&str] = match caller {
+            Caller::Own if rustix::process::geteuid().is_root() => &["root", "single-id"],
+            _ => &["subuid", "single-id"],
+        };
+        let bench = Bench::new(caller);
+        let context = vec![
+            dir("ctx", 0o755),
+            file("ctx/Dockerfile", 0o644, inner),
+            file("ctx/busybox", 0o755, fs::read("/bin/busybox").unwrap()),
+        ];
+        bench.base("box", &[busybox(), context, vec![file("kiln", 0o755, program.clone())]]);
+        let script = "cd /ctx && export HOME=/ctx KILN_STORE=/store && \
+            /kiln build -v --progress=plain -t in -o type=tar,dest=- . | tar xO made";
+        for tier in tiers {
+            let sandbox = format!("--sandbox={tier}");
+            let args = ["run", "--rm", &sandbox, "box", "sh", "-c", script];
+            let output = bench.run(&mut bench.call(args)).success();
+            assert!(output.stderr.contains("sandbox: chroot"), "{tier}: {}", output.stderr);
+            assert_eq!(output.text(), "inner again\n", "{tier}: {}", output.stderr);
+        }
+        bench.clean();
+    }
+}
+
+/// A script's folder for control groups is the one of version 2, since the crun that
+/// podman uses refuses what a machine with both versions has.
+const ROOTLESS: &str = r#"mount --make-rshared / &&
+    if [ -d /sys/fs/cgroup/unified ]; then mount --bind /sys/fs/cgroup/unified /sys/fs/cgroup; fi &&
+    exec "$@""#;
+
+/// podman keeps a process for its namespace, which is to end with the test.
+const PODMAN: &str = r#"mkdir -p "$XDG_RUNTIME_DIR" && podman --events-backend=file \
+    --storage-driver=vfs --runtime=crun run --rm --cgroups=disabled --network=host "$@"; code=$?
+    kill "$(cat "$XDG_RUNTIME_DIR/libpod/tmp/pause.pid")"; exit $code"#;
+
+/// The call in a container of an ordinary user's podman.
+fn in_podman(bench: &Bench, call: &Command, options: &[&str]) -> Command {
+    let Caller::User { uid, gid } = bench.caller else { panic!("root has no such container") };
+    let text = |text: &std::ffi::OsStr| text.to_str().unwrap().to_owned();
+    let home = text(bench.path("").as_os_str()).trim_end_matches('/').to_owned();
+    let root = text(bench.path("root").as_os_str());
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", ROOTLESS, "sh", "setpriv", "--init-groups"]);
+    command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--".into()]);
+    command.args(["sh", "-c", PODMAN, "sh"]).args(options);
+    command.args(["-v".into(), format!("{home}:{home}"), "-w".into(), home.clone()]);
+    for (name, value) in call.get_envs() {
+        command.arg("-e").arg(format!("{}={}", text(name), text(value.unwrap())));
+    }
+    command.args(["--rootfs".into(), root, "/kiln".to_owned()]);
+    command.args(call.get_args().skip_while(|word| *word != "build"));
+    command.env_clear().env("HOME", &home).env("XDG_RUNTIME_DIR", format!("{home}/run"));
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir(home);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// With podman's own profile; with one that forbids user namespaces; with all rights.
+#[test]
+fn build_nested_in_rootless_podman() {
+    if !rustix::process::geteuid().is_root() {
+        return crate::support::root_only("a user's podman is given control groups of version 2");
+    }
+    let Some(caller) = ordinary() else { return };
+    let bench = Bench::with_busybox(caller);
+    let expected = bench.built(TEXT);
+    let profile = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": REFUSED, "action": "SCMP_ACT_ERRNO", "errnoRet": 1},
+        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+    ]});
+    for (options, tier, notes) in [
+        (&[][..], "single-id", &["the host name of steps"][..]),
+        (&["--security-opt", "seccomp=profile.json"], "chroot", &["without namespaces"]),
+        (&["--privileged"], "root", &[]),
+    ] {
+        let bench = Bench::with_busybox(caller);
+        fs::write(bench.path("profile.json"), profile.to_string()).unwrap();
+        for folder in ["proc", "sys", "dev", "tmp", "etc", "run"] {
+            fs::create_dir_all(bench.path("root").join(folder)).unwrap();
+        }
+        fs::copy(crate::support::kiln::program(), bench.path("root/kiln")).unwrap();
+        let call = arguments(&bench);
+        let output = bench.run(&mut in_podman(&bench, &call, options)).success();
+        let said = &output.stderr;
+        assert!(said.contains(&format!("sandbox: {tier}\n")), "{options:?}: {said}");
+        assert!(notes.iter().all(|note| said.contains(note)), "{options:?}: {said}");
+        assert_eq!(output.text().trim(), expected, "{options:?}: {said}");
     }
 }
