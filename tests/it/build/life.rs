@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::bench::{Bench, Caller, callers};
 
-/// What is promised is a second; a busy machine may need another.
-const SOON: Duration = Duration::from_secs(2);
+/// What is promised.
+const SOON: Duration = Duration::from_secs(1);
 
 /// The best tier, and the one that emulates users.
 const TIERS: [&str; 2] = ["", "--sandbox=single-id"];
