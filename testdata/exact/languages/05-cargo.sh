@@ -3,7 +3,7 @@
 set -eu
 export CARGO_HTTP_CAINFO=/steps/certificates.crt SSL_CERT_FILE=/steps/certificates.crt
 cargo init --quiet --vcs none --name program .
-printf 'regex = "=1.8.4"\nlibc = "=0.2.147"\n' >>Cargo.toml
+printf 'memchr = "=2.6.3"\nlibc = "=0.2.147"\n' >>Cargo.toml
 cargo build --quiet
 cargo run --quiet >out
 cat out

@@ -7,15 +7,18 @@ use std::io::{self, BufReader, Read as _};
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use serde_json::Value;
 
-use super::clock::Started;
-use super::compare;
 use super::experiment::Experiment;
 use super::shared::Shared;
 use crate::parity::tree::Tree;
 use crate::support::CAPABILITIES;
+
+/// Runs a command, and leaves in a file what it used of the processors, which other tests
+/// use as well.
+const TIMED: &str = r#""$@"; code=$?; times >"$0"; exit $code"#;
 
 /// Somebody whom no file of the machine knows: as in a pod of a CI system.
 const NOBODY: u32 = 4242;
@@ -49,6 +52,8 @@ pub(super) struct Built {
     pub(super) tree: Tree,
     /// Of its layers, the base's first.
     pub(super) diff_ids: Vec<String>,
+    /// Seconds of the processors.
+    pub(super) cpu: f64,
 }
 
 impl fmt::Display for Builder {
@@ -96,7 +101,7 @@ impl Builder {
         }
         let dockerfile = shared.steps().join(format!("{}.Dockerfile", experiment.name));
         fs::write(&dockerfile, experiment.dockerfile()).unwrap();
-        let started = Started::now();
+        let started = Instant::now();
         let output = self
             .command(shared.kiln().as_os_str(), home.path())
             .args(["build", "--progress=plain", "--sandbox", self.tier, "-f"])
@@ -115,24 +120,22 @@ impl Builder {
             self.clear(home.path());
             return Err(text.join("\n"));
         }
-        eprintln!("{}: {self}: {}", experiment.name, started.told());
-        let built = read(&home.path().join("out.tar"));
+        let (wall, cpu) = (started.elapsed().as_secs_f64(), cpu(&home.path().join("times")));
+        eprintln!("{}: {self}: {wall:.1} s, {cpu:.1} s of the processors", experiment.name);
+        let built = read(&home.path().join("out.tar"), experiment.text(), cpu);
         self.clear(home.path());
         Ok(built)
     }
 
     /// A command as the caller.
     fn command(&self, program: &std::ffi::OsStr, home: &Path) -> Command {
-        let mut command = match self.rights {
+        let mut command = Command::new("sh");
+        command.args(["-c", TIMED]).arg(home.join("times"));
+        if self.rights == Rights::Container {
             // A container's name is its own, and programs write the name into files.
-            Rights::Container => {
-                let mut command = Command::new("unshare");
-                command.args(["--uts", "sh", "-c", "hostname kiln && exec \"$@\"", "sh"]);
-                command.arg("setpriv");
-                command
-            }
-            _ => Command::new("setpriv"),
-        };
+            command.args(["unshare", "--uts", "sh", "-c", "hostname kiln && exec \"$@\"", "sh"]);
+        }
+        command.arg("setpriv");
         if let Caller::Other { uid, gid } = self.caller {
             command.args([format!("--reuid={uid}"), format!("--regid={gid}")]);
             command.arg("--clear-groups");
@@ -182,8 +185,18 @@ fn test_user() -> Option<(u32, u32)> {
     Some((numbers.next()?, numbers.next()?))
 }
 
+/// Seconds, from the second line that the shell's `times` writes: `1m2.03s 0m4.05s`.
+fn cpu(times: &Path) -> f64 {
+    let text = fs::read_to_string(times).unwrap();
+    let seconds = text.lines().nth(1).unwrap().split(' ').map(|time| {
+        let (minutes, seconds) = time.trim_end_matches('s').split_once('m').unwrap();
+        minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
+    });
+    seconds.sum()
+}
+
 /// Reads an archive in the OCI layout by the specification alone.
-fn read(path: &Path) -> Built {
+fn read(path: &Path, text: usize, cpu: f64) -> Built {
     let mut blobs = HashMap::new();
     let mut archive = tar::Archive::new(BufReader::new(File::open(path).unwrap()));
     for entry in archive.entries().unwrap() {
@@ -201,7 +214,7 @@ fn read(path: &Path) -> Built {
     let config = json(&blob(&manifest["config"]));
     let diff_ids = config["rootfs"]["diff_ids"].as_array().unwrap().iter();
     let diff_ids = diff_ids.map(|id| id.as_str().unwrap().to_owned()).collect();
-    let mut tree = Tree::showing(compare::TEXT);
+    let mut tree = Tree::showing(text);
     for layer in manifest["layers"].as_array().unwrap() {
         let bytes = blobs[&blob(layer)].as_slice();
         let mut tar: Box<dyn io::Read> = match layer["mediaType"].as_str().unwrap() {
@@ -213,5 +226,5 @@ fn read(path: &Path) -> Built {
         };
         tree.apply(&mut tar).unwrap();
     }
-    Built { tree, diff_ids }
+    Built { tree, diff_ids, cpu }
 }

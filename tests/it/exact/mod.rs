@@ -31,14 +31,25 @@ fn only(name: &str) -> bool {
     asked.is_empty() || asked.split(';').any(|part| name.contains(part))
 }
 
+/// What is known in the end.
+#[derive(Default)]
+struct Checked {
+    /// The first builder's files.
+    files: compare::Files,
+    /// Seconds of the processors, by builder.
+    cpu: Vec<(String, f64)>,
+}
+
 /// The experiment by every builder, against the first of them that can be had: real
 /// root in a chroot, or, for who is not root, the first tier.
-fn check(name: &str) {
-    let Some(shared) = shared::Shared::get() else { return };
+fn check(name: &str, is_asked_for: impl Fn(&str) -> bool) -> Option<Checked> {
+    let shared = shared::Shared::get()?;
     let experiment = Experiment::read(name);
     let differs = Differs::read(name);
+    let only = |name: &str| is_asked_for(name) && only(name);
     let mut builders = Builder::all();
     builders.retain(|builder| only(&builder.to_string()));
+    let mut cpu = Vec::new();
     let mut reference: Option<(String, compare::Files)> = None;
     let mut wrong = Vec::new();
     let mut layers: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -52,13 +63,14 @@ fn check(name: &str) {
     }
     for builder in &builders {
         let who = builder.to_string();
-        let Built { tree, diff_ids } = match builder.build(&shared, &experiment) {
+        let Built { tree, diff_ids, cpu: used } = match builder.build(&shared, &experiment) {
             Ok(built) => built,
             Err(text) => {
                 wrong.push(format!("{who}:\n{text}"));
                 continue;
             }
         };
+        cpu.push((who.clone(), used));
         let files = differs.named(compare::files(&tree));
         match &reference {
             Some((first, theirs)) => {
@@ -87,11 +99,12 @@ fn check(name: &str) {
         }
     }
     assert!(wrong.is_empty(), "{name}:\n{}", wrong.join("\n"));
+    Some(Checked { files: reference.map(|(_, files)| files).unwrap_or_default(), cpu })
 }
 
 #[test]
 fn exact_without_packages() {
-    check("bare");
+    check("bare", |_| true);
 }
 
 #[test]
@@ -100,11 +113,48 @@ fn exact_with_packages() {
         skip("no packages can be installed: KILN_TEST_DEBS is not set; see tests/run");
         return;
     }
-    check("packages");
+    check("packages", |_| true);
 }
 
+/// The registries as a build sees them: without this process's settings.
+fn registries() -> Result<(), String> {
+    let all = ["https://pypi.org/simple/pip/", "https://registry.npmjs.org/npm/9.9.3"];
+    let more = ["https://proxy.golang.org/golang.org/x/text/@v/v0.14.0.info"];
+    for url in all.iter().chain(&more).chain(&["https://index.crates.io/config.json"]) {
+        let output = std::process::Command::new("curl")
+            .args(["--silent", "--show-error", "--fail", "--location", "--output", "/dev/null"])
+            .args(["--max-time", "60", "--retry", "2", url])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .output()
+            .unwrap();
+        if !output.status.success() {
+            return Err(format!("{url}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+        }
+    }
+    Ok(())
+}
+
+/// Real root as kiln's best tier, against the one that emulates most: what packages of
+/// Debian are compared for by all is not repeated here.
 #[test]
-#[ignore = "it takes minutes and needs the registries of pip, npm, go and cargo"]
+#[expect(clippy::print_stderr, reason = "how much slower it is is of interest")]
 fn exact_languages() {
-    check("languages");
+    if let Err(why) = registries() {
+        skip(&format!("pip, npm, go and cargo have no registries here: {why}"));
+        return;
+    }
+    let best = if rustix::process::geteuid().is_root() { "root, own" } else { "subuid" };
+    let asked = |name: &str| name.starts_with(best) || name.starts_with("single-id");
+    let Some(checked) = check("languages", asked) else { return };
+    // What the package managers brought, and copies of it.
+    let ours = |name: &&String| name.starts_with("opt/") || name.starts_with("home/app/");
+    let count = checked.files.keys().filter(ours).count();
+    assert!(count > 10_000 || checked.cpu.is_empty(), "only {count} files");
+    if let [(first, least), others @ ..] = checked.cpu.as_slice() {
+        for (who, cpu) in others {
+            let times = cpu / least;
+            eprintln!("languages: {count} files; {who}: {times:.2} x the processors of {first}");
+        }
+    }
 }
