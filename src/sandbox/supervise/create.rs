@@ -152,7 +152,13 @@ impl Supervisor {
         for _ in 0..TRIES {
             let making_it = self.making_it();
             match openat(&folder, &base, new, making.mode(how.mode)) {
-                Ok(made) => return self.hand_over(notice, &made, how, &making, making_it),
+                Ok(made) => {
+                    let done = self.hand_over(notice, &made, how, &making, making_it);
+                    return done.inspect_err(|_| {
+                        // Nothing stays that has no owner.
+                        let _ = unlinkat(&folder, &base, AtFlags::empty());
+                    });
+                }
                 Err(Errno::EXIST) if !how.flags.contains(OFlags::EXCL) => drop(making_it),
                 Err(_) => return Ok(Answer::Continue),
             }
@@ -394,7 +400,14 @@ impl Supervisor {
     fn record_made(&self, folder: &OwnedFd, base: &CString, owner: Owner) -> Result<(), Errno> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = openat(folder, base, flags, Mode::empty())?;
-        self.record(&made, &look(&made)?, owner, true)
+        let stat = look(&made)?;
+        self.record(&made, &stat, owner, true).inspect_err(|_| {
+            let kind = FileType::from_raw_mode(stat.stx_mode.into());
+            let folders = kind == FileType::Directory;
+            let flags = if folders { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            // Nothing stays that has no owner.
+            let _ = unlinkat(folder, base, flags);
+        })
     }
 
     /// A device is an empty file that says so.

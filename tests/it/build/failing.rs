@@ -204,3 +204,50 @@ mount -t tmpfs -o size=8m,mode=700 tmpfs \"$KILN_STORE.small\" && cp -a \"$KILN_
         assert!(!left, "left: {}", output.stderr);
     }
 }
+
+/// An owner that cannot be recorded is an error of the call, and no other owner.
+#[test]
+fn build_fails_when_no_owner_can_be_recorded() {
+    if !rustix::process::geteuid().is_root() {
+        return crate::support::root_only("a small file system is mounted");
+    }
+    // The file system has room for names and attributes: each inode takes 1 KiB of that,
+    // and an owner what is left of it.
+    let fill = "mkdir -m 777 /d && cd /d || exit 9; i=0; while true 2>/dev/null >$i; do i=$((i+1)); done; \
+        [ $i -gt 50 ] || exit 8; ";
+    // With one inode's room, a file is made and its owner finds none.
+    let fill_all =
+        format!("{fill} for f in [0-9]*; do chown 33:34 $f 2>/dev/null || break; done; rm $f; ");
+    let chowned = format!(
+        "{fill} for f in [0-9]*; do chown 33:34 $f || {{ stat -c 'left %u:%g' $f; exit 7; }}; done"
+    );
+    let made = format!(
+        "{fill_all} busybox su web -s /bin/sh -c ': >made' || \
+         {{ ls /d/made; exit 7; }}"
+    );
+    let listed = "mkdir /d && cd /d && dd if=/dev/zero of=fill bs=64k 2>/dev/null; i=0; \
+        while [ $i -lt 2000 ]; do mkfifo p && chown 5:6 p || { stat -c 'left %u:%g' p; exit 7; }; \
+        rm p; i=$((i+1)); done";
+    for (step, says) in [
+        (chowned.as_str(), &["chown: ", "No space left on device", "left 0:0"][..]),
+        (&made, &["No space left on device", "/d/made: No such file"]),
+        (listed, &["chown: p: No space left on device", "left 0:0"]),
+    ] {
+        let bench = Bench::with_busybox(callers()[0]);
+        fs::write(bench.path("small.sh"), "\
+mount -t tmpfs -o size=16m,nr_inodes=900,mode=700 tmpfs \"$KILN_STORE.small\" && cp -a \"$KILN_STORE/.\" \"$KILN_STORE.small\" \
+&& export KILN_STORE=\"$KILN_STORE.small\" && exec \"$@\"").unwrap();
+        fs::create_dir(bench.path("store.small")).unwrap();
+        fs::write(bench.path("Dockerfile"), format!("FROM busybox\nRUN {step}\n")).unwrap();
+        let args = "build -v --sandbox=single-id --progress=plain -f Dockerfile context";
+        let call = bench.call(args.split(' '));
+        let mut unshare = std::process::Command::new("unshare");
+        unshare.args(["-m", "sh", "-e"]).arg(bench.path("small.sh")).arg(call.get_program());
+        unshare.args(call.get_args()).current_dir(bench.path("."));
+        unshare.env("KILN_STORE", bench.store_path()).env("HOME", bench.path("."));
+        let mut output = bench.run(&mut unshare).failure(1).says("exit code 7");
+        for text in says {
+            output = output.says(text);
+        }
+    }
+}
