@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::bench::{Bench, Caller, callers};
-use super::nested::{CAPABILITIES, contained};
+use super::nested::contained;
+use crate::support::CAPABILITIES;
 
 /// Only root can have the tier; the image has what an image usually has.
 fn debian() -> Option<(Caller, String)> {
