@@ -296,6 +296,8 @@ const NAMES: &[Row] = &[
 ];
 
 const EMPTY_PATH: u32 = libc::AT_EMPTY_PATH.cast_unsigned();
+/// The name of a file without one is made by its descriptor.
+const FOLLOW: u32 = libc::AT_SYMLINK_FOLLOW.cast_unsigned();
 /// What must be new is none of the kernel's files.
 const NEW: u32 = libc::O_EXCL.cast_unsigned();
 
@@ -324,6 +326,12 @@ const PATHS: &[Row] = &[
     row!(LgetXattr, libc::SYS_lgetxattr, 230, NONE, Always),
     row!(ListXattr, libc::SYS_listxattr, 232, NONE, Always),
     row!(LlistXattr, libc::SYS_llistxattr, 233, NONE, Always),
+    // By `/proc/self/fd`, which is how C libraries change what they opened as a place.
+    row!(Chmod, old SYS_chmod, 15, NONE, Always),
+    row!(Fchmodat, libc::SYS_fchmodat, 306, NONE, Always),
+    row!(Chown, old SYS_chown, 212, 182, Always),
+    row!(Fchownat, libc::SYS_fchownat, 298, NONE, Without(4, EMPTY_PATH)),
+    row!(Linkat, libc::SYS_linkat, 303, NONE, Bits(4, FOLLOW)),
 ];
 
 /// What waits besides [`RECORDS`], [`IDS`] and [`NAMES`] where a step begins as a user to

@@ -23,10 +23,12 @@
 //!
 //! Known differences from real root: in a step of root's, a process that became another
 //! user may still open what is there, change folder, rename and remove; nobody is denied a
-//! message to a socket by its path, nor what is asked by RESOLVE_IN_ROOT; `/proc/PID` and its files are root's;
+//! message to a socket by its path, what is asked by RESOLVE_IN_ROOT or
+//! `name_to_handle_at`, or files of other processes in `/proc/PID`, which are root's;
 //! messages over sockets name root (SCM_CREDENTIALS); sockets that `bind` makes are
 //! root's; a device node is a file to `readdir` and opens as an empty one; ACLs for
-//! other IDs are refused by the kernel.
+//! other IDs are refused by the kernel; root may see what a user makes in that moment as
+//! root's.
 
 mod calls;
 mod cookie;

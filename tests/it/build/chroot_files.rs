@@ -112,6 +112,18 @@ const SCRIPTS: &[(&str, &str)] = &[
       true",
         "Permission denied",
     ),
+    // What C libraries open as a place they change by its descriptor.
+    (
+        "mkdir /t && cd /t && mkdir -m 2755 a && touch a/f && chmod 640 a/f && mkfifo -m 600 a/p && \
+      ln -s f a/l && tar -cpf x a && rm -r a && tar -xpf x && stat -c %a a a/f a/p | paste -sd' '; \
+      rm -r /t",
+        "2755 640 600",
+    ),
+    (
+        "touch /c; exec 7</c; chmod 604 /proc/self/fd/7; chown 7:8 /proc/self/fd/7; \
+      stat -c %a-%u-%g /c; chmod 600 /proc/uptime; rm /c",
+        "604-7-8",
+    ),
     // What is not of the step.
     ("echo 1 >/proc/sys/vm/drop_caches || true", "Read-only file system"),
     ("test -w /proc/sys/kernel/hostname || echo not-writable", "not-writable"),

@@ -1,12 +1,12 @@
 //! What a call does at one of the kernel's files.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{
-    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, accessat, fcntl_getfl,
-    fcntl_setfl, openat, readlinkat, statat,
+    Access, AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, accessat,
+    chmodat, chownat, fcntl_getfl, fcntl_setfl, linkat, openat, readlinkat, statat,
 };
 use rustix::io::Errno;
 
@@ -14,7 +14,7 @@ use super::super::TO_KERNEL;
 use super::super::calls::{Abi, Call};
 use super::super::create::How;
 use super::super::notify::{Answer, Notice};
-use super::super::place::CWD_ARGUMENT;
+use super::super::place::{CWD_ARGUMENT, Named};
 use super::super::stat::{Form, file_system, kernels};
 use super::mirror::Names;
 use super::rights::{Caller, Rights};
@@ -25,14 +25,28 @@ use super::{Server, Walker, table};
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ask {
     Open(How),
-    Stat { out: u64, form: Form },
+    Stat {
+        out: u64,
+        form: Form,
+    },
     Access(Access, AtFlags),
-    Readlink { out: u64, room: u64 },
+    Readlink {
+        out: u64,
+        room: u64,
+    },
     Chdir,
-    Statfs { out: u64 },
+    Statfs {
+        out: u64,
+    },
     Attribute,
     Attributes,
-    Execute { address: u64 },
+    Execute {
+        address: u64,
+    },
+    Mode(Mode),
+    Owner(Option<Uid>, Option<Gid>),
+    /// A further name, by the folder and the path of it.
+    Link(u64, u64),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +67,10 @@ pub(super) fn path_of(call: Call, notice: &Notice) -> (u64, u64) {
         | Call::Faccessat
         | Call::Faccessat2
         | Call::Readlinkat
-        | Call::Execveat => (a, b),
+        | Call::Execveat
+        | Call::Fchmodat
+        | Call::Fchownat
+        | Call::Linkat => (a, b),
         _ => (CWD_ARGUMENT, a),
     }
 }
@@ -85,6 +102,11 @@ impl Request {
         let stat = |out: u64| Ask::Stat { out, form: Form::Stat(abi) };
         let access = |mode: u64| Access::from_bits_retain(mode as u32);
         let none = AtFlags::empty();
+        let mode = |mode: u64| Ask::Mode(Mode::from_raw_mode(mode as u32 & 0o7777));
+        let owner = |uid: u64, gid: u64| {
+            let id = |id: u64| Some(abi.id(id)).filter(|id| *id != u32::MAX);
+            Ask::Owner(id(uid).map(Uid::from_raw), id(gid).map(Gid::from_raw))
+        };
         match call {
             Call::Open => Ok(open(plain(b, c))),
             Call::Openat => Ok(open(plain(c, d))),
@@ -121,6 +143,12 @@ impl Request {
             Call::LlistXattr => Ok(Self { ask: Ask::Attributes, follow: false }),
             Call::Execve => followed(Ask::Execute { address: a }),
             Call::Execveat => flagged(e, none, Ask::Execute { address: b }),
+            Call::Chmod => followed(mode(b)),
+            // The call itself has no flags.
+            Call::Fchmodat => followed(mode(c)),
+            Call::Chown => followed(owner(b, c)),
+            Call::Fchownat => flagged(e, AtFlags::SYMLINK_NOFOLLOW, owner(c, d)),
+            Call::Linkat => flagged(e, AtFlags::SYMLINK_FOLLOW, Ask::Link(c, d)),
             _ => Err(TO_KERNEL),
         }
     }
@@ -205,7 +233,38 @@ impl Act<'_> {
                 self.execute(target.as_bytes(), address, length)
             }
             Ask::Execute { .. } => Err(Errno::ACCESS),
+            Ask::Mode(mode) if file.magic => {
+                rights.acting(self.caller, || chmodat(root, &*path, mode, AtFlags::empty()))?;
+                Ok(Answer::Value(0))
+            }
+            Ask::Owner(uid, gid) if file.magic => {
+                rights.acting(self.caller, || chownat(root, &*path, uid, gid, nofollow))?;
+                Ok(Answer::Value(0))
+            }
+            Ask::Link(folder, address) if file.magic => self.link(root, &path, folder, address),
+            Ask::Mode(_) | Ask::Owner(..) => Err(Errno::PERM),
+            Ask::Link(..) => Err(Errno::XDEV),
         }
+    }
+
+    /// Gives a file a further name, which is found as the caller would find it.
+    fn link(
+        &mut self,
+        from: impl AsFd,
+        path: &CString,
+        folder: u64,
+        address: u64,
+    ) -> Result<Answer, Errno> {
+        let server = self.server;
+        let to = Named::read(self.notice, folder, address, 0)?;
+        let start = self.rights.acting(self.caller, || server.folder_of(self.notice, &to))?;
+        let name = [start.as_slice(), b"/", to.path.as_slice()].concat();
+        if !server.listener.is_valid(self.notice) {
+            return Err(TO_KERNEL);
+        }
+        let follow = AtFlags::SYMLINK_FOLLOW;
+        self.rights.acting(self.caller, || linkat(from, &**path, CWD, name, follow))?;
+        Ok(Answer::Value(0))
     }
 
     /// At the link to the caller itself.
@@ -357,6 +416,15 @@ impl Act<'_> {
                     rights.acting(self.caller, || openat(CWD, &*path, flags, Mode::empty()))?;
                 self.tell(out, &file_system(&opened)?, 0)
             }
+            Ask::Mode(mode) => {
+                rights.acting(self.caller, || chmodat(CWD, &*path, mode, AtFlags::empty()))?;
+                Ok(Answer::Value(0))
+            }
+            Ask::Owner(uid, gid) => {
+                rights.acting(self.caller, || chownat(CWD, &*path, uid, gid, at))?;
+                Ok(Answer::Value(0))
+            }
+            Ask::Link(folder, address) => self.link(CWD, &path, folder, address),
             Ask::Chdir | Ask::Attribute | Ask::Attributes => Ok(Answer::Continue),
         }
     }

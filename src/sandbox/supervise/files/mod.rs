@@ -22,9 +22,9 @@
 //! since may not be looked into, and finds both empty (ptrace(2): it is not dumpable), and so
 //! does one whose real and effective IDs differ; `chdir` works by paths without `/proc/self`
 //! and links; a program that `/proc/PID/exe` names is executed by another name, and one in
-//! memory cannot be; what changes names, modes or owners finds no file; `O_PATH`
-//! opens a file and no link; folders are of the root's file system to `fstat` (not to `stat`); the table of
-//! mounts is made up.
+//! memory cannot be; what changes names, times or attributes finds no file; `O_PATH` opens
+//! a file and no link; folders are of the root's file system to `fstat` (not to `stat`); the
+//! table of mounts is made up.
 
 mod act;
 mod mirror;
