@@ -326,6 +326,10 @@ const PATHS: &[Row] = &[
     row!(LgetXattr, libc::SYS_lgetxattr, 230, NONE, Always),
     row!(ListXattr, libc::SYS_listxattr, 232, NONE, Always),
     row!(LlistXattr, libc::SYS_llistxattr, 233, NONE, Always),
+    row!(SetXattr, libc::SYS_setxattr, 226, NONE, Always),
+    row!(LsetXattr, libc::SYS_lsetxattr, 227, NONE, Always),
+    row!(RemoveXattr, libc::SYS_removexattr, 235, NONE, Always),
+    row!(LremoveXattr, libc::SYS_lremovexattr, 236, NONE, Always),
     // By `/proc/self/fd`, which is how C libraries change what they opened as a place.
     row!(Chmod, old SYS_chmod, 15, NONE, Always),
     row!(Fchmodat, libc::SYS_fchmodat, 306, NONE, Always),

@@ -124,6 +124,15 @@ const SCRIPTS: &[(&str, &str)] = &[
       stat -c %a-%u-%g /c; chmod 600 /proc/uptime; rm /c",
         "604-7-8",
     ),
+    (
+        "mkdir /t && cd /t && cp /bin/true cap && \
+      perl -e '$f = \"cap\"; $n = \"user.note\"; syscall(188, $f, $n, $n, 9, 0)' && \
+      tar --xattrs --xattrs-include='*' -cpf x cap && mkdir b && \
+      tar --xattrs --xattrs-include='*' -xpf x -C b && \
+      perl -e '$f = \"b/cap\"; $n = \"user.note\"; $v = \" \" x 9; syscall(191, $f, $n, $v, 9); print \"$v\\n\"'; \
+      rm -r /t",
+        "user.note",
+    ),
     // What is not of the step.
     ("echo 1 >/proc/sys/vm/drop_caches || true", "Read-only file system"),
     ("test -w /proc/sys/kernel/hostname || echo not-writable", "not-writable"),

@@ -23,6 +23,9 @@ const TIMED: &str = r#""$@"; code=$?; times >"$0"; exit $code"#;
 /// Somebody whom no file of the machine knows: as in a pod of a CI system.
 const NOBODY: u32 = 4242;
 
+/// Ends the names of those in whose steps of root set-user-ID programs gain nothing.
+pub(super) const CONTAINER: &str = ", capabilities of a container";
+
 /// Who runs kiln.
 enum Caller {
     /// Whoever runs the tests.
@@ -39,6 +42,9 @@ enum Rights {
     Bound,
     /// Those that an engine grants root by default: no CAP_SYS_ADMIN.
     Container,
+    /// The same with CAP_SYS_ADMIN, by which steps without namespaces have both `/proc` and
+    /// set-user-ID programs.
+    Admin,
 }
 
 pub(super) struct Builder {
@@ -66,7 +72,8 @@ impl fmt::Display for Builder {
         f.write_str(match rights {
             Rights::All => "",
             Rights::Bound => ", no_new_privs",
-            Rights::Container => ", capabilities of a container",
+            Rights::Container => CONTAINER,
+            Rights::Admin => ", those of a container and SYS_ADMIN",
         })
     }
 }
@@ -78,7 +85,11 @@ impl Builder {
         if !rustix::process::geteuid().is_root() {
             return vec![own("subuid", Rights::All), own("single-id", Rights::Bound)];
         }
-        let mut all = vec![own("root", Rights::All), own("chroot", Rights::Container)];
+        let mut all = vec![
+            own("root", Rights::All),
+            own("chroot", Rights::Admin),
+            own("chroot", Rights::Container),
+        ];
         if let Some((uid, gid)) = test_user() {
             let caller = Caller::Other { uid, gid };
             all.push(Self { caller, rights: Rights::All, tier: "subuid" });
@@ -131,7 +142,7 @@ impl Builder {
     fn command(&self, program: &std::ffi::OsStr, home: &Path) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", TIMED]).arg(home.join("times"));
-        if self.rights == Rights::Container {
+        if matches!(self.rights, Rights::Container | Rights::Admin) {
             // A container's name is its own, and programs write the name into files.
             command.args(["unshare", "--uts", "sh", "-c", "hostname kiln && exec \"$@\"", "sh"]);
         }
@@ -146,8 +157,12 @@ impl Builder {
                 command.arg("--no-new-privs");
             }
             // Root has what the bounding set leaves once it executes a program.
-            Rights::Container => {
-                let names = CAPABILITIES.iter().map(|name| format!(",+{}", name.to_lowercase()));
+            Rights::Container | Rights::Admin => {
+                let admin = (self.rights == Rights::Admin).then_some(&"SYS_ADMIN");
+                let names = CAPABILITIES
+                    .iter()
+                    .chain(admin)
+                    .map(|name| format!(",+{}", name.to_lowercase()));
                 let set: String = std::iter::once("-all".to_owned()).chain(names).collect();
                 command.args(["--bounding-set".into(), set]);
             }

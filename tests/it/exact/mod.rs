@@ -113,7 +113,8 @@ fn exact_with_packages() {
         skip("no packages can be installed: KILN_TEST_DEBS is not set; see tests/run");
         return;
     }
-    check("packages", |_| true);
+    // The tools of the packages are used by others than root too.
+    check("packages", |who| !who.ends_with(builder::CONTAINER));
 }
 
 /// The registries as a build sees them: without this process's settings.

@@ -40,6 +40,7 @@ pub(super) enum Ask {
     },
     Attribute,
     Attributes,
+    SetAttribute,
     Execute {
         address: u64,
     },
@@ -141,6 +142,10 @@ impl Request {
             Call::LgetXattr => Ok(Self { ask: Ask::Attribute, follow: false }),
             Call::ListXattr => followed(Ask::Attributes),
             Call::LlistXattr => Ok(Self { ask: Ask::Attributes, follow: false }),
+            Call::SetXattr | Call::RemoveXattr => followed(Ask::SetAttribute),
+            Call::LsetXattr | Call::LremoveXattr => {
+                Ok(Self { ask: Ask::SetAttribute, follow: false })
+            }
             Call::Execve => followed(Ask::Execute { address: a }),
             Call::Execveat => flagged(e, none, Ask::Execute { address: b }),
             Call::Chmod => followed(mode(b)),
@@ -242,7 +247,7 @@ impl Act<'_> {
                 Ok(Answer::Value(0))
             }
             Ask::Link(folder, address) if file.magic => self.link(root, &path, folder, address),
-            Ask::Mode(_) | Ask::Owner(..) => Err(Errno::PERM),
+            Ask::Mode(_) | Ask::Owner(..) | Ask::SetAttribute => Err(Errno::PERM),
             Ask::Link(..) => Err(Errno::XDEV),
         }
     }
@@ -425,7 +430,9 @@ impl Act<'_> {
                 Ok(Answer::Value(0))
             }
             Ask::Link(folder, address) => self.link(CWD, &path, folder, address),
-            Ask::Chdir | Ask::Attribute | Ask::Attributes => Ok(Answer::Continue),
+            // As without a /proc: who comes this way knows another one.
+            Ask::Attribute | Ask::Attributes | Ask::SetAttribute => Err(Errno::NOENT),
+            Ask::Chdir => Ok(Answer::Continue),
         }
     }
 
