@@ -146,6 +146,15 @@ impl Supervisor {
 
     /// The record of a file at a path, if it can carry one and has it.
     pub(super) fn recorded_at(&self, path: &std::ffi::CStr, follow: bool) -> Option<Owner> {
+        self.record_at(path, follow).ok().flatten()
+    }
+
+    /// The same; an error is that there may be no such file.
+    pub(super) fn record_at(
+        &self,
+        path: &std::ffi::CStr,
+        follow: bool,
+    ) -> Result<Option<Owner>, Errno> {
         let mut value = [0; VALUE_MAX];
         let _settled = self.settled();
         let got = if follow {
@@ -153,7 +162,11 @@ impl Supervisor {
         } else {
             lgetxattr(path, record::OWNER, &mut value)
         };
-        Owner::parse(value.get(..got.ok()?)?)
+        match got {
+            Ok(length) => Ok(value.get(..length).and_then(Owner::parse)),
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The record of an open file.

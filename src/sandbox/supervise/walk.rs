@@ -79,8 +79,8 @@ impl Seen {
 }
 
 impl Supervisor {
-    /// Walks to what is named, over so many links. `EACCES` is where the kernel would say so; every other
-    /// trouble is left to it.
+    /// Walks to what is named, over so many links. `EACCES` is where the kernel would say
+    /// so; every other trouble is left to it.
     pub(super) fn walk(
         &self,
         notice: &Notice,
@@ -205,8 +205,9 @@ impl Supervisor {
         device_of(&seen.stat) == self.proc_device
     }
 
-    /// Whose a file is; `None` for what is made where nothing sees by whom: pipes and the
-    /// like, sockets with a name, terminals.
+    /// Whose a file is; `None` for what is made where nothing sees by whom (pipes and the
+    /// like, sockets with a name, terminals), and for what is gone by now: then the kernel
+    /// says so.
     fn owner(&self, seen: &Seen) -> Option<Owner> {
         let Seen { path, stat, jumped } = seen;
         let kind = seen.mode() & libc::S_IFMT;
@@ -214,12 +215,12 @@ impl Supervisor {
         if *jumped && !plain {
             return None;
         }
-        let mut found = self.recorded_at(path, *jumped);
+        let mut found = self.record_at(path, *jumped).ok()?;
         if found.is_none() && self.specials.any() {
             let nofollow = if *jumped { OFlags::empty() } else { OFlags::NOFOLLOW };
             let flags = OFlags::PATH | OFlags::CLOEXEC | nofollow;
-            let file = openat(CWD, path, flags, Mode::empty());
-            found = file.ok().and_then(|file| self.recorded(&file, stat).ok().flatten());
+            let file = openat(CWD, path, flags, Mode::empty()).ok()?;
+            found = self.recorded(&file, stat).ok().flatten();
         }
         let terminal = kind == libc::S_IFCHR && TERMINALS.contains(&stat.stx_rdev_major);
         match (stat.stx_uid, stat.stx_gid) {
