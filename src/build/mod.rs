@@ -251,9 +251,10 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
     let graph = Graph::of(&plans);
     execute::refuse_foreign(ask, &graph)?;
     let made = execute::execute(ask, env, &graph, &contexts);
-    // A build that failed has read the files all the same.
-    contexts.remember(env.store)?;
+    // A build that failed has read the files all the same; why it failed comes first.
+    let remembered = contexts.remember(env.store);
     let made = made?;
+    remembered?;
     let mut images = Vec::new();
     for ((plan, layers), &result) in plans.iter().zip(made).zip(&graph.results) {
         // The store keeps whole images: what no step had to read is fetched now.

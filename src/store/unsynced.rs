@@ -50,11 +50,13 @@ impl Unsynced {
     /// Notes a blob that is about to get its name. Where nothing tells one boot from
     /// another, the file is synced instead.
     pub(super) fn note(&self, digest: &BlobDigest, blob: &File) -> Result<(), PathError> {
-        let Some(boot) = boot() else { return blob.sync_all().at("sync", &self.blobs) };
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let notes = match own.take() {
             Some(notes) => own.insert(notes),
-            None => own.insert(self.begin(&boot)?),
+            None => match boot() {
+                Some(boot) => own.insert(self.begin(&boot)?),
+                None => return blob.sync_all().at("sync", &self.blobs),
+            },
         };
         let note = notes.path.join(digest.hex());
         File::create(&note).at("create", &note)?;
@@ -82,7 +84,10 @@ impl Unsynced {
         for digest in all.iter().flat_map(Notes::digests) {
             let blob = self.blobs.join(digest.hex());
             match File::open(&blob) {
-                Ok(file) => file.sync_all().at("sync", &blob)?,
+                Ok(file) => file.sync_all().at("sync", &blob).inspect_err(|_| {
+                    // The kernel says it once; another try would find nothing wrong.
+                    let _ = fs::remove_file(&blob);
+                })?,
                 // It was removed since.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error).at("open", &blob).map_err(Into::into),
