@@ -11,10 +11,12 @@ use super::room::Room;
 use super::step::{Bench, Prepared};
 use super::{BuildEnv, BuildError, BuildRequest, StepError, schedule};
 use crate::digest::Digest;
-use crate::layer::Layer;
+use crate::layer::{Compression, Layer, LayerForm};
 use crate::plan::{Graph, Op, Step, StepId};
 use crate::platform::Platform;
+use crate::progress::Task;
 use crate::registry;
+use crate::rootfs;
 use crate::sandbox::binfmt;
 
 /// The records' area: layers by the keys of the steps that made them.
@@ -25,6 +27,13 @@ struct Record {
     layer: Layer,
     /// [`LayerForm::name`] of how it was compressed.
     form: String,
+}
+
+/// A step's layer that is here.
+enum Found {
+    /// In the form that is wanted.
+    Wanted(Layer),
+    Other(Layer),
 }
 
 /// Refuses what this machine cannot run before anything is run.
@@ -63,6 +72,7 @@ pub(super) fn execute(
         contexts,
         made: Mutex::new(BTreeSet::new()),
         done: graph.steps.iter().map(|_| OnceLock::new()).collect(),
+        leaving: graph.results.iter().flat_map(|&result| graph.chain(result)).collect(),
         room: OnceLock::new(),
         opening: Mutex::new(()),
         runtime: tokio::runtime::Handle::current(),
@@ -110,6 +120,9 @@ struct Walk<'a> {
     /// The keys of what this build has made: it is not made again, whatever is to
     /// be made anew.
     made: Mutex<BTreeSet<Digest>>,
+    /// Steps whose layers the results have: they are wanted in the form that was asked
+    /// for, and all others in none.
+    leaving: BTreeSet<StepId>,
     room: OnceLock<Room>,
     /// Held by the step that opens the room; the others wait.
     opening: Mutex<()>,
@@ -134,7 +147,7 @@ impl Walk<'_> {
                 let inputs: Vec<Vec<Layer>> =
                     step.inputs.iter().map(|&id| self.layers(id).to_vec()).collect();
                 let mut layers = inputs.first().cloned().unwrap_or_default();
-                layers.extend(self.step(step, &inputs)?);
+                layers.extend(self.step(StepId(at), step, &inputs)?);
                 layers
             }
         };
@@ -143,8 +156,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn step(&self, step: &Step, inputs: &[Vec<Layer>]) -> Result<Option<Layer>, BuildError> {
+    fn step(
+        &self,
+        id: StepId,
+        step: &Step,
+        inputs: &[Vec<Layer>],
+    ) -> Result<Option<Layer>, BuildError> {
         let BuildEnv { store, progress, cancel, .. } = self.env;
+        let wanted = self.leaving.contains(&id).then_some(self.ask.form);
         let failed = |source: StepError| BuildError::Step {
             name: step.name.clone(),
             span: step.span,
@@ -158,28 +177,23 @@ impl Walk<'_> {
             fetcher: &self.fetcher,
             progress,
             cancel,
-            form: self.ask.form,
+            form: wanted.unwrap_or(Compression::None.into()),
         };
         let task = progress.task(&step.name);
         let prepared = Prepared::new(step, inputs, &bench).map_err(failed)?;
         let key = prepared.key().0;
-        let form = self.ask.form.name();
         let anew = self.ask.no_cache || step.anew;
-        let whole = |record: &Record| {
-            let layer = &record.layer;
-            (!anew || self.made().contains(&key))
-                && record.form == form
-                && store.has_blob(&layer.digest, layer.size)
+        let known = |record: Option<Record>| {
+            let record = record.filter(|_| !anew || self.made().contains(&key))?;
+            self.at_hand(record, wanted)
         };
-        if let Some(record) = store.record::<Record>(AREA, &key).filter(&whole) {
-            task.cached();
-            return Ok(Some(record.layer));
+        if let Some(found) = known(store.record(AREA, &key)) {
+            return self.cached(task, found, wanted).map(Some);
         }
         // Whoever has the slot makes the step; the others find its record then.
         let slot = store.slot(AREA, &key)?;
-        if let Some(record) = slot.read::<Record>().filter(&whole) {
-            task.cached();
-            return Ok(Some(record.layer));
+        if let Some(found) = known(slot.read()) {
+            return self.cached(task, found, wanted).map(Some);
         }
         for &input in step.inputs.iter().skip(usize::from(step.stands_alone())) {
             let fetch = fetch_bases(self.env, self.graph, input);
@@ -187,11 +201,54 @@ impl Walk<'_> {
         }
         let layer = prepared.make(&bench, &task, || self.room()).map_err(failed)?;
         if let Some(layer) = &layer {
-            slot.write(&Record { layer: layer.clone(), form: form.clone() })?;
+            slot.write(&Record { layer: layer.clone(), form: bench.form.name() })?;
             self.made().insert(key);
         }
         task.done();
         Ok(layer)
+    }
+
+    /// A step's layer that is here, in the form that is wanted.
+    fn cached(
+        &self,
+        task: Task,
+        found: Found,
+        wanted: Option<LayerForm>,
+    ) -> Result<Layer, BuildError> {
+        task.cached();
+        match (found, wanted) {
+            (Found::Other(layer), Some(form)) => self.formed(&layer, form),
+            (Found::Wanted(layer) | Found::Other(layer), _) => Ok(layer),
+        }
+    }
+
+    /// The layer of a record, if it is here in any form.
+    fn at_hand(&self, record: Record, wanted: Option<LayerForm>) -> Option<Found> {
+        let store = self.env.store;
+        let Record { layer, form } = record;
+        let here = store.has_blob(&layer.digest, layer.size);
+        if here && wanted.is_none_or(|wanted| wanted.name() == form) {
+            return Some(Found::Wanted(layer));
+        }
+        let other = |form: LayerForm| rootfs::known_form(store, layer.diff_id, form);
+        if let Some(layer) = wanted.and_then(other) {
+            return Some(Found::Wanted(layer));
+        }
+        let usual = [Compression::None, Compression::Gzip, Compression::Zstd].map(LayerForm::from);
+        let any = || usual.into_iter().find_map(other);
+        (if here { Some(layer) } else { any() }).map(Found::Other)
+    }
+
+    /// A layer that was made in another form before.
+    fn formed(&self, layer: &Layer, form: LayerForm) -> Result<Layer, BuildError> {
+        let BuildEnv { store, progress, cancel, .. } = self.env;
+        let task = progress.task(format!("layer {} as {}", layer.diff_id.short(), form.name()));
+        let formed = rootfs::in_form(store, layer, form, &|| cancel.is_cancelled());
+        if formed.is_err() && cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        task.done();
+        Ok(formed?)
     }
 
     fn made(&self) -> MutexGuard<'_, BTreeSet<Digest>> {

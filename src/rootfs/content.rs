@@ -103,7 +103,11 @@ impl Rootfs {
     }
 }
 
-fn decompressed<'a>(store: &Store, layer: &Layer) -> Result<Decompressor<'a>, RootfsError> {
+/// A layer's tar.
+pub(super) fn decompressed<'a>(
+    store: &Store,
+    layer: &Layer,
+) -> Result<Decompressor<'a>, RootfsError> {
     let blob = store.open_blob(&layer.digest)?;
     let wrong = |source| RootfsError::Decompress { layer: layer.diff_id, source };
     Decompressor::new(io::BufReader::with_capacity(1 << 16, blob), layer.compression).map_err(wrong)

@@ -9,6 +9,7 @@
 mod account;
 mod content;
 mod copy;
+mod form;
 mod ground;
 mod mark;
 mod merge;
@@ -24,6 +25,7 @@ mod xattr;
 
 pub use account::{Account, AccountError};
 pub use content::{Rootfs, remember};
+pub use form::{in_form, known_form};
 pub use ground::{Ground, Kept, settle, stacked};
 pub use own::make_folder;
 pub use pack::pack;

@@ -260,7 +260,16 @@ fn form(args: &Args, all: &[OutputArg]) -> Result<LayerForm, CliError> {
     let compression = one("compression", attrs().filter_map(|image| image.compression), flag)?;
     let levels = attrs().filter_map(|image| image.level);
     let level = one("compression-level", levels, args.compression_level)?;
-    crate::cli::value::form(compression.unwrap_or_default(), level)
+    // No layer leaves as one.
+    let files = |output: &OutputArg| matches!(output, OutputArg::Files { .. });
+    let unseen = if args.tags.is_empty() { files } else { |_: &OutputArg| false };
+    let inside = |output: &OutputArg| matches!(output, OutputArg::CacheOnly) || unseen(output);
+    let usual = if !all.is_empty() && level.is_none() && all.iter().all(inside) {
+        Compression::None
+    } else {
+        Compression::default()
+    };
+    crate::cli::value::form(compression.unwrap_or(usual), level)
         .map_err(|error| CliError::usage(error.to_string()))
 }
 

@@ -165,3 +165,61 @@ fn build_runs_equal_steps_once() {
     let output = bench.build("FROM busybox AS unused\nRUN false\nFROM busybox\nRUN true 2\n", "");
     assert!(!output.success().stderr.contains("RUN false"));
 }
+
+/// What a step leaves is different each time; its layer is wanted in another form.
+#[test]
+fn build_in_another_form_runs_nothing_again() {
+    const RANDOM: &str = "FROM busybox AS a\nRUN head -c 300000 /dev/urandom >/x\n\
+                          FROM busybox\nCOPY --from=a /x /x\nRUN head -c 300 /dev/urandom >/y\n";
+    for caller in callers() {
+        let bench = Bench::with_busybox(caller);
+        let with = |flags: &str| {
+            let output = bench.build(RANDOM, flags).success();
+            let layers = bench.image().layers()[1..].to_vec();
+            (made(&output), layers, output)
+        };
+        let (steps, gzip, first) = with("--compression gzip");
+        assert_eq!(steps, [true; 3], "{}", first.stderr);
+        let (steps, tar, second) = with("--compression uncompressed");
+        assert_eq!(steps, [false; 3], "{}", second.stderr);
+        second.says(" as tar");
+        let (_, zstd, _) = with("--compression zstd");
+        let diff_ids = |layers: &[kiln::layer::Layer]| -> Vec<_> {
+            layers.iter().map(|layer| layer.diff_id).collect()
+        };
+        assert_eq!(diff_ids(&gzip), diff_ids(&tar));
+        assert_eq!(diff_ids(&gzip), diff_ids(&zstd));
+        use kiln::layer::Compression;
+        for (layers, form) in
+            [(&gzip, Compression::Gzip), (&tar, Compression::None), (&zstd, Compression::Zstd)]
+        {
+            assert!(layers.iter().all(|layer| layer.compression == form), "{layers:?}");
+        }
+        // All forms are there now.
+        let (steps, again, output) = with("--compression gzip");
+        assert_eq!((steps, again), (vec![false; 3], gzip));
+        assert!(!output.stderr.contains(" as gzip"), "{}", output.stderr);
+        bench.clean();
+    }
+}
+
+/// A stage that only gives files to others is compressed when it is the result itself.
+#[test]
+fn build_compresses_only_what_leaves() {
+    let bench = Bench::with_busybox(callers()[0]);
+    let text = "FROM busybox AS a\nRUN head -c 300000 /dev/urandom >/x\n\
+                FROM scratch\nCOPY --from=a /x /y\n";
+    let compressed = || {
+        let blobs = fs::read_dir(bench.store().root().join("blobs/sha256")).unwrap();
+        let heads = blobs.map(|blob| fs::read(blob.unwrap().path()).unwrap());
+        heads.filter(|bytes| bytes.starts_with(b"\x1f\x8b")).count()
+    };
+    let base = compressed();
+    bench.build(text, "").success();
+    assert_eq!(compressed(), base + 1);
+    let output = bench.build(text, "--target a").success();
+    assert_eq!(made(&output), [false], "{}", output.stderr);
+    output.says(" as gzip");
+    assert_eq!(compressed(), base + 2);
+    bench.clean();
+}
