@@ -17,6 +17,7 @@ mod git;
 mod heredoc;
 mod life;
 mod limits;
+mod memory;
 mod mounts;
 mod nested;
 mod outputs;

@@ -3,7 +3,7 @@
 packages=(
   apache2-utils bubblewrap buildah busybox-static ca-certificates conntrack containerd
   containernetworking-plugins crun curl debootstrap docker-registry etcd-server
-  git golang-go iproute2 openssl podman runc skopeo strace uidmap umoci xz-utils zstd
+  git golang-go iproute2 openssl podman runc skopeo strace time uidmap umoci xz-utils zstd
 )
 
 install_packages() {

@@ -91,9 +91,19 @@ impl Bench {
 
     /// With the image `busybox` in its store.
     pub(super) fn with_busybox(caller: Caller) -> Self {
-        let bench = Self::new(caller);
-        bench.base("busybox", &[busybox()]);
-        bench
+        Self::new(caller).busybox()
+    }
+
+    /// The same, with all of it below another folder than that of temporary files.
+    pub(super) fn with_busybox_in(folder: &str, caller: Caller) -> Self {
+        let home = tempfile::Builder::new().prefix("kiln-build-").tempdir_in(folder).unwrap();
+        fs::create_dir(home.path().join("context")).unwrap();
+        Self { home, caller }.busybox()
+    }
+
+    fn busybox(self) -> Self {
+        self.base("busybox", &[busybox()]);
+        self
     }
 
     pub(super) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
