@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Scope;
 
 struct State<E> {
     /// Inputs that each node still waits for.
@@ -12,10 +13,24 @@ struct State<E> {
     left: usize,
     /// The node that failed, or of several the first in the graph.
     failed: Option<(usize, E)>,
+    /// Threads that have nothing to do, and all of them.
+    idle: usize,
+    threads: usize,
+}
+
+struct Schedule<'a, E, N, F, O> {
+    state: Mutex<State<E>>,
+    changed: Condvar,
+    inputs: &'a [Vec<usize>],
+    workers: usize,
+    node: N,
+    on_failure: F,
+    only_stopped: O,
 }
 
 /// Runs `node` for every index of `inputs`, which names what each one needs.
-/// Indices in `inputs` are smaller than the node's own: there are no cycles.
+/// Indices in `inputs` are smaller than the node's own: there are no cycles. Threads are
+/// made when nodes are ready that nobody is there for; a chain is run by the caller's own.
 ///
 /// # Errors
 /// A failure; nodes under way are waited for, `on_failure` is called once so that
@@ -30,70 +45,95 @@ pub(super) fn run<E: Send>(
 ) -> Result<(), E> {
     let waiting: Vec<usize> = inputs.iter().map(Vec::len).collect();
     let ready = (0..inputs.len()).filter(|&at| waiting[at] == 0).collect();
-    let state = Mutex::new(State { waiting, ready, left: inputs.len(), failed: None });
+    let (left, failed) = (inputs.len(), None);
+    let state = Mutex::new(State { waiting, ready, left, failed, idle: 0, threads: 1 });
     let changed = Condvar::new();
-    std::thread::scope(|scope| {
-        for _ in 0..workers.clamp(1, inputs.len().max(1)) {
-            scope.spawn(|| {
-                while let Some(at) = next(&state, &changed) {
-                    let result = node(at);
-                    let mut state = lock(&state);
-                    match result {
-                        Ok(()) => finish(&mut state, inputs, at),
-                        Err(error) => {
-                            let order = |at: usize, error: &E| (only_stopped(error), at);
-                            match &state.failed {
-                                None => {
-                                    on_failure();
-                                    state.failed = Some((at, error));
-                                }
-                                Some((before, known))
-                                    if order(at, &error) < order(*before, known) =>
-                                {
-                                    state.failed = Some((at, error));
-                                }
-                                Some(_) => (),
-                            }
-                            state.ready.clear();
-                        }
-                    }
-                    changed.notify_all();
-                }
-            });
-        }
-    });
-    match lock(&state).failed.take() {
+    let schedule = Schedule { state, changed, inputs, workers, node, on_failure, only_stopped };
+    std::thread::scope(|scope| schedule.work(scope));
+    match schedule.lock().failed.take() {
         Some((_, error)) => Err(error),
         None => Ok(()),
     }
 }
 
-fn lock<E>(state: &Mutex<State<E>>) -> MutexGuard<'_, State<E>> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
+impl<E, N, F, O> Schedule<'_, E, N, F, O>
+where
+    E: Send,
+    N: Fn(usize) -> Result<(), E> + Sync,
+    F: Fn() + Sync,
+    O: Fn(&E) -> bool + Sync,
+{
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        while let Some(at) = self.next(scope) {
+            let result = (self.node)(at);
+            let mut state = self.lock();
+            match result {
+                Ok(()) => state.finish(self.inputs, at),
+                Err(error) => {
+                    let order = |at: usize, error: &E| ((self.only_stopped)(error), at);
+                    match &state.failed {
+                        None => {
+                            (self.on_failure)();
+                            state.failed = Some((at, error));
+                        }
+                        Some((before, known)) if order(at, &error) < order(*before, known) => {
+                            state.failed = Some((at, error));
+                        }
+                        Some(_) => (),
+                    }
+                    state.ready.clear();
+                }
+            }
+            if state.is_over() {
+                self.changed.notify_all();
+            }
+        }
+    }
 
-/// Waits for a node that may run; `None` when there will be none any more.
-fn next<E>(state: &Mutex<State<E>>, changed: &Condvar) -> Option<usize> {
-    let mut state = lock(state);
-    loop {
-        if state.failed.is_some() || state.left == 0 {
-            return None;
+    /// Waits for a node that may run; `None` when there will be none any more. If there
+    /// are more, somebody else is called for the next one.
+    fn next<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> Option<usize> {
+        let mut state = self.lock();
+        loop {
+            if state.is_over() {
+                return None;
+            }
+            if let Some(at) = state.ready.pop_first() {
+                if !state.ready.is_empty() {
+                    if state.idle > 0 {
+                        self.changed.notify_one();
+                    } else if state.threads < self.workers {
+                        state.threads += 1;
+                        scope.spawn(|| self.work(scope));
+                    }
+                }
+                return Some(at);
+            }
+            state.idle += 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
         }
-        if let Some(at) = state.ready.pop_first() {
-            return Some(at);
-        }
-        state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn finish<E>(state: &mut State<E>, inputs: &[Vec<usize>], done: usize) {
-    state.left -= 1;
-    for (at, needs) in inputs.iter().enumerate() {
-        let hits = needs.iter().filter(|&&need| need == done).count();
-        if hits > 0 {
-            state.waiting[at] -= hits;
-            if state.waiting[at] == 0 && state.failed.is_none() {
-                state.ready.insert(at);
+impl<E> State<E> {
+    fn is_over(&self) -> bool {
+        self.failed.is_some() || self.left == 0
+    }
+
+    fn finish(&mut self, inputs: &[Vec<usize>], done: usize) {
+        self.left -= 1;
+        for (at, needs) in inputs.iter().enumerate() {
+            let hits = needs.iter().filter(|&&need| need == done).count();
+            if hits > 0 {
+                self.waiting[at] -= hits;
+                if self.waiting[at] == 0 && self.failed.is_none() {
+                    self.ready.insert(at);
+                }
             }
         }
     }
@@ -103,6 +143,45 @@ fn finish<E>(state: &mut State<E>, inputs: &[Vec<usize>], done: usize) {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn a_chain_needs_no_thread() {
+        let inputs = [vec![], vec![0], vec![1, 0], vec![2]];
+        let own = std::thread::current().id();
+        let done: Result<(), ()> = run(
+            &inputs,
+            4,
+            |_| {
+                assert_eq!(std::thread::current().id(), own);
+                Ok(())
+            },
+            || (),
+            |()| false,
+        );
+        done.unwrap();
+    }
+
+    /// As many at once as there are workers, and no more.
+    #[test]
+    fn a_wide_graph_takes_all_workers() {
+        let inputs = vec![vec![]; 12];
+        let meeting = std::sync::Barrier::new(3);
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let done: Result<(), ()> = run(
+            &inputs,
+            3,
+            |_| {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                meeting.wait();
+                now.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            },
+            || (),
+            |()| false,
+        );
+        done.unwrap();
+        assert_eq!(most.load(Ordering::SeqCst), 3);
+    }
 
     #[test]
     fn order_and_overlap() {

@@ -145,7 +145,8 @@ fn read_index(store: &Store, layer: &Layer) -> Result<LayerIndex, RootfsError> {
     }
     let mut through = Hashing::new(decompressed(store, layer)?);
     let wrong = |source| RootfsError::Archive { layer: layer.diff_id, source };
-    let index = LayerIndex::read(&mut through).map_err(wrong)?;
+    let buffered = io::BufReader::with_capacity(1 << 16, &mut through);
+    let index = LayerIndex::read(buffered).map_err(wrong)?;
     // The reader stops at the archive's end; the digest covers the stream.
     io::copy(&mut through, &mut io::sink()).map_err(|error| wrong(error.into()))?;
     let (_, digest, _) = through.finish();

@@ -27,7 +27,7 @@ use super::mark::Marks;
 use super::place::{Place, places};
 use super::{RootfsError, Work, xattr};
 use crate::atomic::AtPath as _;
-use crate::digest::{BlobDigest, DiffId, Hashing};
+use crate::digest::{DiffId, Hashing};
 use crate::layer::{
     Compression, Decompressor, Entry, Kind, Layer, LayerIndex, Name, Reader, Whiteout, whiteout_of,
 };
@@ -116,7 +116,6 @@ fn distinct(folders: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
 #[derive(Serialize, Deserialize)]
 struct Request {
     blob: PathBuf,
-    digest: BlobDigest,
     compression: Compression,
     diff_id: DiffId,
     into: PathBuf,
@@ -140,7 +139,6 @@ fn unpack(store: &Store, sandbox: &Sandbox, place: &Place<'_>) -> Result<(), Roo
     std::fs::create_dir_all(tree.join("fs")).at("create", &tree)?;
     let request = Request {
         blob: store.blob_path(&layer.digest),
-        digest: layer.digest,
         compression: layer.compression,
         diff_id: layer.diff_id,
         into: tree.join("fs"),
@@ -163,10 +161,9 @@ pub(super) fn job(request: &[u8]) -> Result<Vec<u8>, String> {
 
 fn run(request: &Request) -> Result<LayerIndex, String> {
     let text = |error: io::Error| error.to_string();
-    let blob = Hashing::new(File::open(&request.blob).map_err(text)?);
-    let stream =
-        Decompressor::new(io::BufReader::with_capacity(1 << 17, blob), request.compression)
-            .map_err(text)?;
+    // The diff ID proves the content, whatever the blob's bytes are.
+    let blob = io::BufReader::with_capacity(1 << 17, File::open(&request.blob).map_err(text)?);
+    let stream = Decompressor::new(blob, request.compression).map_err(text)?;
     let mut tar = Hashing::new(stream);
     // Overlay takes the merged root's attributes from the topmost layer; a layer
     // that does not list its root means an ordinary folder.
@@ -181,11 +178,12 @@ fn run(request: &Request) -> Result<LayerIndex, String> {
         dirs: BTreeMap::new(),
         time: 0,
         listed: Listed::new(),
+        buffer: vec![0; 1 << 18],
         marks: request.marks,
         real_root: request.real_root,
     };
     unpacker.inherit_root().map_err(text)?;
-    let mut reader = Reader::new(&mut tar);
+    let mut reader = Reader::new(io::BufReader::with_capacity(1 << 16, &mut tar));
     let mut index = LayerIndex::default();
     while let Some(entry) = reader.next().map_err(|e| e.to_string())? {
         unpacker
@@ -215,6 +213,8 @@ struct Unpacker<'a> {
     dirs: BTreeMap<Name, i64>,
     /// Owners that neither the mapping nor an attribute can express.
     listed: Listed,
+    /// Content on its way.
+    buffer: Vec<u8>,
     marks: Marks,
     real_root: bool,
 }
@@ -330,7 +330,7 @@ impl Unpacker<'_> {
     }
 
     fn make(
-        &self,
+        &mut self,
         folder: BorrowedFd<'_>,
         base: &[u8],
         entry: &Entry,
@@ -347,10 +347,15 @@ impl Unpacker<'_> {
                     | OFlags::NOFOLLOW
                     | OFlags::CLOEXEC;
                 let mut file = File::from(openat(folder, path, flags, private)?);
-                let copied = io::copy(content, &mut file)?;
-                file.flush()?;
-                if copied != *size {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
+                let mut left = *size;
+                while left > 0 {
+                    match content.read(&mut self.buffer)? {
+                        0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        read => {
+                            file.write_all(&self.buffer[..read])?;
+                            left = left.saturating_sub(read as u64);
+                        }
+                    }
                 }
             }
             Kind::Symlink { target } => symlinkat(OsStr::from_bytes(&target.0), folder, path)?,

@@ -46,10 +46,8 @@ fn build_push_pull_save_and_load_in_bounded_memory() {
     let bench = Bench::new(callers()[0]);
     large(&bench);
     fs::write(bench.path("Dockerfile"), "FROM scratch\nCOPY large /large\n").unwrap();
-    let mut peaks = Vec::new();
-    let mut within = |what: &str, args: &str| {
+    let within = |what: &str, args: &str| {
         let peak = peak(&bench, args);
-        peaks.push(format!("{what} {} MiB", peak >> 10));
         assert!(peak < LIMIT, "{what}: {peak} KiB of {LIMIT}");
     };
     within("build", &format!("build -q -f Dockerfile -t {name} context"));
@@ -61,5 +59,4 @@ fn build_push_pull_save_and_load_in_bounded_memory() {
     fs::remove_file(bench.path("large.tar")).unwrap();
     fs::remove_dir_all(bench.path("store")).unwrap();
     within("pull", &format!("pull {name}"));
-    println!("{}", peaks.join(", "));
 }
