@@ -88,7 +88,7 @@ pub(super) fn execute(
         let told = |error: &BuildError| error.is_cancelled();
         schedule::run(&inputs, workers, |at| walk.node(at), || env.cancel.cancel(), told)
     })?;
-    Ok(graph.results.iter().map(|&result| walk.layers(result).to_vec()).collect())
+    Ok(graph.results.iter().map(|&result| walk.layers(result)).collect())
 }
 
 /// Fetches the base layers that the root after a step is made of.
@@ -115,8 +115,8 @@ struct Walk<'a> {
     env: &'a BuildEnv<'a>,
     graph: &'a Graph,
     contexts: &'a Contexts,
-    /// The layers of the root after each step.
-    done: Vec<OnceLock<Vec<Layer>>>,
+    /// What each step came to, if it makes a layer.
+    done: Vec<OnceLock<Option<Layer>>>,
     /// The keys of what this build has made: it is not made again, whatever is to
     /// be made anew.
     made: Mutex<BTreeSet<Digest>>,
@@ -131,28 +131,31 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// What a finished step's root is made of. The scheduler runs a step after its
-    /// inputs, so theirs are there.
-    fn layers(&self, id: StepId) -> &[Layer] {
-        self.done[id.0].get().map_or(&[], Vec::as_slice)
+    /// What a finished step's root is made of, lowest first. The scheduler runs a step
+    /// after its inputs, so theirs are there.
+    fn layers(&self, id: StepId) -> Vec<Layer> {
+        let mut layers = Vec::new();
+        for below in self.graph.chain(id) {
+            if let Op::Base(base) = &self.graph.step(below).op {
+                layers.extend(base.image.iter().flat_map(|image| &image.layers).cloned());
+            }
+            layers.extend(self.done[below.0].get().cloned().flatten());
+        }
+        layers
     }
 
     fn node(&self, at: usize) -> Result<(), BuildError> {
         let step = &self.graph.steps[at];
-        let layers = match &step.op {
-            Op::Base(base) => {
-                base.image.as_ref().map(|image| image.layers.clone()).unwrap_or_default()
-            }
+        let layer = match &step.op {
+            Op::Base(_) => None,
             Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => {
                 let inputs: Vec<Vec<Layer>> =
-                    step.inputs.iter().map(|&id| self.layers(id).to_vec()).collect();
-                let mut layers = inputs.first().cloned().unwrap_or_default();
-                layers.extend(self.step(StepId(at), step, &inputs)?);
-                layers
+                    step.inputs.iter().map(|&id| self.layers(id)).collect();
+                self.step(StepId(at), step, &inputs)?
             }
         };
         // Each node runs once.
-        let _ = self.done[at].set(layers);
+        let _ = self.done[at].set(layer);
         Ok(())
     }
 

@@ -60,3 +60,39 @@ fn build_push_pull_save_and_load_in_bounded_memory() {
     fs::remove_dir_all(bench.path("store")).unwrap();
     within("pull", &format!("pull {name}"));
 }
+
+/// Bytes of memory that a file of the context may cost: its name and what is known of it.
+const PER_FILE: u64 = 1500;
+
+#[test]
+fn build_of_many_files_takes_memory_for_their_names_only() {
+    let bench = Bench::new(callers()[0]);
+    fs::write(bench.path("Dockerfile"), "FROM scratch\nCOPY . /\n").unwrap();
+    let with = |folders: std::ops::Range<u32>| {
+        for folder in folders {
+            fs::create_dir(bench.context().join(folder.to_string())).unwrap();
+            for file in 0..1000 {
+                fs::write(bench.context().join(format!("{folder}/a-file-{file}")), "x").unwrap();
+            }
+        }
+        peak(&bench, "build -q -f Dockerfile -t out context")
+    };
+    let few = with(0..10);
+    let many = with(10..100);
+    let each = (many.saturating_sub(few) << 10) / 90_000;
+    assert!(each < PER_FILE, "{each} bytes a file: {few} KiB for 10,000, {many} for 100,000");
+}
+
+#[test]
+fn build_of_many_layers_takes_little_memory_for_each() {
+    let bench = Bench::with_busybox(callers()[0]);
+    bench.file("a", "A");
+    let with = |layers: usize| {
+        let steps: String = (0..layers).map(|n| format!("COPY a /{n}\n")).collect();
+        fs::write(bench.path("Dockerfile"), format!("FROM busybox\n{steps}RUN true\n")).unwrap();
+        peak(&bench, "build -q -f Dockerfile -t out context")
+    };
+    let (few, many) = (with(10), with(400));
+    let each = (many.saturating_sub(few)) / 390;
+    assert!(each < 16, "{each} KiB a layer: {few} KiB for 10, {many} for 400");
+}
