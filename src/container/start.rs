@@ -21,7 +21,7 @@ use super::signal::KILL;
 use super::state::{self, Container, Hold};
 use super::{monitor, streams};
 use crate::progress::Progress;
-use crate::rootfs::{self, Rootfs};
+use crate::rootfs;
 use crate::sandbox::{Io, Sandbox, binfmt};
 use crate::store::Store;
 
@@ -67,7 +67,7 @@ pub fn run(
     sandbox.choice().into_iter().for_each(|line| progress.detail(line));
     let layers = ask.image.layers();
     rootfs::unpack_unread(store, &sandbox, layers, progress)?;
-    let account = Rootfs::open(store, layers)?.account(store, create::user(ask))?;
+    let (account, _) = rootfs::standing(store, layers, create::user(ask))?;
     let config = create::resolve(ask, create::random(name::new_id())?, account)?;
     let lowers = rootfs::unpacked(store, &sandbox, layers, progress)?;
     let (container, hold) = create::create(store, config)?;

@@ -25,7 +25,7 @@ pub enum AccountError {
 }
 
 /// Most bytes of `etc/passwd` and `etc/group` that are read.
-const LIMIT: u64 = 10 << 20;
+pub(super) const LIMIT: u64 = 10 << 20;
 
 struct User {
     name: String,
@@ -88,7 +88,7 @@ impl Rootfs {
     }
 }
 
-fn resolve(user: &str, passwd: &str, group: &str) -> Result<Account, AccountError> {
+pub(super) fn resolve(user: &str, passwd: &str, group: &str) -> Result<Account, AccountError> {
     let (who, with) = match user.split_once(':') {
         Some((who, with)) => (who, Some(with)),
         None => (user, None),

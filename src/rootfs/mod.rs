@@ -20,6 +20,7 @@ mod recent;
 mod remove;
 mod snapshot;
 mod special;
+mod standing;
 mod unpack;
 mod xattr;
 
@@ -30,6 +31,7 @@ pub use ground::{Ground, Kept, settle, stacked};
 pub use own::make_folder;
 pub use pack::pack;
 pub use remove::{Work, remove};
+pub use standing::standing;
 pub use unpack::{unpack_unread, unpacked};
 
 use std::io;

@@ -7,11 +7,11 @@ use super::output::lines;
 use super::{Bench, StepError, mounts};
 use crate::dockerfile::RunNetwork;
 use crate::epoch::Epoch;
-use crate::layer::{Layer, Name};
+use crate::layer::Layer;
 
 use crate::plan::RunOp;
 use crate::progress::{Stream, Task};
-use crate::rootfs::{self, Ground, Rootfs, Work};
+use crate::rootfs::{self, Ground, Work};
 use crate::sandbox::{Exit, Io, Mount, MountKind, Network, Sandbox, SandboxSpec};
 
 /// The same on every machine: programs write the host's name into files.
@@ -34,11 +34,8 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
     let Surroundings { bench, sandbox, .. } = around;
     let (store, layers) = (bench.store, &around.inputs[0]);
     rootfs::unpack_unread(store, sandbox, layers, bench.progress)?;
-    let onto = Rootfs::open(store, layers)?;
-    let account = onto.account(store, &op.user)?;
     // The upper folder's own mode is the root's as long as the step runs.
-    let root_mode = onto.view().get(&Name::root()).map_or(0o755, |node| node.entry.mode);
-    drop(onto);
+    let (account, root_mode) = rootfs::standing(store, layers, &op.user)?;
     let work = Work::new(store, sandbox, "run")?;
     let kept = around.room.take(layers);
     let ground = Ground::new(store, sandbox, layers, root_mode, work.path(), kept, bench.progress)?;
