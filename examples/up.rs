@@ -33,8 +33,13 @@ async fn up(args: &[String]) -> Result<String, Box<dyn std::error::Error>> {
     let (store, name) = (Store::open(&kiln::env::store())?, name.parse()?);
     let registries = Registries::load(Options::default())?;
     let (progress, cancel) = (Progress::silent(), Cancel::new());
-    let env =
-        BuildEnv { store: &store, registries: &registries, progress: &progress, cancel: &cancel };
+    let env = BuildEnv {
+        store: &store,
+        registries: &registries,
+        progress: &progress,
+        cancel: &cancel,
+        ready: None,
+    };
 
     let image = build(&BuildRequest::of(Path::new(context), &name)?, &env).await?;
     let pinned = registry::push(&image, &name, &store, &registries, &progress).await?;

@@ -9,13 +9,13 @@ use super::context::Contexts;
 use super::fetch::Fetcher;
 use super::room::Room;
 use super::step::{Bench, Prepared};
+use super::supply::Bases;
 use super::{BuildEnv, BuildError, BuildRequest, StepError, schedule};
 use crate::digest::Digest;
 use crate::layer::{Compression, Layer, LayerForm};
 use crate::plan::{Graph, Op, Step, StepId};
 use crate::platform::Platform;
 use crate::progress::Task;
-use crate::registry;
 use crate::rootfs;
 use crate::sandbox::binfmt;
 
@@ -64,18 +64,19 @@ pub(super) fn execute(
     env: &BuildEnv<'_>,
     graph: &Graph,
     contexts: &Contexts,
+    bases: &Bases<'_>,
 ) -> Result<Vec<Vec<Layer>>, BuildError> {
     let walk = Walk {
         ask,
         env,
         graph,
         contexts,
+        bases,
         made: Mutex::new(BTreeSet::new()),
         done: graph.steps.iter().map(|_| OnceLock::new()).collect(),
         leaving: graph.results.iter().flat_map(|&result| graph.chain(result)).collect(),
         room: OnceLock::new(),
         opening: Mutex::new(()),
-        runtime: tokio::runtime::Handle::current(),
         fetcher: Fetcher::new(tokio::runtime::Handle::current()),
     };
     let inputs: Vec<Vec<usize>> =
@@ -91,30 +92,12 @@ pub(super) fn execute(
     Ok(graph.results.iter().map(|&result| walk.layers(result)).collect())
 }
 
-/// Fetches the base layers that the root after a step is made of.
-pub(super) async fn fetch_bases(
-    env: &BuildEnv<'_>,
-    graph: &Graph,
-    id: StepId,
-) -> Result<(), BuildError> {
-    for below in graph.chain(id) {
-        if let Op::Base(base) = &graph.step(below).op
-            && let Some(image) = &base.image
-        {
-            let from = image.reference.pin(image.digest).reference();
-            registry::pull_layers(&from, &image.layers, env.store, env.registries, env.progress)
-                .await
-                .map_err(Box::new)?;
-        }
-    }
-    Ok(())
-}
-
 struct Walk<'a> {
     ask: &'a BuildRequest,
     env: &'a BuildEnv<'a>,
     graph: &'a Graph,
     contexts: &'a Contexts,
+    bases: &'a Bases<'a>,
     /// What each step came to, if it makes a layer.
     done: Vec<OnceLock<Option<Layer>>>,
     /// The keys of what this build has made: it is not made again, whatever is to
@@ -126,7 +109,6 @@ struct Walk<'a> {
     room: OnceLock<Room>,
     /// Held by the step that opens the room; the others wait.
     opening: Mutex<()>,
-    runtime: tokio::runtime::Handle,
     fetcher: Fetcher,
 }
 
@@ -154,6 +136,12 @@ impl Walk<'_> {
                 self.step(StepId(at), step, &inputs)?
             }
         };
+        if let Some(ready) = self.env.ready.filter(|_| self.leaving.contains(&step.id)) {
+            if let Op::Base(base) = &step.op {
+                base.image.iter().flat_map(|image| &image.layers).for_each(|of| ready.layer(of));
+            }
+            layer.iter().for_each(|layer| ready.layer(layer));
+        }
         // Each node runs once.
         let _ = self.done[at].set(layer);
         Ok(())
@@ -177,6 +165,7 @@ impl Walk<'_> {
             store,
             contexts: self.contexts,
             given: &self.ask.given,
+            bases: self.bases,
             fetcher: &self.fetcher,
             progress,
             cancel,
@@ -197,10 +186,6 @@ impl Walk<'_> {
         let slot = store.slot(AREA, &key)?;
         if let Some(found) = known(slot.read()) {
             return self.cached(task, found, wanted).map(Some);
-        }
-        for &input in step.inputs.iter().skip(usize::from(step.stands_alone())) {
-            let fetch = fetch_bases(self.env, self.graph, input);
-            self.runtime.block_on(super::stoppable(self.env, fetch))?;
         }
         let layer = prepared.make(&bench, &task, || self.room()).map_err(failed)?;
         if let Some(layer) = &layer {

@@ -149,7 +149,8 @@ impl Fetcher {
         let mut at = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let host = at.host_str().unwrap_or_default();
-            let trust = Trust { verify: true, direct: is_loopback(host) };
+            let trust =
+                Trust { verify: true, direct: is_loopback(host), plain: at.scheme() == "http" };
             let client = self.clients.get(trust).map_err(|e| refused(&at, e.to_string()))?;
             let mut request = client.get(at.clone());
             if let Some(known) = known {

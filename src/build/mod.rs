@@ -19,6 +19,7 @@ mod resolve;
 mod room;
 mod schedule;
 mod step;
+mod supply;
 
 pub use check::{Checked, Question, check};
 pub use context::{Context, ContextError};
@@ -45,12 +46,13 @@ use crate::plan::{self, BaseRequest, Bases, Graph, Plan, PlanRequest, Planned};
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::reference::Reference;
-use crate::registry::{Registries, RegistryError};
+use crate::registry::{Registries, RegistryError, Uploads};
 use crate::rootfs::RootfsError;
 use crate::sandbox::binfmt::Foreign;
-use crate::sandbox::{Cancel, Limits, SandboxError, Tier};
+use crate::sandbox::{Cancel, Limits, Tier};
 use crate::store::{Store, StoreError};
 use context::Contexts;
+use supply::Bases as BaseLayers;
 
 /// What is to be built.
 #[derive(Debug)]
@@ -73,6 +75,9 @@ pub struct BuildRequest {
     pub names: Vec<Reference>,
     pub epoch: Epoch,
     pub form: LayerForm,
+    /// Fetch of the bases what no step reads as well: the result is to be used as it lies
+    /// in the store. Without it, it goes to registries only.
+    pub whole: bool,
     /// Make every step anew.
     pub no_cache: bool,
     /// Make the steps of these stages anew.
@@ -120,6 +125,7 @@ impl BuildRequest {
             names: vec![name.clone()],
             epoch: Epoch::default(),
             form: LayerForm::default(),
+            whole: true,
             no_cache: false,
             no_cache_filter: Vec::new(),
             pull: false,
@@ -159,6 +165,8 @@ pub struct BuildEnv<'a> {
     pub registries: &'a Registries,
     pub progress: &'a Progress,
     pub cancel: &'a Cancel,
+    /// Told of each layer of the result as soon as it is known.
+    pub ready: Option<&'a Uploads>,
 }
 
 /// Rules that a Dockerfile breaks that says `# check=error=true`.
@@ -224,14 +232,7 @@ impl BuildError {
     fn is_cancelled(&self) -> bool {
         match self {
             Self::Cancelled => true,
-            Self::Step { source, .. } => {
-                matches!(
-                    **source,
-                    StepError::Sandbox(SandboxError::Cancelled)
-                        | StepError::Fetch(FetchError::Cancelled)
-                        | StepError::Git(GitError::Cancelled)
-                )
-            }
+            Self::Step { source, .. } => source.is_cancelled(),
             _ => false,
         }
     }
@@ -250,15 +251,17 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
     let plans = planned(ask, env, &file, diagnostics).await?;
     let graph = Graph::of(&plans);
     execute::refuse_foreign(ask, &graph)?;
-    let made = execute::execute(ask, env, &graph, &contexts);
+    let bases = BaseLayers::of(&graph, env);
+    let made = execute::execute(ask, env, &graph, &contexts, &bases);
     // A build that failed has read the files all the same; why it failed comes first.
     let remembered = contexts.remember(env.store);
     let made = made?;
     remembered?;
     let mut images = Vec::new();
-    for ((plan, layers), &result) in plans.iter().zip(made).zip(&graph.results) {
-        // The store keeps whole images: what no step had to read is fetched now.
-        stoppable(env, execute::fetch_bases(env, &graph, result)).await?;
+    for (plan, layers) in plans.iter().zip(made) {
+        if ask.whole {
+            bases.bring(&layers).await?;
+        }
         let image = image::assemble(plan.config.clone(), &layers)?;
         let (platform, annotations) = (plan.platform.clone(), Annotations::new());
         images.push(Listed { image, platform, annotations });

@@ -36,6 +36,8 @@ pub(super) async fn base(
             source: Box::new(source),
         })?;
     task.done();
+    let (name, layers) = (&want.reference, resolved.image.layers());
+    registry::remember_layers(name, layers, env.store, env.registries).map_err(Box::new)?;
     Ok(base_of(want, &resolved.image))
 }
 

@@ -2,7 +2,7 @@
 //! to blame, and what to try.
 
 use super::report::CliError;
-use crate::build::{BuildError, FetchError, GitError, StepError};
+use crate::build::{BuildError, GitError, StepError};
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::dockerfile;
 use crate::registry::RegistryError;
@@ -64,10 +64,7 @@ fn drawn(source: Source, span: Option<Span>, message: String, hint: Option<Strin
 }
 
 fn step(name: &str, span: Option<Span>, text: Source, error: &StepError) -> CliError {
-    if let StepError::Sandbox(SandboxError::Cancelled)
-    | StepError::Fetch(FetchError::Cancelled)
-    | StepError::Git(GitError::Cancelled) = error
-    {
+    if error.is_cancelled() {
         return CliError::plain(format!("{name}: cancelled"));
     }
     let keyword = span
@@ -144,6 +141,9 @@ fn step_hint(error: &StepError) -> Option<String> {
         }
         StepError::Rootfs(RootfsError::Account(AccountError::User(_) | AccountError::Group(_))) => {
             Some("make it in an earlier RUN (useradd, groupadd), or use a number".into())
+        }
+        StepError::Rootfs(RootfsError::Supply(source)) => {
+            source.downcast_ref::<RegistryError>().and_then(base_hint)
         }
         StepError::Sandbox(SandboxError::NoTier { .. }) => {
             Some("`kiln doctor` tells what is missing; Dockerfiles without RUN build without a sandbox".into())

@@ -173,7 +173,7 @@ fn image(args: &Args, progress: &Progress, invocation: &Invocation) -> Result<Im
     };
     let fits = |image: &&Image| image.platform().satisfies(&platform);
     let images = found.images();
-    images
+    let image = images
         .iter()
         .find(fits)
         .or(if images.len() == 1 { images.first() } else { None })
@@ -187,7 +187,16 @@ fn image(args: &Args, progress: &Progress, invocation: &Invocation) -> Result<Im
                 have.join(", ")
             ))
             .hint("choose with --platform, or pull it for this one")
-        })
+        })?;
+    // One that was only pushed may have its base's layers in the registry alone.
+    if !store.has_layers(image.layers()) {
+        let name = args.image.parse::<Reference>().ok();
+        let registries = args.registry.registries(name.as_ref())?;
+        let layers = image.layers();
+        let pull = registry::pull_layers(None, layers, store, &registries, progress);
+        invocation.block_on(pull)?;
+    }
+    Ok(image)
 }
 
 /// Exit codes 126 and 127 say that it was the program and not kiln.

@@ -10,9 +10,12 @@ use clap::ValueEnum;
 use super::invocation::Invocation;
 use super::progress::ProgressArgs;
 use super::report::CliError;
-use crate::image::Annotations;
+use crate::image::{Annotations, Image};
 use crate::output::{self, Archive, Named, OutputError, Work};
 use crate::platform::Platform;
+use crate::progress::Progress;
+use crate::registry::{self, Options, Registries, RegistryError};
+use crate::store::StoreError;
 
 /// Write images to an archive
 #[derive(Debug, clap::Args)]
@@ -60,6 +63,9 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let progress = invocation.progress(args.progress.progress)?;
     let images = collect(&args.images, invocation)?;
     let store = invocation.store()?;
+    for named in &images {
+        whole(named, &progress, invocation)?;
+    }
     let form = match args.format {
         Format::Oci => Archive::Oci,
         Format::Docker => Archive::Docker,
@@ -82,6 +88,28 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         output::to_file(&args.output, fill)?;
     }
     task.done();
+    Ok(())
+}
+
+/// Fetches the layers of an image that was only pushed, so that its base's are in the
+/// registry alone. Platforms that were never here are not meant.
+fn whole(named: &Named, progress: &Progress, invocation: &Invocation) -> Result<(), CliError> {
+    let store = invocation.store()?;
+    let lacking: Vec<&Image> =
+        named.image.images().iter().filter(|image| !store.has_layers(image.layers())).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let registries = Registries::load(Options::default())?;
+    for image in lacking {
+        let layers = image.layers();
+        let pull = registry::pull_layers(None, layers, store, &registries, progress);
+        match invocation.block_on(async { Ok::<_, CliError>(pull.await) })? {
+            // Nobody is known to have it: whoever writes the archive says what is absent.
+            Err(RegistryError::Store(StoreError::NoBlob(_))) => (),
+            fetched => fetched?,
+        }
+    }
     Ok(())
 }
 

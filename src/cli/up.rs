@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::build::BuildFlags;
+use super::build::{BuildFlags, Goal};
 use super::credentials::RegistryArgs;
 use super::deploy::DeployFlags;
 use super::invocation::Invocation;
@@ -49,10 +49,13 @@ pub struct Args {
 pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let progress = invocation.progress(args.progress.progress)?;
     let registries = args.registry.registries(Some(&args.tag))?;
-    let names = std::slice::from_ref(&args.tag);
-    let form = LayerForm::default();
-    let image =
-        args.build.build(&args.build_context, names, form, &registries, &progress, invocation)?;
+    let goal = Goal {
+        names: std::slice::from_ref(&args.tag),
+        form: LayerForm::default(),
+        whole: false,
+        pushed: vec![args.tag.clone()],
+    };
+    let image = args.build.build(&args.build_context, &goal, &registries, &progress, invocation)?;
     invocation.print(format!("built {}", image.digest()))?;
     let store = invocation.store()?;
     let push = registry::push(&image, &args.tag, store, &registries, &progress);

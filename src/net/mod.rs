@@ -50,13 +50,15 @@ pub struct Trust {
     pub verify: bool,
     /// True for loopback addresses, which no proxy can reach.
     pub direct: bool,
+    /// True for addresses without TLS: no root certificates are read for them.
+    pub plain: bool,
 }
 
 /// The clients, made when first needed; one per kind, since connections are
 /// pooled in them. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Clients {
-    made: Arc<[OnceLock<Result<reqwest::Client, ClientError>>; 4]>,
+    made: Arc<[OnceLock<Result<reqwest::Client, ClientError>>; 8]>,
 }
 
 impl Clients {
@@ -65,7 +67,8 @@ impl Clients {
     /// # Errors
     /// If it cannot be set up, as with a malformed proxy address.
     pub fn get(&self, trust: Trust) -> Result<reqwest::Client, ClientError> {
-        let at = usize::from(trust.verify) + 2 * usize::from(trust.direct);
+        let [verify, direct, plain] = [trust.verify, trust.direct, trust.plain].map(usize::from);
+        let at = verify + 2 * direct + 4 * plain;
         self.made[at].get_or_init(|| build(trust)).clone()
     }
 }
@@ -84,6 +87,10 @@ fn build(trust: Trust) -> Result<reqwest::Client, ClientError> {
         };
         if trust.direct { builder.no_proxy() } else { builder }
     };
+    if trust.plain {
+        let none = base().tls_certs_only(std::iter::empty()).build();
+        return none.map_err(|error| ClientError(causes(&error)));
+    }
     if !trust.verify {
         return base()
             .tls_danger_accept_invalid_certs(true)
@@ -156,8 +163,9 @@ mod tests {
     #[test]
     fn every_kind_of_client_can_be_made() {
         let clients = Clients::default();
-        for (verify, direct) in [(true, true), (true, false), (false, true), (false, false)] {
-            clients.get(Trust { verify, direct }).unwrap();
+        for number in 0..8 {
+            let [verify, direct, plain] = [1, 2, 4].map(|bit| number & bit != 0);
+            clients.get(Trust { verify, direct, plain }).unwrap();
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use reqwest::Url;
+use reqwest::{StatusCode, Url};
 
 use super::{Registries, RegistryError};
 use crate::net::{self, Trust, causes};
@@ -53,6 +53,12 @@ pub(super) async fn base(
         return address(known);
     }
     let http = address(Scheme::Http)?;
+    // To this machine's own registries both ways are equally safe, and setting TLS up
+    // takes longer than a small push.
+    if net::is_loopback(api) && speaks_plainly(at, &http).await {
+        at.set_scheme(api, Scheme::Http);
+        return Ok(http);
+    }
     let client = at.client_for(&https)?;
     let ping = https.join("v2/").map_err(|_| RegistryError::NotAHost(host.into()))?;
     let scheme = match tokio::time::timeout(PROBE, client.get(ping).send()).await {
@@ -70,6 +76,18 @@ pub(super) async fn base(
     // A host that answers neither is reported by the request that follows.
     at.set_scheme(api, scheme);
     Ok(base)
+}
+
+/// True if a registry answers at an address without TLS. A server that has it answers
+/// such a request with a complaint (400) or a redirect, or hangs up; one that is silent
+/// is given up later, by the request that follows.
+async fn speaks_plainly(at: &Registries, http: &Url) -> bool {
+    let (Ok(ping), Ok(client)) = (http.join("v2/"), at.client_for(http)) else { return false };
+    match tokio::time::timeout(PROBE, client.get(ping).send()).await {
+        Ok(Ok(answer)) => matches!(answer.status(), StatusCode::OK | StatusCode::UNAUTHORIZED),
+        Ok(Err(_)) => false,
+        Err(_) => true,
+    }
 }
 
 /// True if an address has nothing but scheme, host, port, path and query.
@@ -113,7 +131,8 @@ pub(super) fn host_of(url: &Url) -> String {
 
 /// How a client is to treat an address.
 pub(super) fn trust(url: &Url, insecure: bool) -> Trust {
-    Trust { verify: !insecure, direct: net::is_loopback(url.host_str().unwrap_or_default()) }
+    let direct = net::is_loopback(url.host_str().unwrap_or_default());
+    Trust { verify: !insecure, direct, plain: url.scheme() == "http" }
 }
 
 /// The error that a failed exchange means.

@@ -71,6 +71,13 @@ pub enum RegistryError {
     Helper { name: String, why: String },
     #[error("`{0}` is not a registry: host or host:port is expected")]
     NotAHost(String),
+    #[error("layer {digest} is not in the store, and {} does not give it: {source}", .places.join(", "))]
+    Partial {
+        digest: BlobDigest,
+        /// The repositories that were known to have it.
+        places: Vec<String>,
+        source: Box<RegistryError>,
+    },
     #[error("the index lists {digest}, which is neither in the store nor in the registry")]
     Incomplete { digest: BlobDigest },
     #[error(transparent)]
@@ -114,6 +121,13 @@ impl RegistryError {
             Self::ForeignLayer { .. } => {
                 Some("push the image again with its layers in the registry".to_owned())
             }
+            Self::Partial { source, .. } => source.hint().or_else(|| {
+                Some(
+                    "an image that was built with --push has its base's layers in the registry \
+                     only; pull or build it again"
+                        .to_owned(),
+                )
+            }),
             Self::Store(StoreError::NoBlob(_)) => Some("pull the image first".to_owned()),
             _ => None,
         }

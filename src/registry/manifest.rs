@@ -122,6 +122,34 @@ pub(super) async fn exists(
     }
 }
 
+/// True if a tag or digest means this very document. An answer that says neither so nor
+/// otherwise counts as no: whoever goes on meets the reason again.
+pub(super) async fn is(
+    session: &Session,
+    raw: &Raw,
+    selector: &str,
+    what: &str,
+) -> Result<bool, RegistryError> {
+    let url = session.url(&format!("manifests/{selector}"))?;
+    let ask = Ask::new(Method::GET, url, what).header(ACCEPT, ACCEPTED);
+    let response = session.send(&ask).await?;
+    if !response.status().is_success() {
+        // Read to its end, so that the connection serves for what comes next.
+        super::words::of(response).await;
+        return Ok(false);
+    }
+    // The bytes decide; most others are known by what the registry says of them.
+    if stated(response.headers()).is_some_and(|digest| digest != raw.digest) {
+        return Ok(false);
+    }
+    let limit = raw.bytes.len() as u64;
+    match session.body(response, what, limit).await {
+        Ok(bytes) => Ok(bytes == raw.bytes),
+        Err(RegistryError::TooLarge { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Puts a manifest or index under a tag or its digest. The registry must say
 /// that it holds the very bytes.
 pub(super) async fn put(

@@ -1,7 +1,8 @@
 //! Registries: the OCI distribution API 1.1, as docker's registries speak it.
 //!
 //! [`pull`] fetches an image into a [`Store`](crate::store::Store), [`push`]
-//! brings one to a registry, [`resolve`] reads its documents only. What arrives
+//! brings one to a registry, [`Uploads`] its layers while it is being built,
+//! [`resolve`] reads its documents only. What arrives
 //! is compared with its digest and size before it has a name; what was pushed is
 //! read back before its digest is given out. Docker's media types are taken as
 //! they are (lists, schema 2); schema 1 is refused.
@@ -16,28 +17,34 @@
 
 mod auth;
 mod blob;
+mod destination;
 mod endpoint;
 mod error;
 mod manifest;
 mod mirror;
+mod origin;
 mod pull;
 mod push;
 mod transport;
 mod upload;
+mod uploads;
 mod words;
 
 pub use auth::{Credentials, Kept, login, logout};
 pub use error::RegistryError;
-pub use pull::{Resolved, Want, pin, pull, pull_layers, resolve};
+pub use origin::{pull_layers, remember_layers};
+pub use pull::{Resolved, Want, pin, pull, resolve};
 pub use push::push;
+pub use uploads::Uploads;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
+use crate::digest::BlobDigest;
 use crate::net::{self, Clients};
 use auth::Keyring;
 use endpoint::Scheme;
@@ -75,6 +82,10 @@ struct Known {
     insecure: BTreeSet<String>,
     schemes: HashMap<String, Scheme>,
     tokens: HashMap<String, HeaderValue>,
+    /// Blobs that a repository (`host/repository`) was seen to have.
+    held: HashSet<(String, BlobDigest)>,
+    /// Held while a layer is fetched: a step and an upload may want the same.
+    fetching: HashMap<BlobDigest, Arc<tokio::sync::Mutex<()>>>,
 }
 
 impl std::fmt::Debug for Registries {
@@ -168,6 +179,18 @@ impl Registries {
         self.known().tokens.get(key).cloned()
     }
 
+    fn holds(&self, name: &str, digest: BlobDigest) -> bool {
+        self.known().held.contains(&(name.to_owned(), digest))
+    }
+
+    fn set_held(&self, name: String, digest: BlobDigest) {
+        self.known().held.insert((name, digest));
+    }
+
+    fn fetching(&self, digest: BlobDigest) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.known().fetching.entry(digest).or_default())
+    }
+
     fn set_token(&self, key: String, value: HeaderValue) {
         self.known().tokens.insert(key, value);
     }
@@ -218,7 +241,7 @@ mod tests {
         let name = "a".parse().unwrap();
         let progress = crate::progress::Progress::silent();
         sendable(pull(&name, &Want::All, &store, &at, &progress));
-        sendable(pull_layers(&name, &[], &store, &at, &progress));
+        sendable(pull_layers(Some(&name), &[], &store, &at, &progress));
         sendable(login("a", &Credentials::password("u", "p"), &at));
         let image = crate::image::assemble(
             crate::image::ImageConfig::scratch(&crate::platform::Platform::host()),

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use super::mirror::Place;
 use super::transport::{Action, Session};
-use super::{Registries, RegistryError, blob, manifest, size_text};
+use super::{Registries, RegistryError, blob, manifest, origin, size_text};
 use crate::digest::BlobDigest;
 use crate::image::{AnyImage, Descriptor, Image, Index, Manifest, Raw};
 use crate::layer::{Compression, Layer};
@@ -23,9 +23,6 @@ pub(super) const AT_ONCE: usize = 4;
 /// Most manifests of one index that are fetched together: their documents are
 /// in memory, and an index has room for thousands of entries.
 const MANIFESTS: usize = 200;
-
-/// Where the repositories that have a blob are remembered, for mounting.
-const ORIGINS: &str = "blob-origins";
 
 /// Which platforms of an image are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +42,7 @@ pub struct Resolved {
 }
 
 /// The places that may have a repository, opened when first needed.
-struct Sources<'a> {
+pub(super) struct Sources<'a> {
     at: &'a Registries,
     name: String,
     places: Vec<(Place, OnceCell<Session>)>,
@@ -53,7 +50,7 @@ struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    fn new(
+    pub(super) fn new(
         from: &Reference,
         at: &'a Registries,
         progress: &'a Progress,
@@ -117,7 +114,7 @@ impl<'a> Sources<'a> {
     }
 
     /// Fetches a layer unless the store has it.
-    async fn layer(&self, layer: &Layer, into: &Store) -> Result<(), RegistryError> {
+    pub(super) async fn layer(&self, layer: &Layer, into: &Store) -> Result<(), RegistryError> {
         let size = size_text(layer.size);
         let task = self.progress.task(format!("pull sha256:{} ({size})", layer.digest.short()));
         if into.has_blob(&layer.digest, layer.size) {
@@ -137,7 +134,7 @@ impl<'a> Sources<'a> {
             }
         }
         let (place, _) = &self.places[turn];
-        remember_origin(into, layer.digest, &place.host, &place.repository)?;
+        origin::remember(into, layer.digest, &format!("{}/{}", place.host, place.repository))?;
         task.done();
         Ok(())
     }
@@ -360,54 +357,4 @@ async fn attached(
         compression: Compression::None,
     };
     Ok(parsed.layers.iter().map(as_layer).collect())
-}
-
-/// Fetches the layers of an image that the store lacks.
-///
-/// # Errors
-/// If the registry does not give them, or what it gives is wrong.
-pub async fn pull_layers(
-    from: &Reference,
-    layers: &[Layer],
-    into: &Store,
-    at: &Registries,
-    progress: &Progress,
-) -> Result<(), RegistryError> {
-    if layers.iter().all(|layer| into.has_blob(&layer.digest, layer.size)) {
-        return Ok(());
-    }
-    Sources::new(from, at, progress)?.layers(layers, into).await
-}
-
-/// Remembers that a repository has a blob.
-pub(super) fn remember_origin(
-    store: &Store,
-    digest: BlobDigest,
-    host: &str,
-    repository: &str,
-) -> Result<(), RegistryError> {
-    let origin = format!("{host}/{repository}");
-    let slot = store.slot(ORIGINS, &digest.0)?;
-    let mut known: Vec<String> = slot.read().unwrap_or_default();
-    if !known.contains(&origin) {
-        known.insert(0, origin);
-        // A few are enough to mount from.
-        known.truncate(8);
-        slot.write(&known)?;
-    }
-    Ok(())
-}
-
-/// Another repository of a registry that is known to have a blob.
-pub(super) fn origin(
-    store: &Store,
-    digest: BlobDigest,
-    host: &str,
-    repository: &str,
-) -> Option<String> {
-    let known: Vec<String> = store.record(ORIGINS, &digest.0)?;
-    known.into_iter().find_map(|origin| {
-        let (at, name) = origin.split_once('/')?;
-        (at == host && name != repository).then(|| name.to_owned())
-    })
 }

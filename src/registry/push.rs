@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
-use super::pull::{AT_ONCE, origin, remember_origin};
-use super::transport::{Action, Session};
-use super::upload::{Blob, Came, Source, upload};
-use super::{Registries, RegistryError, manifest, size_text};
+use super::destination::Destination;
+use super::pull::AT_ONCE;
+use super::transport::Session;
+use super::{Registries, RegistryError, manifest, origin};
 use crate::digest::BlobDigest;
 use crate::image::{AnyImage, Descriptor, Index, Manifest, Raw};
 use crate::progress::Progress;
@@ -71,7 +71,8 @@ impl Parts {
 }
 
 /// Brings an image to a registry and gives the reference that names exactly it.
-/// The digest is one that the registry was seen to hold.
+/// The digest is one that the registry was seen to hold. Where the name means this image
+/// already, that is all that is asked.
 ///
 /// # Errors
 /// If the registry does not take it, or the store lacks a part that the registry
@@ -93,106 +94,72 @@ pub async fn push(
         });
     }
     let parts = Parts::of(image, from)?;
-    let session = open(&parts, to, from, at).await?;
-    blobs(&session, &parts, from, progress).await?;
-    for (digest, bytes) in &parts.configs {
-        let what = format!("config {digest}");
-        let task = progress.task(format!("push config sha256:{}", digest.short()));
-        let size = bytes.len() as u64;
-        let source = Source::Memory(bytes);
-        let blob = Blob { digest: *digest, size, source, mount: None };
-        upload(&session, &blob, &what, &task).await?;
-        task.done();
+    let destination = Destination::open(to, at).await?;
+    let session = &destination.session;
+    let selector = to.tag().map_or_else(|| digest.to_string(), str::to_owned);
+    let what = format!("manifest of {}", to.familiar());
+    let task = progress.task(format!("push manifest of {}", to.familiar()));
+    if is_whole(session, image, &parts, &selector, &what).await? {
+        for digest in parts.blobs.keys() {
+            origin::remember(from, *digest, &session.name())?;
+        }
+        task.cached();
+        return Ok(to.pin(digest));
     }
+    blobs(&destination, &parts, from, progress).await?;
     for digest in &parts.absent {
-        if !manifest::exists(&session, *digest, &format!("manifest {digest}")).await? {
+        if !manifest::exists(session, *digest, &format!("manifest {digest}")).await? {
             return Err(RegistryError::Incomplete { digest: *digest });
         }
     }
     for raw in &parts.manifests {
         let what = format!("manifest {}", raw.digest);
-        manifest::put(&session, raw, &raw.digest.to_string(), &what).await?;
+        manifest::put(session, raw, &raw.digest.to_string(), &what).await?;
     }
-    let selector = to.tag().map_or_else(|| digest.to_string(), str::to_owned);
-    let what = format!("manifest of {}", to.familiar());
-    let task = progress.task(format!("push manifest of {}", to.familiar()));
-    manifest::put(&session, image.raw(), &selector, &what).await?;
+    manifest::put(session, image.raw(), &selector, &what).await?;
     // What it says it holds is read back by the digest that is given out.
-    manifest::get(&session, &digest.to_string(), &what).await?;
+    manifest::get(session, &digest.to_string(), &what).await?;
     task.done();
     Ok(to.pin(digest))
 }
 
-/// Opens the registry for pushing. To mount blobs from other repositories the
-/// token must allow reading those; a registry that refuses such a token is asked
-/// for a plain one.
-async fn open(
+/// True if the name means this very image there already. The registry refused its
+/// document when a part was lacking, and keeps the parts as long as that is there. What an
+/// index lists could be removed by itself, so it is asked for.
+async fn is_whole(
+    session: &Session,
+    image: &AnyImage,
     parts: &Parts,
-    to: &Reference,
-    from: &Store,
-    at: &Registries,
-) -> Result<Session, RegistryError> {
-    let place = at.mirrors().for_push(to)?;
-    let mut session = Session::open(at, &place, Action::Push).await?;
-    let origins: BTreeSet<String> = parts
-        .blobs
-        .keys()
-        .filter_map(|digest| origin(from, *digest, &place.host, &place.repository))
-        .collect();
-    if origins.is_empty() {
-        return Ok(session);
+    selector: &str,
+    what: &str,
+) -> Result<bool, RegistryError> {
+    if !manifest::is(session, image.raw(), selector, what).await? {
+        return Ok(false);
     }
-    session.read_also(origins);
-    let probe = BlobDigest::of(b"");
-    match super::blob::exists(&session, probe, "the repository").await {
-        Err(
-            RegistryError::Token { .. }
-            | RegistryError::Denied { .. }
-            | RegistryError::Unauthorized { .. },
-        ) => Session::open(at, &place, Action::Push).await,
-        _ => Ok(session),
+    let listed = parts.manifests.iter().map(|raw| raw.digest).chain(parts.absent.iter().copied());
+    for digest in listed {
+        if !manifest::exists(session, digest, &format!("manifest {digest}")).await? {
+            return Ok(false);
+        }
     }
+    Ok(true)
 }
 
-/// Brings the blobs, a few at once; the first error ends all.
+/// Brings layers and configs, a few at once; the first error ends all.
 async fn blobs(
-    session: &Session,
+    destination: &Destination,
     parts: &Parts,
     from: &Store,
     progress: &Progress,
 ) -> Result<(), RegistryError> {
-    let mut waiting = parts.blobs.iter();
-    let mut running = FuturesUnordered::new();
-    loop {
-        while running.len() < AT_ONCE {
-            let Some((digest, size)) = waiting.next() else { break };
-            running.push(blob(session, *digest, *size, from, progress));
-        }
-        match running.next().await {
-            Some(result) => result?,
-            None => return Ok(()),
-        }
-    }
-}
-
-async fn blob(
-    session: &Session,
-    digest: BlobDigest,
-    size: u64,
-    from: &Store,
-    progress: &Progress,
-) -> Result<(), RegistryError> {
-    let what = format!("layer {digest} ({})", size_text(size));
-    let task = progress.task(format!("push sha256:{} ({})", digest.short(), size_text(size)));
-    let known = origin(from, digest, &session.host, &session.repository);
-    let mount = known.as_deref().filter(|name| session.may_read(name));
-    let blob = Blob { digest, size, source: Source::Store(from), mount };
-    match upload(session, &blob, &what, &task).await? {
-        Came::WasThere | Came::Mounted => task.cached(),
-        Came::Sent => {
-            task.bytes(size, Some(size));
-            task.done();
-        }
-    }
-    remember_origin(from, digest, &session.host, &session.repository)
+    let layer = |(digest, size): (&BlobDigest, &u64)| {
+        destination.layer(*digest, *size, from, progress).boxed()
+    };
+    let config = |(digest, bytes): (&BlobDigest, &Bytes)| {
+        let (digest, bytes) = (*digest, bytes.clone());
+        async move { destination.config(digest, &bytes, progress).await }.boxed()
+    };
+    let all = parts.configs.iter().map(config).chain(parts.blobs.iter().map(layer));
+    let all: Vec<BoxFuture<'_, _>> = all.collect();
+    futures_util::stream::iter(all).buffer_unordered(AT_ONCE).try_collect().await
 }

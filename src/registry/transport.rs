@@ -17,6 +17,7 @@ use super::auth::{self, Challenge, TokenAsk};
 use super::endpoint;
 use super::mirror::Place;
 use super::{Registries, RegistryError, words};
+use crate::digest::BlobDigest;
 use crate::net::{Backoff, IDLE, causes, retry_after};
 
 /// Most redirects of one request.
@@ -136,14 +137,33 @@ impl Session {
         })
     }
 
-    /// Wants to read other repositories of the registry, too.
-    pub(super) fn read_also(&mut self, repositories: impl IntoIterator<Item = String>) {
-        self.scopes.extend(repositories.into_iter().map(|name| read_scope(&name)));
+    /// The same, with a token that may also read another repository of the registry.
+    pub(super) fn reading(&self, repository: &str) -> Self {
+        let mut scopes = self.scopes.clone();
+        scopes.push(format!("repository:{repository}:pull"));
+        Self {
+            at: self.at.clone(),
+            host: self.host.clone(),
+            repository: self.repository.clone(),
+            base: self.base.clone(),
+            scopes,
+            tried: std::sync::Mutex::new("no credentials".into()),
+            renewing: tokio::sync::Mutex::new(()),
+        }
     }
 
-    /// True if the session may read another repository.
-    pub(super) fn may_read(&self, repository: &str) -> bool {
-        self.scopes.contains(&read_scope(repository))
+    /// Whether this process has seen the repository have a blob.
+    pub(super) fn holds(&self, digest: BlobDigest) -> bool {
+        self.at.holds(&self.name(), digest)
+    }
+
+    pub(super) fn set_held(&self, digest: BlobDigest) {
+        self.at.set_held(self.name(), digest);
+    }
+
+    /// `host/repository`.
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.host, self.repository)
     }
 
     fn tried(&self) -> String {
@@ -393,10 +413,6 @@ impl Session {
             limit,
         })
     }
-}
-
-fn read_scope(repository: &str) -> String {
-    format!("repository:{repository}:pull")
 }
 
 /// Answers that may be others a little later.

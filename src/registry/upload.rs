@@ -1,29 +1,36 @@
 //! Blobs to a registry (distribution spec, "Pushing blobs").
 //!
-//! One POST opens a session, one PUT brings all bytes, streamed from the store,
-//! which verifies them on the way. A registry that already has the blob, or can
-//! mount it from another repository, gets no bytes. An upload that breaks off
-//! begins anew.
+//! One POST opens a session, one PUT brings all bytes, streamed from the store. The
+//! registry compares them with the digest that the PUT states (it refuses what does not
+//! match), so they are not hashed here as well; after a refusal the store's blob is read
+//! again, to say whether it is to blame. An upload that breaks off begins anew.
 
+use std::fs::File;
 use std::io::Read as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
+use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 
+use super::RegistryError;
 use super::transport::{Ask, Body, Session, passing};
-use super::{RegistryError, blob};
+use crate::atomic::PathError;
 use crate::digest::BlobDigest;
 use crate::net::{Backoff, IDLE};
 use crate::progress::Task;
 use crate::store::{Store, StoreError};
 
-/// Bytes read at once from the store; a few such pieces are in memory.
+/// Bytes read at once from the store.
 const PIECE: usize = 256 << 10;
+
+/// Pieces of one upload that are in memory at once: read, waiting, and being sent.
+const PIECES: usize = 4;
 
 /// How long a registry may take to check what it has received.
 const CHECKING: Duration = Duration::from_secs(300);
@@ -39,36 +46,42 @@ pub(super) struct Blob<'a> {
     pub(super) digest: BlobDigest,
     pub(super) size: u64,
     pub(super) source: Source<'a>,
-    /// A repository of the same registry that is known to have it.
-    pub(super) mount: Option<&'a str>,
 }
 
-/// How a blob came to be at the registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Came {
-    WasThere,
-    Mounted,
-    Sent,
+/// Has the registry take a blob from another of its repositories (distribution spec,
+/// "Mounting a blob from another repository"). Where it does not, it opens a session for
+/// the bytes, whose address is given then.
+pub(super) async fn mount(
+    session: &Session,
+    digest: BlobDigest,
+    from: &str,
+    what: &str,
+) -> Result<Option<Url>, RegistryError> {
+    let mut url = session.url("blobs/uploads/")?;
+    url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from);
+    let response = session.ask(&Ask::new(Method::POST, url.clone(), what)).await?;
+    match response.status() {
+        StatusCode::CREATED => Ok(None),
+        _ => opened(session, &url, &response, what).map(Some),
+    }
 }
 
-/// Sees to it that the repository has a blob.
-pub(super) async fn upload(
+/// Sends a blob, into the session at `opened` if there is one.
+pub(super) async fn send(
     session: &Session,
     blob: &Blob<'_>,
+    mut opened: Option<Url>,
     what: &str,
     task: &Task,
-) -> Result<Came, RegistryError> {
-    if blob::exists(session, blob.digest, what).await? {
-        return Ok(Came::WasThere);
-    }
+) -> Result<(), RegistryError> {
     let mut backoff = Backoff::default();
-    let mut mount = blob.mount;
     loop {
-        let Some(url) = begin(session, blob.digest, mount.take(), what).await? else {
-            return Ok(Came::Mounted);
+        let url = match opened.take() {
+            Some(url) => url,
+            None => begin(session, what).await?,
         };
-        let error = match send(session, blob, url, what, task).await {
-            Ok(response) if response.status().is_success() => return Ok(Came::Sent),
+        let error = match put(session, blob, url, what, task).await {
+            Ok(response) if response.status().is_success() => return Ok(()),
             // The session ran out, or the token: both are renewed by a new beginning.
             Ok(response)
                 if matches!(
@@ -78,7 +91,12 @@ pub(super) async fn upload(
             {
                 session.refusal(response, what).await
             }
-            Ok(response) => return Err(session.refusal(response, what).await),
+            Ok(response) => {
+                if let Source::Store(store) = blob.source {
+                    verify(store, blob.digest).await?;
+                }
+                return Err(session.refusal(response, what).await);
+            }
             Err(error) if error.may_pass() => error,
             Err(error) => return Err(error),
         };
@@ -87,25 +105,22 @@ pub(super) async fn upload(
     }
 }
 
-/// Opens a session and gives its address; `None` if the blob was mounted.
-async fn begin(
-    session: &Session,
-    digest: BlobDigest,
-    mount: Option<&str>,
-    what: &str,
-) -> Result<Option<Url>, RegistryError> {
-    let mut url = session.url("blobs/uploads/")?;
-    if let Some(from) = mount {
-        url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from);
-    }
+/// Opens a session and gives its address.
+async fn begin(session: &Session, what: &str) -> Result<Url, RegistryError> {
+    let url = session.url("blobs/uploads/")?;
     let response = session.ask(&Ask::new(Method::POST, url.clone(), what)).await?;
+    opened(session, &url, &response, what)
+}
+
+/// The address to send to.
+fn opened(
+    session: &Session,
+    from: &Url,
+    response: &Response,
+    what: &str,
+) -> Result<Url, RegistryError> {
     match response.status() {
-        StatusCode::CREATED if mount.is_some() => Ok(None),
-        StatusCode::ACCEPTED => {
-            let mut url = session.location(&url, &response, what)?;
-            url.query_pairs_mut().append_pair("digest", &digest.to_string());
-            Ok(Some(url))
-        }
+        StatusCode::ACCEPTED => session.location(from, response, what),
         status => Err(RegistryError::Protocol {
             host: session.host.clone(),
             why: format!("it answers {status} to the beginning of an upload"),
@@ -113,13 +128,30 @@ async fn begin(
     }
 }
 
-async fn send(
+/// Reads a blob of the store from end to end: an error if it is not what its digest says.
+async fn verify(store: &Store, digest: BlobDigest) -> Result<(), RegistryError> {
+    let mut reader = store.open_blob(&digest)?;
+    let read = move || std::io::copy(&mut reader, &mut std::io::sink());
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Err(error)) => Err(unreadable(store, digest, error)),
+        // Only a panic or the runtime's end are left, which the refusal is better than.
+        Ok(Ok(_)) | Err(_) => Ok(()),
+    }
+}
+
+fn unreadable(store: &Store, digest: BlobDigest, source: std::io::Error) -> RegistryError {
+    let path = store.blob_path(&digest);
+    StoreError::Io(PathError { what: "read", path, source }).into()
+}
+
+async fn put(
     session: &Session,
     blob: &Blob<'_>,
-    url: Url,
+    mut url: Url,
     what: &str,
     task: &Task,
 ) -> Result<Response, RegistryError> {
+    url.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
     let ask = Ask::new(Method::PUT, url, what)
         .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
         .header(CONTENT_LENGTH, HeaderValue::from(blob.size));
@@ -134,14 +166,9 @@ async fn send(
     let answer = watched(session, &ask, &sent, blob.size, what, task).await;
     // What is left of the stream lies in the request; without it the reader ends.
     drop(ask);
-    // A damaged blob is the cause, whatever the registry said to it.
+    // A blob that cannot be read is the cause, whatever the registry said to it.
     if let Ok(Err(error)) = reading.await {
-        return Err(StoreError::Io(crate::atomic::PathError {
-            what: "read",
-            path: store.blob_path(&blob.digest),
-            source: error,
-        })
-        .into());
+        return Err(unreadable(store, blob.digest, error));
     }
     answer
 }
@@ -178,6 +205,26 @@ async fn watched(
 
 type Reading = tokio::task::JoinHandle<std::io::Result<()>>;
 
+/// Bytes on their way out; their memory goes back to whoever reads when they are sent.
+struct Piece {
+    bytes: Vec<u8>,
+    length: usize,
+    back: SyncSender<Vec<u8>>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        // Nobody reads any more at the blob's end. There is room for all pieces.
+        let _ = self.back.try_send(std::mem::take(&mut self.bytes));
+    }
+}
+
 /// A body that reads a blob from the store on a thread of its own, and the
 /// number of bytes that went out.
 fn stream(
@@ -185,31 +232,20 @@ fn stream(
     digest: BlobDigest,
     size: u64,
 ) -> Result<(reqwest::Body, Arc<AtomicU64>, Reading), RegistryError> {
-    let mut reader = store.open_blob(&digest)?;
-    if reader.size() != size {
-        let (expected, found) = (size.to_string(), reader.size().to_string());
+    let (file, found) = store.open_unchecked(&digest)?;
+    if found != size {
+        let (expected, found) = (size.to_string(), found.to_string());
         return Err(StoreError::Mismatch { what: "size", expected, found }.into());
     }
     let sent = Arc::new(AtomicU64::new(0));
     let (to, from) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(2);
     let reading = tokio::task::spawn_blocking(move || {
-        loop {
-            let mut piece = vec![0; PIECE];
-            let length = match reader.read(&mut piece) {
-                Ok(0) => return Ok(()),
-                Ok(length) => length,
-                Err(error) => {
-                    // The request must not end as if it were complete.
-                    let _ = to.blocking_send(Err(std::io::Error::other("cannot read the blob")));
-                    return Err(error);
-                }
-            };
-            piece.truncate(length);
-            if to.blocking_send(Ok(piece.into())).is_err() {
-                // The request is over; whoever made it knows why.
-                return Ok(());
-            }
+        let read = pieces(file, size, &to);
+        if read.is_err() {
+            // The request must not end as if it were complete.
+            let _ = to.blocking_send(Err(std::io::Error::other("cannot read the blob")));
         }
+        read
     });
     let count = Arc::clone(&sent);
     let pieces = futures_util::stream::unfold(from, move |mut from| {
@@ -223,4 +259,33 @@ fn stream(
         }
     });
     Ok((reqwest::Body::wrap_stream(pieces), sent, reading))
+}
+
+/// Reads a file into a few buffers in turn.
+fn pieces(mut file: File, size: u64, to: &Sender<std::io::Result<Bytes>>) -> std::io::Result<()> {
+    let (back, free) = sync_channel::<Vec<u8>>(PIECES);
+    let (mut made, mut left) = (0, size);
+    while left > 0 {
+        let waiting = free.try_recv().ok();
+        let mut bytes = match waiting {
+            Some(bytes) => bytes,
+            None if made < PIECES => {
+                made += 1;
+                vec![0; PIECE]
+            }
+            // `back` is here: one comes back, at the latest when the request is dropped.
+            None => free.recv().map_err(std::io::Error::other)?,
+        };
+        let length = file.read(&mut bytes)?;
+        if length == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        left = left.saturating_sub(length as u64);
+        let piece = Piece { bytes, length, back: back.clone() };
+        if to.blocking_send(Ok(Bytes::from_owner(piece))).is_err() {
+            // The request is over; whoever made it knows why.
+            return Ok(());
+        }
+    }
+    Ok(())
 }

@@ -40,7 +40,7 @@ struct Group {
     members: Vec<String>,
 }
 
-impl Rootfs {
+impl Rootfs<'_> {
     /// Resolves `user`, `uid`, `user:group`, `uid:gid` as docker's `USER` does:
     /// a number needs no entry, and is no name; a user without a group gets the one of its entry
     /// and the further groups that list it; with a group it gets that one only.

@@ -1,36 +1,75 @@
 //! Reading from a stack of layers without unpacking it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 
 use super::{RootfsError, recent};
-use crate::digest::{DiffId, Hashing};
+use crate::digest::{DiffId, Digest, Hashing};
 use crate::layer::{Decompressor, Kind, Layer, LayerIndex, Located, ReadError, Reader, View};
 use crate::store::Store;
 
+/// Brings layers that the store lacks.
+pub trait Supply: fmt::Debug + Sync {
+    /// Fetches what the store lacks of these layers, several at once.
+    ///
+    /// # Errors
+    /// If one cannot be had.
+    fn fetch(&self, layers: &[Layer]) -> Result<(), RootfsError>;
+}
+
 /// A stack of layers, the lowest first, and what they amount to.
 #[derive(Debug)]
-pub struct Rootfs {
+pub struct Rootfs<'a> {
     layers: Vec<Layer>,
     view: View,
+    supply: Option<&'a dyn Supply>,
 }
 
 /// The records' area: tables of contents by diff ID.
 const AREA: &str = "index";
 
-impl Rootfs {
+/// The records' area: small files that were read, by diff ID and place in the layer.
+const FILES: &str = "files";
+
+/// Larger files are read again from their layer.
+const SMALL: usize = 64 << 10;
+
+impl<'a> Rootfs<'a> {
     /// Reads the layers' tables of contents: from the records, else each layer
     /// once from end to end, which also proves its diff ID.
     ///
     /// # Errors
     /// If a layer is absent, damaged or hostile.
     pub fn open(store: &Store, layers: &[Layer]) -> Result<Self, RootfsError> {
-        let mut indexes = Vec::with_capacity(layers.len());
-        for layer in layers {
-            indexes.push(index(store, layer)?);
-        }
-        Ok(Self { layers: layers.to_vec(), view: View::new(&indexes)? })
+        Self::of(store, layers, None)
+    }
+
+    /// As [`Rootfs::open`], of layers that may be absent: they are brought when something
+    /// of them is read that no record tells.
+    ///
+    /// # Errors
+    /// If a layer cannot be had, is damaged or hostile.
+    pub fn supplied(
+        store: &Store,
+        layers: &[Layer],
+        supply: &'a dyn Supply,
+    ) -> Result<Self, RootfsError> {
+        Self::of(store, layers, Some(supply))
+    }
+
+    fn of(
+        store: &Store,
+        layers: &[Layer],
+        supply: Option<&'a dyn Supply>,
+    ) -> Result<Self, RootfsError> {
+        use rayon::prelude::*;
+        let unread = layers.iter().filter(|layer| !is_read(store, layer));
+        bring(store, unread, supply)?;
+        let indexes: Vec<_> =
+            layers.par_iter().map(|layer| index(store, layer)).collect::<Result<_, _>>()?;
+        Ok(Self { layers: layers.to_vec(), view: View::new(&indexes)?, supply })
     }
 
     #[must_use]
@@ -54,6 +93,12 @@ impl Rootfs {
         wanted: &BTreeMap<Located, T>,
         mut each: impl FnMut(&T, &mut dyn Read) -> io::Result<()>,
     ) -> Result<(), RootfsError> {
+        let holds = |number: usize| {
+            let (from, to) = (Located { layer: number, ordinal: 0 }, number + 1);
+            wanted.range(from..Located { layer: to, ordinal: 0 }).next().is_some()
+        };
+        let needed = self.layers.iter().enumerate().filter(|(number, _)| holds(*number));
+        bring(store, needed.map(|(_, layer)| layer), self.supply)?;
         for (number, layer) in self.layers.iter().enumerate() {
             let here =
                 Located { layer: number, ordinal: 0 }..Located { layer: number + 1, ordinal: 0 };
@@ -91,16 +136,36 @@ impl Rootfs {
         if size > limit {
             return Err(RootfsError::TooLarge { path: path.to_owned(), limit });
         }
+        let layer = self.layers[node.content.layer].diff_id;
+        let key = Digest::of(format!("{layer} {}", node.content.ordinal).as_bytes());
         let read = || -> Result<Vec<u8>, RootfsError> {
+            if let Some(text) = store.record::<String>(FILES, &key) {
+                return Ok(text.into_bytes());
+            }
             let mut bytes = Vec::new();
             let wanted = BTreeMap::from([(node.content, ())]);
             self.contents(store, &wanted, |(), content| content.read_to_end(&mut bytes).map(drop))?;
+            if let Some(text) = std::str::from_utf8(&bytes).ok().filter(|text| text.len() <= SMALL)
+            {
+                store.slot(FILES, &key)?.write(&text)?;
+            }
             Ok(bytes)
         };
-        let layer = self.layers[node.content.layer].diff_id;
         let bytes = recent::file(layer, node.content.ordinal, read)?;
         Ok(Some(bytes.as_ref().clone()))
     }
+}
+
+/// Brings those that the store lacks.
+fn bring<'l>(
+    store: &Store,
+    layers: impl Iterator<Item = &'l Layer>,
+    supply: Option<&dyn Supply>,
+) -> Result<(), RootfsError> {
+    let Some(supply) = supply else { return Ok(()) };
+    let absent: Vec<Layer> =
+        layers.filter(|layer| !store.has_blob(&layer.digest, layer.size)).cloned().collect();
+    if absent.is_empty() { Ok(()) } else { supply.fetch(&absent) }
 }
 
 /// A layer's tar.

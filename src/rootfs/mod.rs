@@ -25,7 +25,7 @@ mod unpack;
 mod xattr;
 
 pub use account::{Account, AccountError};
-pub use content::{Rootfs, remember};
+pub use content::{Rootfs, Supply, remember};
 pub use form::{in_form, known_form};
 pub use ground::{Ground, Kept, settle, stacked};
 pub use own::make_folder;
@@ -70,6 +70,9 @@ pub enum RootfsError {
     Decompress { layer: DiffId, source: io::Error },
     #[error("the image's layers do not fit together: {0}")]
     View(#[from] ViewError),
+    /// What brings layers could not.
+    #[error("{0}")]
+    Supply(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Account(#[from] AccountError),
     #[error(

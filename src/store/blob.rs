@@ -10,6 +10,7 @@ use super::{Store, StoreError};
 use crate::atomic::{self, AtPath as _};
 use crate::digest::{BlobDigest, Hashing};
 use crate::image::MAX_DOCUMENT;
+use crate::layer::Layer;
 
 impl Store {
     /// Where a blob lies or would lie.
@@ -22,6 +23,12 @@ impl Store {
     #[must_use]
     pub fn has_blob(&self, digest: &BlobDigest, size: u64) -> bool {
         self.blob_path(digest).metadata().is_ok_and(|meta| meta.is_file() && meta.len() == size)
+    }
+
+    /// True if the blobs of all these layers are here.
+    #[must_use]
+    pub fn has_layers(&self, layers: &[Layer]) -> bool {
+        layers.iter().all(|layer| self.has_blob(&layer.digest, layer.size))
     }
 
     /// Begins a blob. Nothing is visible before [`BlobWriter::commit`].
@@ -94,6 +101,18 @@ impl Store {
         let file = File::open(&path).map_err(|error| self.absent(digest, error))?;
         let size = file.metadata().at("read", &path)?.len();
         Ok(BlobReader { inner: Some(Hashing::new(file)), digest: *digest, size, path })
+    }
+
+    /// Opens a blob's file, and gives its size, for whoever has the bytes compared with the
+    /// digest elsewhere, as a registry does with what it is sent.
+    ///
+    /// # Errors
+    /// If it is absent.
+    pub fn open_unchecked(&self, digest: &BlobDigest) -> Result<(File, u64), StoreError> {
+        let path = self.blob_path(digest);
+        let file = File::open(&path).map_err(|error| self.absent(digest, error))?;
+        let size = file.metadata().at("read", &path)?.len();
+        Ok((file, size))
     }
 
     fn absent(&self, digest: &BlobDigest, error: io::Error) -> StoreError {

@@ -19,6 +19,7 @@ mod life;
 mod limits;
 mod memory;
 mod mounts;
+mod moved;
 mod nested;
 mod outputs;
 mod parity;

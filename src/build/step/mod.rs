@@ -21,7 +21,7 @@ use crate::dockerfile::{Ignore, Rule};
 use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError};
 use crate::plan::{CopyFrom, CopyOp, InputKey, Op, RemoteSource, Step};
 use crate::progress::{Progress, Task};
-use crate::rootfs::{self, Rootfs, RootfsError};
+use crate::rootfs::{self, Rootfs, RootfsError, Supply};
 use crate::sandbox::{Cancel, Exit, SandboxError};
 use crate::store::{BlobWriter, Store, StoreError};
 use select::Chosen;
@@ -85,6 +85,20 @@ pub enum StepError {
     WhiteoutName { name: Name },
 }
 
+impl StepError {
+    /// True if it only says that something else has ended the build.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(
+            self,
+            Self::Sandbox(SandboxError::Cancelled)
+                | Self::Rootfs(RootfsError::Sandbox(SandboxError::Cancelled))
+                | Self::Fetch(FetchError::Cancelled)
+                | Self::Git(GitError::Cancelled)
+        )
+    }
+}
+
 /// How a step ended of which a process was killed for the memory it used.
 fn memory_text(exit: Exit, limit: u64) -> String {
     let used = format!("used more than --memory {limit}");
@@ -99,6 +113,8 @@ pub(super) struct Bench<'a> {
     pub store: &'a Store,
     pub contexts: &'a Contexts,
     pub given: &'a Given,
+    /// Brings what is read of bases.
+    pub bases: &'a dyn Supply,
     pub fetcher: &'a Fetcher,
     pub progress: &'a Progress,
     pub cancel: &'a Cancel,
@@ -210,13 +226,15 @@ impl<'a> Prepared<'a> {
         task: &Task,
         room: impl FnOnce() -> Result<&'s Room, StepError>,
     ) -> Result<Option<Layer>, StepError> {
-        let Bench { store, form, cancel, .. } = bench;
+        let Bench { store, form, cancel, bases, .. } = *bench;
         let below: &[Layer] = if self.step.stands_alone() { &[] } else { &self.inputs[0] };
-        let onto = || -> Result<Rootfs, StepError> { Ok(Rootfs::open(store, below)?) };
+        let onto = || Rootfs::supplied(store, below, bases);
         let epoch = self.step.epoch;
         Ok(Some(match &self.step.op {
             Op::Base(_) => return Ok(None),
             Op::Run(op) => {
+                // A root to run in is unpacked from whole layers.
+                self.inputs.iter().try_for_each(|layers| bases.fetch(layers))?;
                 let room = room()?;
                 let around = run::Surroundings {
                     bench,
@@ -229,7 +247,7 @@ impl<'a> Prepared<'a> {
                 };
                 run::run(&around, op)?
             }
-            Op::Workdir(op) => workdir::run(store, op, &onto()?, epoch, *form)?,
+            Op::Workdir(op) => workdir::run(store, op, &onto()?, epoch, form)?,
             Op::Copy(op) => match op.from {
                 CopyFrom::Context | CopyFrom::Named(_) => {
                     self.warn(op, &self.chosen, bench.progress);
@@ -238,15 +256,15 @@ impl<'a> Prepared<'a> {
                     let (more, files) = self.elsewhere(op, bench)?;
                     let chosen: Vec<_> = self.chosen.iter().chain(&more).collect();
                     let onto = onto()?;
-                    copy::run(store, cancel, op, &origin, &chosen, &files, &onto, epoch, *form)?
+                    copy::run(store, cancel, op, &origin, &chosen, &files, &onto, epoch, form)?
                 }
                 CopyFrom::Input(at) => {
-                    let source = Rootfs::open(store, &self.inputs[at])?;
+                    let source = Rootfs::supplied(store, &self.inputs[at], bases)?;
                     let origin = select::Origin::Layers(&source);
                     let chosen = origin.choose(op)?;
                     self.warn(op, &chosen, bench.progress);
                     let chosen: Vec<_> = chosen.iter().collect();
-                    copy::run(store, cancel, op, &origin, &chosen, &[], &onto()?, epoch, *form)?
+                    copy::run(store, cancel, op, &origin, &chosen, &[], &onto()?, epoch, form)?
                 }
             },
         }))

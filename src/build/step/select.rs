@@ -24,7 +24,7 @@ use crate::store::Store;
 /// Where a copy takes files from.
 pub(super) enum Origin<'a> {
     Context(&'a Context),
-    Layers(&'a Rootfs),
+    Layers(&'a Rootfs<'a>),
 }
 
 /// An archive that `ADD` unpacks.

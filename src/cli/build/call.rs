@@ -52,7 +52,8 @@ pub(in crate::cli) fn answer(
         Method::Check => Question::Rules,
         Method::Outline => Question::Outline,
     };
-    let env = BuildEnv { store: invocation.store()?, registries, progress, cancel: &cancel };
+    let env =
+        BuildEnv { store: invocation.store()?, registries, progress, cancel: &cancel, ready: None };
     let found = invocation
         .block_on(async { build::check(&ask, question, &env).await.map_err(failure::of_build) })?;
     if question == Question::Rules {

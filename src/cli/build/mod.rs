@@ -11,6 +11,7 @@ mod texts;
 
 pub use args::{Args, BuildFlags};
 pub(super) use call::answer;
+pub(super) use request::Goal;
 
 use super::invocation::Invocation;
 use super::progress::Mode;
@@ -36,8 +37,8 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     if call.method != Method::Build {
         return answer(call, &args.how, &args.context, &registries, &progress, invocation);
     }
-    let (kept, form) = (outputs.kept(), outputs.form());
-    let image = args.how.build(&args.context, kept, form, &registries, &progress, invocation)?;
+    let goal = outputs.goal();
+    let image = args.how.build(&args.context, &goal, &registries, &progress, invocation)?;
     let written = outputs.write(&image, &registries, &progress, invocation)?;
     if let Some(path) = &args.iidfile {
         outputs::text(path, written.image.digest().to_string().as_bytes())?;

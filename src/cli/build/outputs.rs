@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use super::args::Args;
+use super::request::Goal;
 use crate::atomic::AtPath as _;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
@@ -146,14 +147,28 @@ impl Outputs {
         self.all.iter().any(|output| matches!(place(output), Some(Dest::Stdout)))
     }
 
-    /// The form of the layers that the build makes.
-    pub(super) fn form(&self) -> LayerForm {
-        self.form
+    /// What the build is for.
+    pub(super) fn goal(&self) -> Goal<'_> {
+        let reads = |output: &OutputArg| match output {
+            OutputArg::Archive { .. } | OutputArg::Layout { .. } | OutputArg::Files { .. } => true,
+            OutputArg::Image { push, keep, .. } => *keep && !*push,
+            OutputArg::CacheOnly => false,
+        };
+        let pushed = self.all.iter().filter_map(|output| match output {
+            OutputArg::Image { push: true, image, .. } => Some(self.names(image)),
+            _ => None,
+        });
+        Goal {
+            names: self.kept(),
+            form: self.form,
+            whole: self.all.is_empty() || self.all.iter().any(reads),
+            pushed: pushed.flatten().collect(),
+        }
     }
 
     /// Names that the store keeps the image under as it is built. An output of the
     /// image does that itself, and `cacheonly` wants none.
-    pub(super) fn kept(&self) -> &[Reference] {
+    fn kept(&self) -> &[Reference] {
         let own =
             |output: &OutputArg| matches!(output, OutputArg::Image { .. } | OutputArg::CacheOnly);
         if self.all.iter().any(own) { &[] } else { &self.tags }

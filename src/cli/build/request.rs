@@ -17,28 +17,52 @@ use crate::image::{AnyImage, Style};
 use crate::layer::LayerForm;
 use crate::progress::Progress;
 use crate::reference::Reference;
-use crate::registry::Registries;
+use crate::registry::{Registries, Uploads};
 use crate::sandbox::Cancel;
 
 /// The argument that keeps the `.git` folder of a context that is a repository.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
+/// What becomes of a build.
+pub(in crate::cli) struct Goal<'a> {
+    /// Names that the store keeps the image under.
+    pub(in crate::cli) names: &'a [Reference],
+    /// Of the layers that are made.
+    pub(in crate::cli) form: LayerForm,
+    /// See [`BuildRequest::whole`].
+    pub(in crate::cli) whole: bool,
+    /// Where the image is to be pushed to.
+    pub(in crate::cli) pushed: Vec<Reference>,
+}
+
 impl BuildFlags {
-    /// Builds what the flags say of a context, and keeps it under the names. Layers
-    /// that are made get the form.
+    /// Builds what the flags say of a context. Layers go to where the image is to be
+    /// pushed while later steps still run; a failed upload ends the build.
     pub(in crate::cli) fn build(
         &self,
         context: &Path,
-        names: &[Reference],
-        form: LayerForm,
+        goal: &Goal<'_>,
         registries: &Registries,
         progress: &Progress,
         invocation: &Invocation,
     ) -> Result<AnyImage, CliError> {
         let cancel = cancelled_by_signals(invocation)?;
-        let request = self.request(context, names, form, progress, &cancel, invocation)?;
-        let env = BuildEnv { store: invocation.store()?, registries, progress, cancel: &cancel };
-        invocation.runtime()?.block_on(build::build(&request, &env)).map_err(failure::of_build)
+        let mut request =
+            self.request(context, goal.names, goal.form, progress, &cancel, invocation)?;
+        request.whole = goal.whole;
+        let (store, runtime) = (invocation.store()?, invocation.runtime()?);
+        let stop = cancel.clone();
+        let stop = move || stop.cancel();
+        let handle = runtime.handle();
+        let uploads = Uploads::new(&goal.pushed, store, registries, progress, handle, stop)?;
+        let ready = Some(&uploads).filter(|_| !goal.pushed.is_empty());
+        let env = BuildEnv { store, registries, progress, cancel: &cancel, ready };
+        let built = runtime.block_on(build::build(&request, &env));
+        match (built, uploads.failure()) {
+            (_, Some(failed)) => Err(failed.into()),
+            (Err(error), None) => Err(failure::of_build(error)),
+            (Ok(image), None) => invocation.block_on(uploads.end()).map(|()| image),
+        }
     }
 
     pub(super) fn request(
@@ -89,6 +113,7 @@ impl BuildFlags {
             names: names.to_vec(),
             epoch: Epoch::default(),
             form,
+            whole: true,
             no_cache: self.no_cache,
             no_cache_filter: self.no_cache_filter.clone(),
             pull: self.pull,

@@ -3,6 +3,7 @@
 pub(crate) mod git;
 pub(crate) mod http;
 pub(crate) mod kiln;
+pub(crate) mod proxy;
 pub(crate) mod registry;
 
 /// What an engine grants root by default.
