@@ -15,8 +15,7 @@ use crate::digest::Digest;
 use crate::layer::{Compression, Layer, LayerForm};
 use crate::plan::{Graph, Op, Step, StepId};
 use crate::platform::Platform;
-use crate::progress::Task;
-use crate::rootfs;
+use crate::rootfs::{self, RootfsError};
 use crate::sandbox::binfmt;
 
 /// The records' area: layers by the keys of the steps that made them.
@@ -179,13 +178,19 @@ impl Walk<'_> {
             let record = record.filter(|_| !anew || self.made().contains(&key))?;
             self.at_hand(record, wanted)
         };
-        if let Some(found) = known(store.record(AREA, &key)) {
-            return self.cached(task, found, wanted).map(Some);
+        if let Some(found) = known(store.record(AREA, &key))
+            && let Some(layer) = self.cached(found, wanted)?
+        {
+            task.cached();
+            return Ok(Some(layer));
         }
         // Whoever has the slot makes the step; the others find its record then.
         let slot = store.slot(AREA, &key)?;
-        if let Some(found) = known(slot.read()) {
-            return self.cached(task, found, wanted).map(Some);
+        if let Some(found) = known(slot.read())
+            && let Some(layer) = self.cached(found, wanted)?
+        {
+            task.cached();
+            return Ok(Some(layer));
         }
         let layer = prepared.make(&bench, &task, || self.room()).map_err(failed)?;
         if let Some(layer) = &layer {
@@ -196,17 +201,24 @@ impl Walk<'_> {
         Ok(layer)
     }
 
-    /// A step's layer that is here, in the form that is wanted.
-    fn cached(
-        &self,
-        task: Task,
-        found: Found,
-        wanted: Option<LayerForm>,
-    ) -> Result<Layer, BuildError> {
-        task.cached();
-        match (found, wanted) {
-            (Found::Other(layer), Some(form)) => self.formed(&layer, form),
-            (Found::Wanted(layer) | Found::Other(layer), _) => Ok(layer),
+    /// A step's layer that is here, in the form that is wanted; none if it cannot be written
+    /// so, and is to be made anew.
+    fn cached(&self, found: Found, wanted: Option<LayerForm>) -> Result<Option<Layer>, BuildError> {
+        let (layer, form) = match (found, wanted) {
+            (Found::Other(layer), Some(form)) => (layer, form),
+            (Found::Wanted(layer) | Found::Other(layer), _) => return Ok(Some(layer)),
+        };
+        let BuildEnv { store, progress, cancel, .. } = self.env;
+        let task = progress.task(format!("layer {} as {}", layer.diff_id.short(), form.name()));
+        match rootfs::in_form(store, &layer, form, &|| cancel.is_cancelled()) {
+            Ok(formed) => {
+                task.done();
+                Ok(Some(formed))
+            }
+            Err(_) if cancel.is_cancelled() => Err(BuildError::Cancelled),
+            // It is damaged, or another writer's.
+            Err(RootfsError::DiffId { .. } | RootfsError::Archive { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -225,18 +237,6 @@ impl Walk<'_> {
         let usual = [Compression::None, Compression::Gzip, Compression::Zstd].map(LayerForm::from);
         let any = || usual.into_iter().find_map(other);
         (if here { Some(layer) } else { any() }).map(Found::Other)
-    }
-
-    /// A layer that was made in another form before.
-    fn formed(&self, layer: &Layer, form: LayerForm) -> Result<Layer, BuildError> {
-        let BuildEnv { store, progress, cancel, .. } = self.env;
-        let task = progress.task(format!("layer {} as {}", layer.diff_id.short(), form.name()));
-        let formed = rootfs::in_form(store, layer, form, &|| cancel.is_cancelled());
-        if formed.is_err() && cancel.is_cancelled() {
-            return Err(BuildError::Cancelled);
-        }
-        task.done();
-        Ok(formed?)
     }
 
     fn made(&self) -> MutexGuard<'_, BTreeSet<Digest>> {

@@ -1,11 +1,12 @@
 //! gzip and zstd, in and out; bzip2 and xz, in only: archives of others have them,
 //! layers do not.
-//!
 
 use std::io::{self, Read, Write};
 
-use super::gzip::Gzip;
+use super::blocks::{Blocks, Codec};
+use super::reuse::{BlockTable, Earlier};
 use super::{Compression, LayerForm, Packing};
+use crate::digest::{Digest, Hashing};
 
 /// The largest window a zstd frame may ask for, as a power of two: 128 MiB, the
 /// most that the format's recommendation (RFC 8878, 3.1.1.1.2) and others take.
@@ -13,16 +14,15 @@ const ZSTD_WINDOW: u32 = 27;
 /// Most memory that a block of an xz stream may ask for, in KiB: the window is as
 /// above, and its tables come on top. `xz -9` needs half of that.
 const XZ_MEMORY: u32 = (128 << 10) + 1024;
+/// Bytes that are read at a time.
+const PORTION: usize = 128 << 10;
 
-/// Compresses what is written to it.
+/// Compresses what is written to it, and hashes it before that.
 pub struct Compressor<W: Write>(Inner<W>);
 
 enum Inner<W: Write> {
-    None(W),
-    Gzip(Gzip<W>),
-    Zstd(Box<zstd::stream::write::Encoder<'static, W>>),
-    /// zstd's encoder could not be made; said at the first write.
-    Broken(Option<io::Error>),
+    None(Hashing<W>),
+    Blocks(Box<Blocks<W>>),
 }
 
 impl<W: Write> Compressor<W> {
@@ -30,13 +30,50 @@ impl<W: Write> Compressor<W> {
         let form = form.into();
         let level = form.level();
         Self(match form.compression {
-            Compression::None => Inner::None(to),
-            Compression::Gzip => Inner::Gzip(Gzip::new(to, level)),
-            Compression::Zstd => match zstd::stream::write::Encoder::new(to, level.into()) {
-                Ok(encoder) => Inner::Zstd(Box::new(encoder)),
-                Err(error) => Inner::Broken(Some(error)),
-            },
+            Compression::None => Inner::None(Hashing::new(to)),
+            Compression::Gzip => Inner::Blocks(Box::new(Blocks::new(to, Codec::Gzip(level)))),
+            Compression::Zstd => Inner::Blocks(Box::new(Blocks::new(to, Codec::Zstd(level)))),
         })
+    }
+
+    /// Makes a table of the blocks, and takes from an earlier layer those that it has.
+    pub(super) fn tabled(&mut self, earlier: Option<Earlier>) {
+        if let Inner::Blocks(blocks) = &mut self.0 {
+            blocks.tabled(earlier);
+        }
+    }
+
+    /// Takes up to `size` bytes of a reader; says how many there were.
+    pub(super) fn fill(&mut self, from: &mut dyn Read, size: u64) -> io::Result<u64> {
+        match &mut self.0 {
+            Inner::None(to) => {
+                let length = usize::try_from(size).map_or(PORTION, |size| size.min(PORTION));
+                let mut portion = vec![0; length];
+                let mut left = size;
+                while left > 0 {
+                    let most = usize::try_from(left).map_or(length, |left| left.min(length));
+                    match from.read(&mut portion[..most]) {
+                        Ok(0) => break,
+                        Ok(count) => {
+                            to.write_all(&portion[..count])?;
+                            left -= count as u64;
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(size - left)
+            }
+            Inner::Blocks(blocks) => blocks.fill(from, size),
+        }
+    }
+
+    /// Tells that what comes is unlike what came.
+    pub(super) fn border(&mut self) -> io::Result<()> {
+        match &mut self.0 {
+            Inner::None(_) => Ok(()),
+            Inner::Blocks(blocks) => blocks.border(),
+        }
     }
 
     /// Writes what is left and gives the destination back.
@@ -44,11 +81,18 @@ impl<W: Write> Compressor<W> {
     /// # Errors
     /// If writing fails.
     pub fn finish(self) -> io::Result<W> {
+        self.finish_hashed().map(|(to, ..)| to)
+    }
+
+    /// As [`Compressor::finish`]; also gives what the uncompressed bytes hash to, and the
+    /// table, which is empty if none was asked for.
+    pub(super) fn finish_hashed(self) -> io::Result<(W, Digest, BlockTable)> {
         match self.0 {
-            Inner::None(to) => Ok(to),
-            Inner::Gzip(gzip) => gzip.finish(),
-            Inner::Zstd(encoder) => encoder.finish(),
-            Inner::Broken(error) => Err(error.unwrap_or_else(|| io::Error::other("zstd encoder"))),
+            Inner::None(to) => {
+                let (to, digest, _) = to.finish();
+                Ok((to, digest, BlockTable::default()))
+            }
+            Inner::Blocks(blocks) => blocks.finish(),
         }
     }
 }
@@ -57,11 +101,7 @@ impl<W: Write> Write for Compressor<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
             Inner::None(to) => to.write(buf),
-            Inner::Gzip(gzip) => gzip.write(buf),
-            Inner::Zstd(encoder) => encoder.write(buf),
-            Inner::Broken(error) => {
-                Err(error.take().unwrap_or_else(|| io::Error::other("zstd encoder")))
-            }
+            Inner::Blocks(blocks) => blocks.write(buf),
         }
     }
     /// Does nothing: a flush in the middle would change the bytes.
@@ -78,8 +118,13 @@ impl<'a> Decompressor<'a> {
     /// If the decoder cannot be made.
     pub fn new(from: impl Read + 'a, packing: impl Into<Packing>) -> io::Result<Self> {
         Ok(Self(match packing.into() {
-            Packing::Layer(Compression::None) => Box::new(from),
-            Packing::Layer(Compression::Gzip) => Box::new(flate2::read::MultiGzDecoder::new(from)),
+            Packing::Layer(Compression::None) => {
+                Box::new(io::BufReader::with_capacity(PORTION, from))
+            }
+            Packing::Layer(Compression::Gzip) => {
+                let from = io::BufReader::with_capacity(PORTION, from);
+                Box::new(flate2::bufread::MultiGzDecoder::new(from))
+            }
             Packing::Layer(Compression::Zstd) => {
                 let mut decoder = zstd::stream::read::Decoder::new(from)?;
                 decoder.window_log_max(ZSTD_WINDOW)?;

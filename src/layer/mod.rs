@@ -5,6 +5,9 @@
 //! everything has a ceiling, and what two readers could read differently is
 //! refused.
 
+mod blocks;
+mod border;
+mod buffer;
 mod compress;
 mod entry;
 mod gzip;
@@ -12,6 +15,9 @@ mod index;
 
 mod pax;
 mod read;
+mod reuse;
+#[cfg(test)]
+mod samples;
 mod sparse;
 mod view;
 
@@ -19,6 +25,7 @@ mod view;
 mod tests;
 mod whiteout;
 mod write;
+mod zstd;
 
 pub use compress::{Compressor, Decompressor};
 pub use entry::{Entry, Kind, Name, RawBytes};
@@ -27,8 +34,9 @@ pub use index::LayerIndex;
 pub use read::{ReadError, Reader};
 pub use view::{Located, Node, View, ViewError};
 
+pub use reuse::{BlockTable, Earlier, WORTH_A_TABLE};
 pub use whiteout::{Whiteout, whiteout_of};
-pub use write::{LayerForm, LayerWriter};
+pub use write::{LayerForm, LayerWriter, Written};
 
 use serde::{Deserialize, Serialize};
 

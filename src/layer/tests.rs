@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::process::{Command, Stdio};
 
 use super::*;
+use crate::digest::BlobDigest;
 
 fn name(text: &[u8]) -> Name {
     Name::clean(text).unwrap()
@@ -46,7 +47,7 @@ fn written() -> Vec<u8> {
         writer.entry(&entry, &mut content.as_slice()).unwrap();
     }
     writer.gone(&name(b"d/gone"), 3).unwrap();
-    let (tar, diff_id, index) = writer.finish_indexed().unwrap();
+    let Written { to: tar, diff_id, index, .. } = writer.finish_whole().unwrap();
     assert_eq!(diff_id, DiffId::of(&tar));
     assert_eq!(index, LayerIndex::read(tar.as_slice()).unwrap());
     tar
@@ -220,4 +221,36 @@ fn hostile_archives_are_refused() {
         // Cut between two entries it is a shorter archive, as others take it too.
         let _ = read(&tar[..cut]);
     }
+}
+
+/// A large file's blocks are its own: they are the same wherever it is, and noise is not
+/// mixed with text.
+#[test]
+fn large_files_have_blocks_of_their_own() {
+    let (noise, words) = (samples::random(3 << 20), samples::text(3 << 20));
+    let form = LayerForm::from(Compression::Gzip);
+    let write = |files: &[(&str, &[u8])], earlier| {
+        let mut writer = LayerWriter::new(Vec::new(), form).tabled(earlier);
+        for (path, content) in files {
+            let kind = Kind::File { size: content.len() as u64 };
+            let entry = Entry { kind, ..Entry::dir(name(path.as_bytes()), 1) };
+            writer.entry(&entry, &mut &**content).unwrap();
+        }
+        writer.finish_whole().unwrap()
+    };
+    let small = samples::text(100_000);
+    let first = write(&[("a", &noise), ("b", &words), ("c", &small)], None);
+    let bytes = first.blocks.to_bytes(form, &BlobDigest::of(&first.to));
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &first.to).unwrap();
+    let earlier = Earlier::read(&bytes, form).unwrap().from(file);
+    // In another order, with something before them.
+    let files: [(&str, &[u8]); 4] = [("0", &small), ("a", &words), ("b", &small), ("c", &noise)];
+    let second = write(&files, Some(earlier));
+    assert_eq!(second.to, write(&files, None).to);
+    let (all, reused) = (second.blocks.count(), second.blocks.reused());
+    // Headers are parts of the first block of each file.
+    assert!(all - reused <= 5 && reused >= 2, "{reused} of {all}");
+    let stored = flate2::read::MultiGzDecoder::new(first.to.as_slice());
+    assert_eq!(LayerIndex::read(stored).unwrap().entries.len(), 3);
 }

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::compress::Compressor;
 use super::entry::{Entry, Kind, Name};
 use super::index::LayerIndex;
-use super::{Compression, gzip, pax, whiteout};
-use crate::digest::{DiffId, Hashing};
+use super::reuse::{BlockTable, Earlier};
+use super::{Compression, gzip, pax, whiteout, zstd};
+use crate::digest::DiffId;
 
 /// How a layer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -29,19 +30,19 @@ impl LayerForm {
         self.level.unwrap_or(match self.compression {
             Compression::None => 0,
             Compression::Gzip => gzip::DEFAULT_LEVEL,
-            Compression::Zstd => ZSTD_LEVEL,
+            Compression::Zstd => zstd::DEFAULT_LEVEL,
         })
     }
 
     /// What the compressed bytes depend on besides the content: one name, the same bytes.
-    /// It changes with the compressors.
+    /// It changes with the compressors, and with where blocks end.
     #[must_use]
     pub fn name(self) -> String {
         let level = self.level();
         match self.compression {
             Compression::None => "tar".to_owned(),
-            Compression::Gzip => format!("gzip-{level} libdeflate-1.26"),
-            Compression::Zstd => format!("zstd-{level} zstd-1.5.7"),
+            Compression::Gzip => format!("gzip-{level} libdeflate-1.26 blocks-1"),
+            Compression::Zstd => format!("zstd-{level} zstd-1.5.7 blocks-1"),
         }
     }
 }
@@ -52,16 +53,31 @@ impl From<Compression> for LayerForm {
     }
 }
 
-/// zstd's own default.
-const ZSTD_LEVEL: u8 = 3;
-
 /// Writes entries in the order given, which is the caller's promise to keep
 /// stable. A hard link must come after its target.
 pub struct LayerWriter<W: Write> {
-    tar: Hashing<Compressor<W>>,
+    tar: Compressor<W>,
     /// What was written, if it is to be known.
     index: Option<LayerIndex>,
+    /// The last entry was a large file.
+    large: bool,
 }
+
+/// A layer that was written.
+#[derive(Debug)]
+pub struct Written<W> {
+    /// Where it was written to.
+    pub to: W,
+    pub diff_id: DiffId,
+    /// Its table of contents; empty if the writer was no [indexed](LayerWriter::indexed) one.
+    pub index: LayerIndex,
+    /// What its blocks became; empty if that was not [asked for](LayerWriter::tabled).
+    pub blocks: BlockTable,
+}
+
+/// A file of at least this size begins and ends a block: it may be noise between text, or the
+/// other way round, and its blocks are the same wherever it comes to lie.
+const LARGE: u64 = 1 << 20;
 
 /// ustar's fields hold this much.
 const MAX_NAME: usize = 100;
@@ -70,13 +86,21 @@ const MAX_NUMBER: u64 = 0o777_7777_7777;
 
 impl<W: Write> LayerWriter<W> {
     pub fn new(to: W, form: LayerForm) -> Self {
-        Self { tar: Hashing::new(Compressor::new(to, form)), index: None }
+        Self { tar: Compressor::new(to, form), index: None, large: false }
     }
 
     /// As [`LayerWriter::new`], and keeps the table of contents as well, some 200 bytes
     /// for each entry.
     pub fn indexed(to: W, form: LayerForm) -> Self {
         Self { index: Some(LayerIndex::default()), ..Self::new(to, form) }
+    }
+
+    /// Lets the writer take blocks from an earlier layer, if there is one, and make a table
+    /// of its own for later ones. The layer is the same in any case.
+    #[must_use]
+    pub fn tabled(mut self, earlier: Option<Earlier>) -> Self {
+        self.tar.tabled(earlier);
+        self
     }
 
     /// Adds an entry; of a file, `content` must give exactly its size.
@@ -154,12 +178,17 @@ impl<W: Write> LayerWriter<W> {
         for (key, value) in &entry.xattrs {
             records.insert(format!("SCHILY.xattr.{key}"), value.0.clone());
         }
+        let large = size >= LARGE;
+        if large || self.large {
+            self.tar.border()?;
+        }
+        self.large = large;
         if !records.is_empty() {
             self.pax(&pax::write(&records))?;
         }
         header.set_cksum();
         self.tar.write_all(header.as_bytes())?;
-        let copied = io::copy(&mut content.take(size), &mut self.tar)?;
+        let copied = self.tar.fill(content, size)?;
         if copied != size {
             let name = entry.name.display();
             return Err(io::Error::other(format!(
@@ -213,18 +242,17 @@ impl<W: Write> LayerWriter<W> {
     /// # Errors
     /// If writing fails.
     pub fn finish(self) -> io::Result<(W, DiffId)> {
-        let (to, diff_id, _) = self.finish_indexed()?;
-        Ok((to, diff_id))
+        let written = self.finish_whole()?;
+        Ok((written.to, written.diff_id))
     }
 
-    /// As [`LayerWriter::finish`]; also gives the table of contents, which is empty
-    /// unless the writer is an [indexed](LayerWriter::indexed) one.
+    /// As [`LayerWriter::finish`], with all else that is known of the layer.
     ///
     /// # Errors
     /// If writing fails.
-    pub fn finish_indexed(mut self) -> io::Result<(W, DiffId, LayerIndex)> {
+    pub fn finish_whole(mut self) -> io::Result<Written<W>> {
         self.tar.write_all(&[0; 1024])?;
-        let (compressor, digest, _) = self.tar.finish();
-        Ok((compressor.finish()?, DiffId(digest), self.index.unwrap_or_default()))
+        let (to, digest, blocks) = self.tar.finish_hashed()?;
+        Ok(Written { to, diff_id: DiffId(digest), index: self.index.unwrap_or_default(), blocks })
     }
 }

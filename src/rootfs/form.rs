@@ -5,13 +5,13 @@
 //! written anew from the one that is there, proven by the diff ID on the way, and the
 //! result is what would have been written at once. Each form is remembered.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read};
 
 use super::RootfsError;
 use super::content::decompressed;
 use crate::atomic::AtPath as _;
-use crate::digest::{DiffId, Digest, Hashing};
-use crate::layer::{Compressor, Layer, LayerForm};
+use crate::digest::{DiffId, Digest};
+use crate::layer::{Layer, LayerForm, LayerWriter, Reader};
 use crate::store::Store;
 
 /// The records' area: layers by diff ID and form.
@@ -28,7 +28,8 @@ pub fn known_form(store: &Store, layer: DiffId, form: LayerForm) -> Option<Layer
 /// the work early, with an error.
 ///
 /// # Errors
-/// If the layer is absent or damaged, or the store cannot be written.
+/// If the layer is absent or damaged, or was not written by this [`LayerWriter`]; or if the
+/// store cannot be written.
 pub fn in_form(
     store: &Store,
     layer: &Layer,
@@ -43,31 +44,34 @@ pub fn in_form(
     if let Some(known) = known() {
         return Ok(known);
     }
-    let mut from = decompressed(store, layer)?;
-    let mut to = Hashing::new(Compressor::new(store.writer()?, form));
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        let read = if stop() {
-            Err(io::Error::other("stopped"))
-        } else {
-            io::Read::read(&mut from, &mut buffer)
-        };
-        let read =
-            read.map_err(|source| RootfsError::Decompress { layer: layer.diff_id, source })?;
-        if read == 0 {
-            break;
-        }
-        to.write_all(&buffer[..read]).at("write", store.root())?;
+    // Entry by entry: where large files begin and end decides on where blocks do.
+    let wrong = |source| RootfsError::Archive { layer: layer.diff_id, source };
+    let from = Stoppable { from: decompressed(store, layer)?, stop };
+    let mut reader = Reader::new(io::BufReader::with_capacity(1 << 16, from));
+    let mut writer = LayerWriter::new(store.writer()?, form);
+    while let Some(entry) = reader.next().map_err(wrong)? {
+        writer.entry(&entry, &mut reader).map_err(|error| wrong(error.into()))?;
     }
-    let (compressor, found, _) = to.finish();
-    if DiffId(found) != layer.diff_id {
-        return Err(RootfsError::DiffId { layer: layer.diff_id, found: DiffId(found) });
+    let (blob, found) = writer.finish().at("write", store.root())?;
+    if found != layer.diff_id {
+        return Err(RootfsError::DiffId { layer: layer.diff_id, found });
     }
-    let blob = compressor.finish().at("write", store.root())?;
     let (digest, size) = blob.commit(None)?;
     let written = Layer { diff_id: layer.diff_id, digest, size, compression: form.compression };
     slot.write(&written)?;
     Ok(written)
+}
+
+/// Reads on until it is told to stop.
+struct Stoppable<'a, R> {
+    from: R,
+    stop: &'a dyn Fn() -> bool,
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if (self.stop)() { Err(io::Error::other("stopped")) } else { self.from.read(buf) }
+    }
 }
 
 fn key(layer: DiffId, form: LayerForm) -> Digest {
@@ -81,10 +85,13 @@ mod tests {
 
     fn written(store: &Store, form: LayerForm) -> Layer {
         let mut writer = LayerWriter::new(store.writer().unwrap(), form);
-        let content = b"etaoin shrdlu\n".repeat(200_000);
-        let kind = Kind::File { size: content.len() as u64 };
-        let entry = Entry { kind, mode: 0o644, ..Entry::dir(Name::clean(b"a").unwrap(), 0) };
-        writer.entry(&entry, &mut content.as_slice()).unwrap();
+        for (name, repeats) in [("a", 10_000), ("b", 200_000), ("c", 9)] {
+            let content = format!("etaoin shrdlu {name}\n").repeat(repeats);
+            let kind = Kind::File { size: content.len() as u64 };
+            let name = Name::clean(name.as_bytes()).unwrap();
+            let entry = Entry { kind, mode: 0o644, ..Entry::dir(name, 0) };
+            writer.entry(&entry, &mut content.as_bytes()).unwrap();
+        }
         let (blob, diff_id) = writer.finish().unwrap();
         let (digest, size) = blob.commit(None).unwrap();
         Layer { diff_id, digest, size, compression: form.compression }

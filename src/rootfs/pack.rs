@@ -34,7 +34,9 @@ use super::unpack::set_time;
 use super::{RootfsError, xattr};
 use crate::digest::{BlobDigest, DiffId, Hashing};
 use crate::epoch::Epoch;
-use crate::layer::{Entry, Kind, Layer, LayerForm, LayerIndex, LayerWriter, Name, RawBytes};
+use crate::layer::{
+    Entry, Kind, Layer, LayerForm, LayerIndex, LayerWriter, Name, RawBytes, Written,
+};
 use crate::sandbox::Sandbox;
 use crate::sandbox::record::{Device, Owner};
 use crate::store::Store;
@@ -113,8 +115,8 @@ fn run(request: &Request) -> io::Result<Answer> {
     packer.root(&upper, &lowers)?;
     packer.folder(&Name::root(), &upper, &lowers)?;
     packer.specials.keep(&request.upper)?;
-    let (out, diff_id, index) = packer.writer.finish_indexed()?;
-    let (_, digest, size) = out.into_inner().map_err(io::IntoInnerError::into_error)?.finish();
+    let Written { to, diff_id, index, .. } = packer.writer.finish_whole()?;
+    let (_, digest, size) = to.into_inner().map_err(io::IntoInnerError::into_error)?.finish();
     Ok(Answer { diff_id, digest: BlobDigest(digest), size, index })
 }
 

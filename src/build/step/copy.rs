@@ -6,14 +6,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 
 use super::super::fetch::Fetched;
+use super::lineage::Lineage;
 use super::select::{Chosen, Origin, layer_contents, packed_as_hashed};
 use super::{StepError, write_layer};
 use crate::digest::BlobDigest;
 use crate::dockerfile::Chmod;
 use crate::epoch::Epoch;
-use crate::layer::{
-    Entry, Kind, Layer, LayerForm, LayerWriter, Located, Name, Node, View, whiteout_of,
-};
+use crate::layer::{Entry, Kind, Layer, LayerWriter, Located, Name, Node, View, whiteout_of};
 use crate::plan::{self, CopyOp, RemoteSource};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Cancel, SandboxError};
@@ -73,7 +72,7 @@ pub(super) fn run(
     fetched: &[(&RemoteSource, Fetched)],
     onto: &Rootfs,
     epoch: Epoch,
-    form: LayerForm,
+    lineage: &Lineage,
 ) -> Result<Layer, StepError> {
     let owner = match &op.owner {
         Some(owner) => Some(onto.owner(store, owner)?),
@@ -88,8 +87,9 @@ pub(super) fn run(
     };
     plan.all(op, origin, chosen, fetched)?;
     let outs = plan.outs;
-    let written =
-        write_layer(store, form, |writer| emit(store, cancel, op, origin, chosen, &outs, writer));
+    let written = write_layer(store, lineage, |writer| {
+        emit(store, cancel, op, origin, chosen, &outs, writer)
+    });
     if written.is_err() && cancel.is_cancelled() {
         return Err(SandboxError::Cancelled.into());
     }

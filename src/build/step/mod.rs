@@ -2,6 +2,7 @@
 
 mod agent;
 mod copy;
+mod lineage;
 mod mounts;
 mod output;
 mod run;
@@ -18,12 +19,13 @@ use super::git::{Git, GitError, Resolved};
 use super::given::Given;
 use super::room::Room;
 use crate::dockerfile::{Ignore, Rule};
-use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError};
+use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError, Written};
 use crate::plan::{CopyFrom, CopyOp, InputKey, Op, RemoteSource, Step};
 use crate::progress::{Progress, Task};
 use crate::rootfs::{self, Rootfs, RootfsError, Supply};
 use crate::sandbox::{Cancel, Exit, SandboxError};
 use crate::store::{BlobWriter, Store, StoreError};
+use lineage::Lineage;
 use select::Chosen;
 
 /// Why a step cannot be done. The caller knows which step and where it stands.
@@ -230,6 +232,7 @@ impl<'a> Prepared<'a> {
         let below: &[Layer] = if self.step.stands_alone() { &[] } else { &self.inputs[0] };
         let onto = || Rootfs::supplied(store, below, bases);
         let epoch = self.step.epoch;
+        let lineage = |context| Lineage::of(self.step, context, form);
         Ok(Some(match &self.step.op {
             Op::Base(_) => return Ok(None),
             Op::Run(op) => {
@@ -247,7 +250,7 @@ impl<'a> Prepared<'a> {
                 };
                 run::run(&around, op)?
             }
-            Op::Workdir(op) => workdir::run(store, op, &onto()?, epoch, form)?,
+            Op::Workdir(op) => workdir::run(store, op, &onto()?, epoch, &lineage(None))?,
             Op::Copy(op) => match op.from {
                 CopyFrom::Context | CopyFrom::Named(_) => {
                     self.warn(op, &self.chosen, bench.progress);
@@ -255,8 +258,8 @@ impl<'a> Prepared<'a> {
                     let origin = select::Origin::Context(context);
                     let (more, files) = self.elsewhere(op, bench)?;
                     let chosen: Vec<_> = self.chosen.iter().chain(&more).collect();
-                    let onto = onto()?;
-                    copy::run(store, cancel, op, &origin, &chosen, &files, &onto, epoch, form)?
+                    let (onto, lineage) = (onto()?, lineage(Some(context)));
+                    copy::run(store, cancel, op, &origin, &chosen, &files, &onto, epoch, &lineage)?
                 }
                 CopyFrom::Input(at) => {
                     let source = Rootfs::supplied(store, &self.inputs[at], bases)?;
@@ -264,7 +267,8 @@ impl<'a> Prepared<'a> {
                     let chosen = origin.choose(op)?;
                     self.warn(op, &chosen, bench.progress);
                     let chosen: Vec<_> = chosen.iter().collect();
-                    copy::run(store, cancel, op, &origin, &chosen, &[], &onto()?, epoch, form)?
+                    let (onto, lineage) = (onto()?, lineage(None));
+                    copy::run(store, cancel, op, &origin, &chosen, &[], &onto, epoch, &lineage)?
                 }
             },
         }))
@@ -274,13 +278,16 @@ impl<'a> Prepared<'a> {
 /// Writes a layer into the store: hashed and compressed as it is made.
 fn write_layer(
     store: &Store,
-    form: LayerForm,
+    lineage: &Lineage,
     fill: impl FnOnce(&mut LayerWriter<BlobWriter>) -> Result<(), StepError>,
 ) -> Result<Layer, StepError> {
-    let mut writer = LayerWriter::indexed(store.writer()?, form);
+    let form = lineage.form;
+    let writer = LayerWriter::indexed(store.writer()?, form);
+    let mut writer = writer.tabled(lineage.earlier(store));
     fill(&mut writer)?;
-    let (blob, diff_id, index) = writer.finish_indexed().map_err(StepError::Write)?;
-    let (digest, size) = blob.commit(None)?;
+    let Written { to, diff_id, index, blocks } = writer.finish_whole().map_err(StepError::Write)?;
+    let (digest, size) = to.commit(None)?;
+    lineage.keep(store, &blocks, &digest)?;
     rootfs::remember(store, diff_id, index)?;
     Ok(Layer { diff_id, digest, size, compression: form.compression })
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::super::context::Context;
 use super::super::given::Secret;
 use super::agent::Agent;
+use super::lineage::Lineage;
 use super::run::Surroundings;
 use super::select::Origin;
 use super::{Bench, StepError, copy};
@@ -198,10 +199,11 @@ fn selection(
     if let Some(layer) = slot.read::<Layer>().filter(there) {
         return Ok(layer);
     }
-    let form = LayerForm::from(Compression::None);
+    let form = Lineage::none(LayerForm::from(Compression::None));
     let nothing = Rootfs::open(store, &[])?;
     let chosen: Vec<_> = chosen.iter().collect();
-    let layer = copy::run(store, cancel, &op, &origin, &chosen, &[], &nothing, around.epoch, form)?;
+    let layer =
+        copy::run(store, cancel, &op, &origin, &chosen, &[], &nothing, around.epoch, &form)?;
     slot.write(&layer)?;
     Ok(layer)
 }

@@ -2,9 +2,10 @@
 
 use std::io;
 
+use super::lineage::Lineage;
 use super::{StepError, write_layer};
 use crate::epoch::Epoch;
-use crate::layer::{Entry, Layer, LayerForm};
+use crate::layer::{Entry, Layer};
 use crate::plan::WorkdirOp;
 use crate::rootfs::Rootfs;
 use crate::store::Store;
@@ -14,7 +15,7 @@ pub(super) fn run(
     op: &WorkdirOp,
     onto: &Rootfs,
     epoch: Epoch,
-    form: LayerForm,
+    lineage: &Lineage,
 ) -> Result<Layer, StepError> {
     let view = onto.view();
     let target = view.resolve(op.path.as_bytes(), true)?;
@@ -43,7 +44,7 @@ pub(super) fn run(
         Some(user) if !missing.is_empty() => onto.owner(store, user)?,
         _ => (0, 0),
     };
-    write_layer(store, form, |writer| {
+    write_layer(store, lineage, |writer| {
         let made = missing.into_iter().rev();
         let made = made.map(|name| Entry { uid, gid, ..Entry::dir(name, epoch.seconds()) });
         above
