@@ -175,7 +175,7 @@ pub(super) fn decompressed<'a>(
 ) -> Result<Decompressor<'a>, RootfsError> {
     let blob = store.open_blob(&layer.digest)?;
     let wrong = |source| RootfsError::Decompress { layer: layer.diff_id, source };
-    Decompressor::new(io::BufReader::with_capacity(1 << 16, blob), layer.compression).map_err(wrong)
+    Decompressor::new(blob, layer.compression).map_err(wrong)
 }
 
 pub(super) fn index(store: &Store, layer: &Layer) -> Result<Arc<LayerIndex>, RootfsError> {

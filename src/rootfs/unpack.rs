@@ -161,9 +161,9 @@ pub(super) fn job(request: &[u8]) -> Result<Vec<u8>, String> {
 
 fn run(request: &Request) -> Result<LayerIndex, String> {
     let text = |error: io::Error| error.to_string();
-    // The diff ID proves the content, whatever the blob's bytes are.
-    let blob = io::BufReader::with_capacity(1 << 17, File::open(&request.blob).map_err(text)?);
+    let blob = File::open(&request.blob).map_err(text)?;
     let stream = Decompressor::new(blob, request.compression).map_err(text)?;
+    // Of the digests, that of what it gives is enough.
     let mut tar = Hashing::new(stream);
     // Overlay takes the merged root's attributes from the topmost layer; a layer
     // that does not list its root means an ordinary folder.
@@ -178,11 +178,12 @@ fn run(request: &Request) -> Result<LayerIndex, String> {
         dirs: BTreeMap::new(),
         time: 0,
         listed: Listed::new(),
-        buffer: vec![0; 1 << 18],
+        buffer: vec![0; PORTION],
         marks: request.marks,
         real_root: request.real_root,
     };
     unpacker.inherit_root().map_err(text)?;
+    // Headers are 512 bytes, and most files small: more is asked for at once.
     let mut reader = Reader::new(io::BufReader::with_capacity(1 << 16, &mut tar));
     let mut index = LayerIndex::default();
     while let Some(entry) = reader.next().map_err(|e| e.to_string())? {
@@ -201,6 +202,25 @@ fn run(request: &Request) -> Result<LayerIndex, String> {
     Ok(index)
 }
 
+/// Bytes that are moved at a time.
+const PORTION: usize = 128 << 10;
+
+/// Copies all there is, and says how much it was.
+fn pour(from: &mut dyn Read, to: &mut File, buffer: &mut [u8]) -> io::Result<u64> {
+    let mut copied = 0;
+    loop {
+        match from.read(buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(count) => {
+                to.write_all(&buffer[..count])?;
+                copied += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 struct Unpacker<'a> {
     root: OwnedFd,
     /// The folder that the last entry lay in: archives list neighbours together.
@@ -213,7 +233,7 @@ struct Unpacker<'a> {
     dirs: BTreeMap<Name, i64>,
     /// Owners that neither the mapping nor an attribute can express.
     listed: Listed,
-    /// Content on its way.
+    /// What files' content passes through.
     buffer: Vec<u8>,
     marks: Marks,
     real_root: bool,
@@ -347,15 +367,9 @@ impl Unpacker<'_> {
                     | OFlags::NOFOLLOW
                     | OFlags::CLOEXEC;
                 let mut file = File::from(openat(folder, path, flags, private)?);
-                let mut left = *size;
-                while left > 0 {
-                    match content.read(&mut self.buffer)? {
-                        0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                        read => {
-                            file.write_all(&self.buffer[..read])?;
-                            left = left.saturating_sub(read as u64);
-                        }
-                    }
+                let copied = pour(content, &mut file, &mut self.buffer)?;
+                if copied != *size {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             }
             Kind::Symlink { target } => symlinkat(OsStr::from_bytes(&target.0), folder, path)?,
