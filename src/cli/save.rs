@@ -1,7 +1,7 @@
 //! `kiln save`.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
@@ -75,8 +75,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let interrupt = invocation.interrupt()?;
     let stop = || interrupt.signal().is_some();
     let work = Work::new(&task, &stop);
-    let fill =
-        |to: &mut dyn Write| output::write_archive(form, &images, &platform, store, to, &work);
+    let fill = |to: &mut File| output::write_archive(form, &images, &platform, store, to, &work);
     if to_stdout {
         // Not std's buffer, which breaks at newlines.
         let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);

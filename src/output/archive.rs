@@ -2,9 +2,12 @@
 //! root, all of the first second of 1970, in the order given.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{Read, Write};
 
-use super::{OutputError, Work};
+use super::{OutputError, Sink, Work, sink};
+use crate::digest::BlobDigest;
+use crate::store::Store;
 
 pub(super) struct ArchiveWriter<'a, W: Write> {
     to: W,
@@ -37,12 +40,36 @@ impl<'a, W: Write> ArchiveWriter<'a, W> {
         self.header(name, size, tar::EntryType::Regular, 0o644)?;
         let to = Exact { to: &mut self.to, left: size };
         let copied = self.work.copy(open()?, to, bad_read, OutputError::Write)?;
+        self.pad(name, size, copied)
+    }
+
+    fn pad(&mut self, name: &str, size: u64, copied: u64) -> Result<(), OutputError> {
         if copied != size {
             let short = format!("{name} has {copied} bytes, {size} were expected");
             return Err(OutputError::Write(std::io::Error::other(short)));
         }
         let padding = usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0);
         self.to.write_all(&[0; 512][..padding]).map_err(OutputError::Write)
+    }
+
+    /// Adds a blob of the store under its digest, unless it is there.
+    pub(super) fn blob(
+        &mut self,
+        name: &str,
+        size: u64,
+        digest: &BlobDigest,
+        store: &Store,
+    ) -> Result<(), OutputError>
+    where
+        W: Sink,
+    {
+        if !self.made.insert(name.to_owned()) {
+            return Ok(());
+        }
+        self.header(name, size, tar::EntryType::Regular, 0o644)?;
+        let mut to = Exact { to: &mut self.to, left: size };
+        let copied = sink::blob(&mut to, store, digest, self.work)?;
+        self.pad(name, size, copied)
     }
 
     pub(super) fn folder(&mut self, name: &str) -> Result<(), OutputError> {
@@ -92,5 +119,13 @@ impl<W: Write> Write for Exact<W> {
     }
     fn flush(&mut self) -> std::io::Result<()> {
         self.to.flush()
+    }
+}
+
+impl<W: Sink> Sink for Exact<W> {
+    fn append(&mut self, from: &File, at: u64, count: u64) -> std::io::Result<u64> {
+        let copied = self.to.append(from, at, count.min(self.left))?;
+        self.left -= copied;
+        Ok(copied)
     }
 }

@@ -7,13 +7,14 @@
 //! `io.containerd.image.name`; an image without a name is called `latest`. Blobs come
 //! before the index that names them, and each appears whole.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Write as _};
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::oci::{CONTAINERD_NAME, LAYOUT, REF_NAME};
-use super::{Named, OutputError, Work, oci, to_file};
+use super::{Named, OutputError, Work, oci, sink, to_durable_file};
 use crate::atomic::{AtPath as _, FileLock};
 use crate::image::{Descriptor, MediaType};
 use crate::store::Store;
@@ -55,30 +56,26 @@ pub fn write_layout(
                 work.moved(blob.size)?;
                 continue;
             }
-            to_file(&path, |to| {
-                let unreadable =
-                    |source| OutputError::LayerUnreadable { layer: blob.digest, source };
-                match &blob.bytes {
-                    Some(bytes) => work.copy(&**bytes, to, unreadable, OutputError::Write),
-                    None => {
-                        let from = store.open_blob(&blob.digest)?;
-                        work.copy(from, to, unreadable, OutputError::Write)
-                    }
-                }
-                .map(drop)
+            to_durable_file(&path, |to| match &blob.bytes {
+                Some(bytes) => text(to, bytes).and_then(|()| work.moved(blob.size)),
+                None => sink::blob(to, store, &blob.digest, work).map(drop),
             })?;
         }
-        let text =
-            |to: &mut dyn io::Write, bytes: &[u8]| to.write_all(bytes).map_err(OutputError::Write);
-        to_file(&folder.join("oci-layout"), |to| text(to, LAYOUT.as_bytes()))?;
+        to_durable_file(&folder.join("oci-layout"), |to| text(to, LAYOUT.as_bytes()))?;
         for entry in &entries {
             index.put(entry)?;
         }
         let bytes = serde_json::to_vec(&index.0).map_err(io::Error::from);
-        to_file(&folder.join("index.json"), |to| text(to, &bytes.map_err(OutputError::Write)?))
+        to_durable_file(&folder.join("index.json"), |to| {
+            text(to, &bytes.map_err(OutputError::Write)?)
+        })
     })();
     lock.remove(&lock_path);
     written
+}
+
+fn text(to: &mut File, bytes: &[u8]) -> Result<(), OutputError> {
+    to.write_all(bytes).map_err(OutputError::Write)
 }
 
 fn entry(root: &Descriptor, tag: &str, name: Option<String>) -> Descriptor {

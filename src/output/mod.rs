@@ -2,7 +2,7 @@
 //!
 //! Writing is deterministic: the same images under the same names give the same
 //! archive. Layers stream through; memory does not depend on their size. What
-//! is read from the store is verified again on its way out.
+//! is read from the store is verified again on its way out, unless this process made it.
 //!
 //! Reading takes archives of strangers: nothing is unpacked, a strict reader
 //! looks entries up by the names that the formats know, and every blob gets its
@@ -14,6 +14,7 @@ mod layout;
 mod load;
 mod local;
 mod oci;
+mod sink;
 mod tar;
 mod tree;
 mod work;
@@ -21,11 +22,12 @@ mod work;
 pub use layout::write_layout;
 pub use load::{Found, Loaded, Spooled, load, read_images, spool};
 pub use local::{LeftOut, write_local};
+pub use sink::Sink;
 pub use tar::write_tar;
 pub use work::Work;
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::atomic::{self, AtPath as _, PathError};
@@ -162,7 +164,7 @@ pub fn write_archive(
     images: &[Named],
     platform: &Platform,
     store: &Store,
-    to: impl Write,
+    to: impl Sink,
     work: &Work<'_>,
 ) -> Result<(), OutputError> {
     match form {
@@ -174,19 +176,37 @@ pub fn write_archive(
 /// Makes a file that appears whole or not at all: what `fill` writes is beside
 /// it under another name until `fill` has succeeded. Its mode follows the umask.
 ///
+/// It is not waited for to be on disk: a result can be made again, and whoever wants it to
+/// outlive a crash of the machine calls `sync`, as after `tar` or `docker save`.
+///
 /// # Errors
 /// Those of `fill`, or of the file system; nothing stays behind then.
 pub fn to_file(
     path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> Result<(), OutputError>,
+    fill: impl FnOnce(&mut File) -> Result<(), OutputError>,
+) -> Result<(), OutputError> {
+    place(path, fill, false)
+}
+
+/// As [`to_file`], and the file is on disk then: others name it, and were there before.
+fn to_durable_file(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> Result<(), OutputError>,
+) -> Result<(), OutputError> {
+    place(path, fill, true)
+}
+
+fn place(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> Result<(), OutputError>,
+    durable: bool,
 ) -> Result<(), OutputError> {
     use std::os::unix::fs::PermissionsExt as _;
     if path.is_dir() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory)).at("write", path)?;
     }
     if is_special(path) {
-        let mut file =
-            fs::OpenOptions::new().write(true).truncate(true).open(path).at("open", path)?;
+        let mut file = File::options().write(true).truncate(true).open(path).at("open", path)?;
         return fill(&mut file);
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -196,10 +216,14 @@ pub fn to_file(
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(folder)
         .at("create a file in", folder)?;
-    fill(&mut file)?;
-    file.as_file().sync_all().at("write", path)?;
+    fill(file.as_file_mut())?;
+    if durable {
+        file.as_file().sync_all().at("write", path)?;
+    }
     file.persist(path).map_err(|error| error.error).at("create", path)?;
-    atomic::sync_folder(folder)?;
+    if durable {
+        atomic::sync_folder(folder)?;
+    }
     Ok(())
 }
 

@@ -5,10 +5,9 @@
 //! skopeo, umoci) and `io.containerd.image.name` (containerd, docker).
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use super::archive::ArchiveWriter;
-use super::{Named, OutputError, Work};
+use super::{Named, OutputError, Sink, Work};
 use crate::digest::BlobDigest;
 use crate::image::{
     AnyImage, Descriptor, Dialect, Image, Index, Manifest, MediaType, Raw, assemble_index,
@@ -23,7 +22,7 @@ pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 pub(super) fn write(
     images: &[Named],
     store: &Store,
-    to: impl Write,
+    to: impl Sink,
     work: &Work<'_>,
 ) -> Result<(), OutputError> {
     let mut blobs = Vec::new();
@@ -60,12 +59,7 @@ pub(super) fn write(
         let name = format!("blobs/sha256/{}", blob.digest.hex());
         match &blob.bytes {
             Some(bytes) => archive.bytes(&name, bytes)?,
-            None => archive.stream(
-                &name,
-                blob.size,
-                || Ok(store.open_blob(&blob.digest)?),
-                |source| OutputError::LayerUnreadable { layer: blob.digest, source },
-            )?,
+            None => archive.blob(&name, blob.size, &blob.digest, store)?,
         }
     }
     archive.finish()

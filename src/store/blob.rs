@@ -115,6 +115,16 @@ impl Store {
         Ok((file, size))
     }
 
+    /// The file of a blob that this process itself has put into the store: it was hashed
+    /// then, and need not be again.
+    #[must_use]
+    pub fn made_here(&self, digest: &BlobDigest) -> Option<File> {
+        if !self.unsynced.is_own(digest) {
+            return None;
+        }
+        File::open(self.blob_path(digest)).ok()
+    }
+
     fn absent(&self, digest: &BlobDigest, error: io::Error) -> StoreError {
         if error.kind() == io::ErrorKind::NotFound {
             return StoreError::NoBlob(*digest);

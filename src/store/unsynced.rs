@@ -7,6 +7,7 @@
 //! killed processes left included. After a crash of the machine the notes of another boot
 //! tell which blobs to read again; one that did not get to the disk whole is removed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +22,8 @@ pub(super) struct Unsynced {
     blobs: PathBuf,
     /// Of this process, made for its first blob.
     own: Mutex<Option<Notes>>,
+    /// What this process has put into the store.
+    made: Mutex<BTreeSet<BlobDigest>>,
 }
 
 /// A folder of notes, locked.
@@ -39,6 +42,7 @@ impl Unsynced {
             folder: root.join("unsynced"),
             blobs: root.join("blobs/sha256"),
             own: Mutex::default(),
+            made: Mutex::default(),
         };
         for notes in unsynced.orphans(|name, boot| !is_of(name, boot)) {
             // What cannot be looked at now is so the next time.
@@ -50,6 +54,7 @@ impl Unsynced {
     /// Notes a blob that is about to get its name. Where nothing tells one boot from
     /// another, the file is synced instead.
     pub(super) fn note(&self, digest: &BlobDigest, blob: &File) -> Result<(), PathError> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest);
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let notes = match own.take() {
             Some(notes) => own.insert(notes),
@@ -61,6 +66,11 @@ impl Unsynced {
         let note = notes.path.join(digest.hex());
         File::create(&note).at("create", &note)?;
         Ok(())
+    }
+
+    /// Whether this process has put a blob into the store, and so hashed it.
+    pub(super) fn is_own(&self, digest: &BlobDigest) -> bool {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
     }
 
     fn begin(&self, boot: &str) -> Result<Notes, PathError> {

@@ -406,7 +406,7 @@ fn shown(output: &OutputArg) -> String {
 
 fn fill(
     dest: &Dest,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), OutputError>,
+    write: impl FnOnce(&mut File) -> Result<(), OutputError>,
 ) -> Result<(), CliError> {
     match dest {
         Dest::Path(path) => {
