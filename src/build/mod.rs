@@ -229,7 +229,8 @@ pub enum BuildError {
 
 impl BuildError {
     /// True if it only says that something else has ended the build.
-    fn is_cancelled(&self) -> bool {
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
         match self {
             Self::Cancelled => true,
             Self::Step { source, .. } => source.is_cancelled(),

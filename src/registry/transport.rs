@@ -170,6 +170,11 @@ impl Session {
         self.tried.lock().map_or_else(|broken| broken.into_inner().clone(), |tried| tried.clone())
     }
 
+    /// What is shown at an address, if it is the registry's own.
+    pub(super) fn authorization(&self, url: &Url) -> Option<HeaderValue> {
+        self.at.token(&self.token_key()).filter(|_| endpoint::same_origin(url, &self.base))
+    }
+
     fn token_key(&self) -> String {
         format!("{} {}", self.base, self.scopes.join(" "))
     }

@@ -7,13 +7,13 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ use super::RegistryError;
 use super::transport::{Ask, Body, Session, passing};
 use crate::atomic::PathError;
 use crate::digest::BlobDigest;
-use crate::net::{Backoff, IDLE};
+use crate::net::{Backoff, IDLE, PutError, PutFile};
 use crate::progress::Task;
 use crate::store::{Store, StoreError};
 
@@ -161,9 +161,17 @@ async fn put(
         }
         Source::Store(store) => store,
     };
-    let (body, sent, reading) = stream(store, blob.digest, blob.size)?;
+    let (file, found) = store.open_unchecked(&blob.digest)?;
+    if found != blob.size {
+        let (expected, found) = (blob.size.to_string(), found.to_string());
+        return Err(StoreError::Mismatch { what: "size", expected, found }.into());
+    }
+    if PutFile::can(&ask.url) {
+        return put_file(session, blob, ask, file, store, task).await;
+    }
+    let (body, sent, reading) = stream(file, blob.size);
     let ask = ask.body(Body::Stream(Mutex::new(Some(body))));
-    let answer = watched(session, &ask, &sent, blob.size, what, task).await;
+    let answer = watched(session, session.send(&ask), &sent, blob.size, what, task).await;
     // What is left of the stream lies in the request; without it the reader ends.
     drop(ask);
     // A blob that cannot be read is the cause, whatever the registry said to it.
@@ -173,16 +181,56 @@ async fn put(
     answer
 }
 
-/// Waits for the answer while the stream moves.
+/// Tells a thread, when it is dropped, that nobody waits for it any more.
+struct Wanted(Arc<AtomicBool>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// As [`put`], to a registry of this machine.
+async fn put_file(
+    session: &Session,
+    blob: &Blob<'_>,
+    ask: Ask<'_>,
+    file: File,
+    store: &Store,
+    task: &Task,
+) -> Result<Response, RegistryError> {
+    let Ask { url, mut headers, what, .. } = ask;
+    // The client's own word counts.
+    headers.remove(CONTENT_LENGTH);
+    headers.extend(session.authorization(&url).map(|value| (AUTHORIZATION, value)));
+    let (size, digest) = (blob.size, blob.digest);
+    let (sent, wanted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(true)));
+    let _wanted = Wanted(Arc::clone(&wanted));
+    let count = Arc::clone(&sent);
+    let sending = tokio::task::spawn_blocking(move || {
+        let put = PutFile { url, headers, file, size };
+        put.put(&count, || wanted.load(Ordering::Relaxed))
+    });
+    let answer = async {
+        match sending.await {
+            Ok(Ok(answer)) => Ok(answer.into()),
+            Ok(Err(PutError::File(error))) => Err(unreadable(store, digest, error)),
+            Ok(Err(PutError::Server(error))) => Err(session.interrupted(what, error.to_string())),
+            Err(error) => Err(session.interrupted(what, error.to_string())),
+        }
+    };
+    watched(session, answer, &sent, size, what, task).await
+}
+
+/// Waits for the answer while the bytes move.
 async fn watched(
     session: &Session,
-    ask: &Ask<'_>,
+    sending: impl Future<Output = Result<Response, RegistryError>>,
     sent: &AtomicU64,
     size: u64,
     what: &str,
     task: &Task,
 ) -> Result<Response, RegistryError> {
-    let sending = session.send(ask);
     tokio::pin!(sending);
     let (mut last, mut since) = (0, Instant::now());
     loop {
@@ -225,18 +273,9 @@ impl Drop for Piece {
     }
 }
 
-/// A body that reads a blob from the store on a thread of its own, and the
-/// number of bytes that went out.
-fn stream(
-    store: &Store,
-    digest: BlobDigest,
-    size: u64,
-) -> Result<(reqwest::Body, Arc<AtomicU64>, Reading), RegistryError> {
-    let (file, found) = store.open_unchecked(&digest)?;
-    if found != size {
-        let (expected, found) = (size.to_string(), found.to_string());
-        return Err(StoreError::Mismatch { what: "size", expected, found }.into());
-    }
+/// A body that reads a file on a thread of its own, and the number of bytes that went
+/// out.
+fn stream(file: File, size: u64) -> (reqwest::Body, Arc<AtomicU64>, Reading) {
     let sent = Arc::new(AtomicU64::new(0));
     let (to, from) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(2);
     let reading = tokio::task::spawn_blocking(move || {
@@ -258,7 +297,7 @@ fn stream(
             Some((piece, from))
         }
     });
-    Ok((reqwest::Body::wrap_stream(pieces), sent, reading))
+    (reqwest::Body::wrap_stream(pieces), sent, reading)
 }
 
 /// Reads a file into a few buffers in turn.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{RootfsError, recent};
 use crate::digest::{DiffId, Digest, Hashing};
@@ -64,11 +65,7 @@ impl<'a> Rootfs<'a> {
         layers: &[Layer],
         supply: Option<&'a dyn Supply>,
     ) -> Result<Self, RootfsError> {
-        use rayon::prelude::*;
-        let unread = layers.iter().filter(|layer| !is_read(store, layer));
-        bring(store, unread, supply)?;
-        let indexes: Vec<_> =
-            layers.par_iter().map(|layer| index(store, layer)).collect::<Result<_, _>>()?;
+        let indexes = tables(store, layers, supply)?;
         Ok(Self { layers: layers.to_vec(), view: View::new(&indexes)?, supply })
     }
 
@@ -154,6 +151,34 @@ impl<'a> Rootfs<'a> {
         let bytes = recent::file(layer, node.content.ordinal, read)?;
         Ok(Some(bytes.as_ref().clone()))
     }
+}
+
+/// Layers whose tables are made at once: some of them arrive while others are read.
+const TABLES: usize = 4;
+
+/// The tables of contents of layers. What no record tells is read of several layers at
+/// once, of each as soon as it is here.
+fn tables(
+    store: &Store,
+    layers: &[Layer],
+    supply: Option<&dyn Supply>,
+) -> Result<Vec<Arc<LayerIndex>>, RootfsError> {
+    let unread: Vec<&Layer> = layers.iter().filter(|layer| !is_read(store, layer)).collect();
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<(), RootfsError> {
+        while let Some(layer) = unread.get(next.fetch_add(1, Ordering::Relaxed)) {
+            bring(store, std::iter::once(*layer), supply)?;
+            index(store, layer)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let others = 1..unread.len().min(TABLES);
+        let others: Vec<_> = others.map(|_| scope.spawn(work)).collect();
+        let own = work();
+        others.into_iter().fold(own, |done, other| done.and(other.join().unwrap_or(Ok(()))))
+    })?;
+    layers.iter().map(|layer| index(store, layer)).collect()
 }
 
 /// Brings those that the store lacks.

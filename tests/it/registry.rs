@@ -1,6 +1,7 @@
 //! The distribution API against real registries and skopeo, and against servers
 //! that fail or lie.
 
+mod counted;
 mod crane;
 mod credentials;
 mod faults;

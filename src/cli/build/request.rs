@@ -59,8 +59,10 @@ impl BuildFlags {
         let env = BuildEnv { store, registries, progress, cancel: &cancel, ready };
         let built = runtime.block_on(build::build(&request, &env));
         match (built, uploads.failure()) {
-            (_, Some(failed)) => Err(failed.into()),
             (Err(error), None) => Err(failure::of_build(error)),
+            // What ended the build comes first.
+            (Err(error), Some(_)) if !error.is_cancelled() => Err(failure::of_build(error)),
+            (_, Some(failed)) => Err(failed.into()),
             (Ok(image), None) => invocation.block_on(uploads.end()).map(|()| image),
         }
     }

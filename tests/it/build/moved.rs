@@ -118,6 +118,8 @@ fn what_an_image_lacks_is_fetched_by_whoever_reads_it() {
     let bench = pushed();
     build(&bench, &format!("FROM {at}/app:1\nLABEL c=d\n"), "-t local").success();
     assert_eq!(world.proxy.take().fetched().len(), 2, "an image that stays here");
+    kiln(&bench, "run --rm local true").success();
+    assert!(world.proxy.take().0.is_empty(), "it runs without the network");
     // Pushed within the registry it is mounted, to another one it is carried.
     let bench = pushed();
     kiln(&bench, &format!("push {at}/app:1 {at}/again:1")).success();

@@ -126,8 +126,8 @@ fn up_fails_at_each_joint() {
     let (folder, before) = (folder.to_str().unwrap(), state(&kiln));
     let line = format!("up -t {tag} --kubeconfig none {folder}");
     let output = kiln.fails(1, &line).says("asks for a login");
-    let done = output.text();
-    assert!(done.starts_with("built sha256:") && done.lines().count() == 1, "{done}");
+    // Layers go up while the image is built: one that cannot ends the build.
+    assert_eq!(output.text(), "");
     parts.log_in(&kiln);
     let output = kiln.fails(1, &line).says("kubeconfig");
     let lines: Vec<String> = output.text().lines().map(str::to_owned).collect();

@@ -194,7 +194,10 @@ async fn tls() {
     let http =
         format!(", tls: {{certificate: \"{}\", key: \"{}\"}}", chain.display(), key.display());
     let registry = TestRegistry::configured(&http, |_| String::new());
-    let image = AnyImage::Image(image(&here.store, &amd64(), &[b"one"]));
+    // More than fits into what is in memory of an upload at once.
+    let content = noise(3 << 20);
+    let layers: &[&[u8]] = &[b"one", &content];
+    let image = AnyImage::Image(image(&here.store, &amd64(), layers));
     let to = name(format!("{}/app:1", registry.addr));
     let silent = Progress::silent();
     // A certificate that nobody vouches for ends it, even on this machine.
@@ -206,7 +209,22 @@ async fn tls() {
     let options = Options { insecure: vec![registry.addr.clone()], ..settings(here.path()) };
     let at = Registries::load(options).unwrap();
     push(&image, &to, &here.store, &at, &silent).await.unwrap();
-    pull(&to, &Want::One(amd64()), &here.other("tls"), &at, &silent).await.unwrap();
+    let other = here.other("tls");
+    pull(&to, &Want::One(amd64()), &other, &at, &silent).await.unwrap();
+    // What the store has that is damaged is found out here, too.
+    let large = &image.images()[0].layers()[1];
+    assert!(other.has_blob(&large.digest, large.size));
+    let path = here.store.blob_path(&large.digest);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[2 << 20] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::remove_dir_all(registry.data()).unwrap();
+    let at = Registries::load(Options {
+        insecure: vec![registry.addr.clone()],
+        ..settings(here.path())
+    });
+    let error = push(&image, &to, &here.store, &at.unwrap(), &silent).await.unwrap_err();
+    assert!(error.to_string().contains("damaged"), "{error}");
 }
 
 /// Base64 without padding, as JSON web tokens have it.
