@@ -63,6 +63,7 @@ impl Destination {
         if !self.session.holds(digest)
             && self.bring(digest, size, from, progress, &what, &task).await?
         {
+            self.session.at.set_sent(self.session.name());
             task.bytes(size, Some(size));
             task.done();
         } else {

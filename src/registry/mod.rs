@@ -84,6 +84,8 @@ struct Known {
     tokens: HashMap<String, HeaderValue>,
     /// Blobs that a repository (`host/repository`) was seen to have.
     held: HashSet<(String, BlobDigest)>,
+    /// Repositories that a blob was sent to since the last push there.
+    sent: HashSet<String>,
     /// Held while a layer is fetched: a step and an upload may want the same.
     fetching: HashMap<BlobDigest, Arc<tokio::sync::Mutex<()>>>,
 }
@@ -185,6 +187,15 @@ impl Registries {
 
     fn set_held(&self, name: String, digest: BlobDigest) {
         self.known().held.insert((name, digest));
+    }
+
+    fn set_sent(&self, name: String) {
+        self.known().sent.insert(name);
+    }
+
+    /// Whether a blob was sent to a repository since this was asked last.
+    fn take_sent(&self, name: &str) -> bool {
+        self.known().sent.remove(name)
     }
 
     fn fetching(&self, digest: BlobDigest) -> Arc<tokio::sync::Mutex<()>> {

@@ -99,7 +99,9 @@ pub async fn push(
     let selector = to.tag().map_or_else(|| digest.to_string(), str::to_owned);
     let what = format!("manifest of {}", to.familiar());
     let task = progress.task(format!("push manifest of {}", to.familiar()));
-    if is_whole(session, image, &parts, &selector, &what).await? {
+    // What was just sent there was lacking: the name cannot mean this image then.
+    let lacked = at.take_sent(&session.name());
+    if !lacked && is_whole(session, image, &parts, &selector, &what).await? {
         for digest in parts.blobs.keys() {
             origin::remember(from, *digest, &session.name())?;
         }
@@ -119,6 +121,7 @@ pub async fn push(
     manifest::put(session, image.raw(), &selector, &what).await?;
     // What it says it holds is read back by the digest that is given out.
     manifest::get(session, &digest.to_string(), &what).await?;
+    at.take_sent(&session.name());
     task.done();
     Ok(to.pin(digest))
 }

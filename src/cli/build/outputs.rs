@@ -231,22 +231,18 @@ impl Outputs {
             }
             match (output, styled) {
                 (OutputArg::Image { push, by_digest, canonical, keep, .. }, Some(named)) => {
-                    let store = invocation.store()?;
                     let digest = named.image.digest();
-                    for name in &named.names {
-                        if *keep && !by_digest {
-                            store.keep(name, &named.image)?;
-                        }
-                        if *keep && *canonical {
-                            store.keep(&name.pin(digest).reference(), &named.image)?;
-                        }
-                    }
-                    for name in named.names.iter().filter(|_| *push) {
-                        let to =
-                            if *by_digest { name.pin(digest).reference() } else { name.clone() };
-                        let push = registry::push(&named.image, &to, store, registries, progress);
-                        written.pushed.push(invocation.block_on(push)?);
-                    }
+                    let pinned = |name: &Reference| name.pin(digest).reference();
+                    let names = named.names.iter().filter(|_| *keep && !by_digest).cloned();
+                    let canonical = named.names.iter().filter(|_| *keep && *canonical);
+                    let kept: Vec<_> = names.chain(canonical.map(pinned)).collect();
+                    let to =
+                        |name: &Reference| if *by_digest { pinned(name) } else { name.clone() };
+                    let to: Vec<_> = named.names.iter().filter(|_| *push).map(to).collect();
+                    let image = &named.image;
+                    let pushed =
+                        keep_and_push(image, &kept, &to, registries, progress, invocation)?;
+                    written.pushed.extend(pushed);
                 }
                 (OutputArg::CacheOnly, _) => (),
                 (output, styled) => file(output, image, styled, progress, invocation)?,
@@ -254,6 +250,36 @@ impl Outputs {
         }
         Ok(written)
     }
+}
+
+/// Keeps an image under names and pushes it to others, at once: the store waits for the
+/// disk, a push for the network.
+fn keep_and_push(
+    image: &AnyImage,
+    kept: &[Reference],
+    to: &[Reference],
+    registries: &Registries,
+    progress: &Progress,
+    invocation: &Invocation,
+) -> Result<Vec<Pinned>, CliError> {
+    let store = invocation.store()?;
+    let keep = || kept.iter().try_for_each(|name| store.keep(name, image));
+    let push = |to: &Reference| {
+        invocation.block_on(registry::push(image, to, store, registries, progress))
+    };
+    if to.is_empty() {
+        keep()?;
+        return Ok(Vec::new());
+    }
+    std::thread::scope(|scope| {
+        let keeping = scope.spawn(keep);
+        let pushed: Result<Vec<Pinned>, CliError> = to.iter().map(push).collect();
+        match keeping.join() {
+            Ok(kept) => kept?,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+        pushed
+    })
 }
 
 /// The one form of layers that the outputs ask for, or else the flags.
