@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use reqwest::Url;
@@ -21,6 +21,12 @@ const STRIDE: u64 = 1 << 20;
 
 /// How long the server may take to answer once it has all of the file.
 const ANSWER: Duration = Duration::from_secs(300);
+
+/// How long it may take to answer when it has closed the connection before.
+const GLANCE: Duration = Duration::from_secs(2);
+
+/// How often it is looked, while the answer is waited for, whether that is still wanted.
+const TURN: Duration = Duration::from_millis(100);
 
 /// Most bytes of an answer: servers have nothing to say to a file but a status.
 const MOST: u64 = 80 << 10;
@@ -63,13 +69,13 @@ impl PutFile {
         wanted: impl Fn() -> bool,
     ) -> Result<Response<Vec<u8>>, PutError> {
         let mut server = self.connect().map_err(PutError::Server)?;
-        let moved = self.send(&mut server, sent, wanted);
-        match (moved, answer(&server)) {
-            (Err(PutError::File(error)), _) => Err(PutError::File(error)),
-            // A server that has heard enough says why.
-            (Ok(()) | Err(PutError::Server(_)), Ok(answer)) => Ok(answer),
-            (Err(error), Err(_)) => Err(error),
-            (Ok(()), Err(error)) => Err(PutError::Server(error)),
+        match self.send(&mut server, sent, &wanted) {
+            Ok(()) => answer(&server, ANSWER, &wanted).map_err(PutError::Server),
+            // A server that has heard enough has said why.
+            Err(PutError::Server(error)) => {
+                answer(&server, GLANCE, &wanted).map_err(|_| PutError::Server(error))
+            }
+            Err(error @ PutError::File(_)) => Err(error),
         }
     }
 
@@ -88,7 +94,7 @@ impl PutFile {
                 Ok(server) => {
                     server.set_nodelay(true)?;
                     server.set_write_timeout(Some(IDLE))?;
-                    server.set_read_timeout(Some(ANSWER))?;
+                    server.set_read_timeout(Some(TURN))?;
                     return Ok(server);
                 }
                 Err(error) => last = error,
@@ -119,7 +125,7 @@ impl PutFile {
         &self,
         server: &mut TcpStream,
         sent: &AtomicU64,
-        wanted: impl Fn() -> bool,
+        wanted: &impl Fn() -> bool,
     ) -> Result<(), PutError> {
         server.write_all(&self.head()).map_err(PutError::Server)?;
         let mut at = 0;
@@ -140,19 +146,35 @@ impl PutFile {
     }
 }
 
-/// Reads an answer.
-fn answer(server: &TcpStream) -> io::Result<Response<Vec<u8>>> {
-    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    let (mut from, mut bytes) = (server.take(MOST), Vec::new());
+/// Reads an answer, as long as it is wanted.
+fn answer(
+    server: &TcpStream,
+    patience: Duration,
+    wanted: &impl Fn() -> bool,
+) -> io::Result<Response<Vec<u8>>> {
+    use io::ErrorKind::{Interrupted, TimedOut, UnexpectedEof, WouldBlock};
+    let (mut from, mut bytes, begun) = (server.take(MOST), Vec::new(), Instant::now());
     loop {
         let mut piece = [0; 4096];
-        let length = from.read(&mut piece)?;
+        let length = match from.read(&mut piece) {
+            Ok(length) => length,
+            Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {
+                if !wanted() {
+                    return Err(Interrupted.into());
+                }
+                if begun.elapsed() > patience {
+                    return Err(TimedOut.into());
+                }
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         bytes.extend_from_slice(&piece[..length]);
         if let Some(answer) = parse(&bytes, length == 0)? {
             return Ok(answer);
         }
         if length == 0 {
-            return Err(wrong("the connection was closed without an answer"));
+            return Err(io::Error::new(UnexpectedEof, "closed without an answer"));
         }
     }
 }
