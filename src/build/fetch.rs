@@ -11,7 +11,7 @@ use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{BlobDigest, Digest};
-use crate::net::{Backoff, Clients, IDLE, Trust, causes, is_loopback, retry_after};
+use crate::net::{Backoff, Clients, IDLE, Trust, causes, retry_after};
 use crate::plan::RemoteSource;
 use crate::progress::{Progress, Task};
 use crate::sandbox::Cancel;
@@ -148,10 +148,8 @@ impl Fetcher {
     ) -> Result<Option<Record>, Failed> {
         let mut at = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let host = at.host_str().unwrap_or_default();
-            let trust =
-                Trust { verify: true, direct: is_loopback(host), plain: at.scheme() == "http" };
-            let client = self.clients.get(trust).map_err(|e| refused(&at, e.to_string()))?;
+            let client = self.clients.get(Trust::of(&at, true));
+            let client = client.map_err(|e| refused(&at, e.to_string()))?;
             let mut request = client.get(at.clone());
             if let Some(known) = known {
                 for (name, value) in

@@ -54,8 +54,17 @@ pub struct Trust {
     pub verify: bool,
     /// True for loopback addresses, which no proxy can reach.
     pub direct: bool,
-    /// True for addresses without TLS: no root certificates are read for them.
+    /// True where nothing speaks TLS, no proxy either: no root certificates are read.
     pub plain: bool,
+}
+
+impl Trust {
+    /// For an address.
+    #[must_use]
+    pub fn of(url: &reqwest::Url, verify: bool) -> Self {
+        let direct = is_loopback(url.host_str().unwrap_or_default());
+        Self { verify, direct, plain: direct && url.scheme() == "http" }
+    }
 }
 
 /// The clients, made when first needed; one per kind, since connections are

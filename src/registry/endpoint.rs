@@ -131,8 +131,7 @@ pub(super) fn host_of(url: &Url) -> String {
 
 /// How a client is to treat an address.
 pub(super) fn trust(url: &Url, insecure: bool) -> Trust {
-    let direct = net::is_loopback(url.host_str().unwrap_or_default());
-    Trust { verify: !insecure, direct, plain: url.scheme() == "http" }
+    Trust::of(url, !insecure)
 }
 
 /// The error that a failed exchange means.
