@@ -35,7 +35,7 @@ impl<T, E: Into<io::Error>> AtPath<T> for Result<T, E> {
 /// # Errors
 /// Whatever the file system says; nothing stays behind then.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
-    put(path, bytes, true)?;
+    put(path, |file| file.write_all(bytes), true)?;
     sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
@@ -45,13 +45,33 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
 /// # Errors
 /// As those of [`write`].
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
-    put(path, bytes, false)
+    put(path, |file| file.write_all(bytes), false)
 }
 
-fn put(path: &Path, bytes: &[u8], sync: bool) -> Result<(), PathError> {
+/// As [`replace`], with what a function writes.
+///
+/// # Errors
+/// As those of [`write`], and the function's.
+pub fn replace_with(
+    path: &Path,
+    write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+) -> Result<(), PathError> {
+    let buffered = |file: &mut File| {
+        let mut to = io::BufWriter::with_capacity(1 << 16, file);
+        write(&mut to)?;
+        to.flush()
+    };
+    put(path, buffered, false)
+}
+
+fn put(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+    sync: bool,
+) -> Result<(), PathError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).at("create a file in", folder)?;
-    file.write_all(bytes).at("write", path)?;
+    fill(file.as_file_mut()).at("write", path)?;
     if sync {
         file.as_file().sync_all().at("write", path)?;
     }

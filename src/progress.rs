@@ -46,6 +46,8 @@ pub enum Event {
         id: u64,
         end: End,
     },
+    /// What was done in all, by name: for programs.
+    Totals(Vec<(&'static str, u64)>),
     /// Something the user should know but need not act on.
     Note(String),
     /// Something the user should act on.
@@ -95,6 +97,11 @@ impl Progress {
         if self.detailed {
             self.note(text);
         }
+    }
+
+    /// Says what was done in all.
+    pub fn totals(&self, totals: Vec<(&'static str, u64)>) {
+        (self.sink)(Event::Totals(totals));
     }
 
     pub fn warn(&self, text: impl Into<String>) {

@@ -4,27 +4,33 @@
 //! A folder is walked once, and only if a step copies from it. Files are
 //! opened below the folder's descriptor with no link followed: a link in the
 //! context never leads to a file of the host.
+//!
+//! A file is known by its number: its place in the tree, or in the archive. All names of
+//! one file have one number.
 
-use std::collections::hash_map::Entry as Slot;
-use std::collections::{HashMap, HashSet};
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, major, minor, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 
+use super::counters::Counters;
 use super::files::Files;
-use super::memory::{self, Stamp};
+use super::memory::{self, Memory, Stamp};
+use super::tree::{Seen, What};
+use super::walk;
 use crate::atomic::{AtPath as _, PathError};
 use crate::digest::{Digest, Hashing};
 use crate::dockerfile::{Ignore, Rule};
-use crate::layer::{Entry, Kind, Name, RawBytes, View, ViewError};
+use crate::layer::{Located, Name, View, ViewError};
 use crate::plan::CopyFrom;
 use crate::store::{Store, StoreError};
+
+/// Bytes that are read at once.
+const BUFFER: usize = 64 << 10;
 
 /// Files to copy from.
 #[derive(Debug)]
@@ -32,12 +38,19 @@ pub struct Context {
     files: Files,
     ignore: Ignore,
     walked: OnceLock<Walked>,
-    /// What files hash to, as far as it was asked.
-    digests: Mutex<HashMap<Name, Digest>>,
-    /// Where that was remembered by earlier builds.
-    memory: Option<PathBuf>,
+    /// Held while it is walked: by one, and the others wait.
+    walking: Mutex<()>,
+    /// Where earlier builds remembered what they hashed.
+    memory: Option<Memory>,
+    /// What is remembered of what steps asked for.
+    answers: OnceLock<Vec<(Digest, Digest)>>,
+    /// What this build found that was not.
+    new_answers: Mutex<Vec<(Digest, Digest)>>,
     /// Something was hashed that was not remembered.
     news: AtomicBool,
+    counters: Arc<Counters>,
+    /// The time by the clock, in seconds.
+    clock: fn() -> i64,
 }
 
 /// The contexts of a build.
@@ -70,18 +83,26 @@ impl Contexts {
 
 #[derive(Debug)]
 struct Walked {
-    view: View,
-    /// Of files that are to be remembered.
-    stamps: HashMap<Name, Stamp>,
-    /// As BuildKit has them, they are empty files: an image can hold no socket.
-    sockets: HashSet<Name>,
+    what: Held,
+    /// A time before, in seconds.
+    now: i64,
+    /// What files hash to, as far as it is known, by number. Made when it is asked for.
+    digests: OnceLock<Vec<OnceLock<Hashed>>>,
 }
 
-impl Walked {
-    /// Of files that are nowhere to be remembered.
-    fn of(view: View) -> Self {
-        Self { view, stamps: HashMap::new(), sockets: HashSet::new() }
-    }
+#[derive(Debug)]
+enum Held {
+    Folder(Box<walk::Walked>),
+    Archive(View),
+}
+
+/// What a file's content hashes to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hashed {
+    pub(super) digest: Digest,
+    /// The file was as it had been walked, before and after it was read, and a later change
+    /// would show: whoever finds its stamp again finds this content.
+    pub(super) sure: bool,
 }
 
 /// Why the context cannot be read.
@@ -89,12 +110,18 @@ impl Walked {
 pub enum ContextError {
     #[error(transparent)]
     Io(#[from] PathError),
-    #[error("cannot walk the build context: {0}")]
-    Walk(#[from] walkdir::Error),
     #[error(transparent)]
     View(#[from] ViewError),
     #[error("`{}` is no file any more", .0.display())]
     Gone(Name),
+}
+
+/// A file that was opened.
+pub(super) struct Opened {
+    pub(super) file: File,
+    pub(super) size: u64,
+    /// As it is now. None for files that nobody else can change.
+    stamp: Option<Stamp>,
 }
 
 impl Context {
@@ -106,34 +133,89 @@ impl Context {
             files,
             ignore,
             walked: OnceLock::new(),
-            digests: Mutex::default(),
+            walking: Mutex::new(()),
             memory: None,
+            answers: OnceLock::new(),
+            new_answers: Mutex::default(),
             news: AtomicBool::new(false),
+            counters: Arc::default(),
+            clock: memory::now,
         }
+    }
+
+    /// One that takes the time from elsewhere.
+    #[cfg(test)]
+    pub(super) fn by(self, clock: fn() -> i64) -> Self {
+        Self { clock, ..self }
     }
 
     /// Has the store remember what the files of a folder hash to.
     pub(super) fn remembered(mut self, store: &Store) -> Self {
         if let Files::Folder(root) = &self.files {
-            self.memory = Some(memory::place(store, root));
+            self.memory = Some(Memory::of(store, root));
         }
         self
     }
 
+    /// Has what is done with its files counted.
+    pub(super) fn counted(self, counters: &Arc<Counters>) -> Self {
+        Self { counters: Arc::clone(counters), ..self }
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// Remembers what files hash to, if anything was hashed anew.
     pub(super) fn remember(&self, store: &Store) -> Result<(), StoreError> {
-        let (Files::Folder(root), Some(walked)) = (&self.files, self.walked.get()) else {
+        let (Some(memory), Some(walked)) = (&self.memory, self.walked.get()) else {
             return Ok(());
         };
-        if self.memory.is_none() || !self.news.load(Ordering::Relaxed) {
-            return Ok(());
+        if let (Held::Folder(folder), Some(digests)) = (&walked.what, walked.digests.get())
+            && self.news.load(Ordering::Relaxed)
+        {
+            memory.save_table(store, &folder.tree, &folder.stamps, |at| {
+                let hashed = digests[folder.tree.first(at) as usize].get()?;
+                hashed.sure.then_some(hashed.digest)
+            })?;
         }
-        let digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = walked
-            .stamps
-            .iter()
-            .filter_map(|(name, stamp)| Some((name, stamp, digests.get(name)?)));
-        memory::save(store, root, known)
+        let new = self.new_answers();
+        if new.is_empty() { Ok(()) } else { memory.keep_answers(store, &new) }
+    }
+
+    fn new_answers(&self) -> MutexGuard<'_, Vec<(Digest, Digest)>> {
+        self.new_answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What something about all of the folder was found to be when the folder was the same;
+    /// `about` says what is asked.
+    pub(super) fn answer(&self, about: &[u8]) -> Result<Option<Digest>, ContextError> {
+        let (Some(memory), Some(asked)) = (&self.memory, self.question(about)?) else {
+            return Ok(None);
+        };
+        let same = |(known, _): &&(Digest, Digest)| *known == asked;
+        let answers = self.answers.get_or_init(|| memory.answers());
+        let known = answers.iter().find(same).copied();
+        let known = known.or_else(|| self.new_answers().iter().find(same).copied());
+        Ok(known.map(|(_, answer)| answer))
+    }
+
+    /// Remembers an answer. It must depend on names, modes, links and content of files that
+    /// are all [sure](Hashed::sure), and on what is asked.
+    pub(super) fn keep_answer(&self, about: &[u8], answer: Digest) -> Result<(), ContextError> {
+        if self.memory.is_some()
+            && let Some(asked) = self.question(about)?
+        {
+            self.new_answers().push((asked, answer));
+        }
+        Ok(())
+    }
+
+    /// None if there is a file that may change without that showing.
+    fn question(&self, about: &[u8]) -> Result<Option<Digest>, ContextError> {
+        let Held::Folder(folder) = &self.walked()?.what else { return Ok(None) };
+        let ask = |state: Digest| Digest::of(&[state.bytes().as_slice(), about].concat());
+        Ok(folder.state.map(ask))
     }
 
     /// Where a file is, for messages.
@@ -158,13 +240,21 @@ impl Context {
         if let Some(walked) = self.walked.get() {
             return Ok(walked);
         }
-        let walked = match &self.files {
-            Files::Nothing => Walked::of(View::default()),
-            Files::Folder(root) => self.walk(root)?,
-            Files::Checkout(checkout) => self.walk(checkout.root())?,
-            Files::Unpacked(archive) => Walked::of(archive.view()?),
+        let _walking = self.walking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(walked) = self.walked.get() {
+            return Ok(walked);
+        }
+        let now = (self.clock)();
+        let walk = |root: &Path| {
+            walk::walk(root, &self.ignore, now).map(|walked| Held::Folder(Box::new(walked)))
         };
-        Ok(self.walked.get_or_init(|| walked))
+        let what = match &self.files {
+            Files::Nothing => Held::Archive(View::default()),
+            Files::Folder(root) => walk(root)?,
+            Files::Checkout(checkout) => walk(checkout.root())?,
+            Files::Unpacked(archive) => Held::Archive(archive.view()?),
+        };
+        Ok(self.walked.get_or_init(|| Walked { what, now, digests: OnceLock::new() }))
     }
 
     /// What is in the context. Of a folder, owners are root's: the user's own say
@@ -173,8 +263,11 @@ impl Context {
     ///
     /// # Errors
     /// If a folder cannot be read.
-    pub fn view(&self) -> Result<&View, ContextError> {
-        Ok(&self.walked()?.view)
+    pub(super) fn seen(&self) -> Result<Seen<'_>, ContextError> {
+        Ok(match &self.walked()?.what {
+            Held::Folder(folder) => Seen::Tree(&folder.tree),
+            Held::Archive(view) => Seen::View(view),
+        })
     }
 
     /// The rule of the ignore file that leaves a name out.
@@ -183,109 +276,92 @@ impl Context {
         self.ignore.excluded(name.as_bytes()).cloned()
     }
 
-    fn walk(&self, root: &Path) -> Result<Walked, ContextError> {
-        let remembered = self.memory.as_deref().map(memory::load).unwrap_or_default();
-        let now = memory::now();
-        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut entries = Vec::new();
-        let mut sockets = HashSet::new();
-        let mut stamps = HashMap::new();
-        // The first name of files with several.
-        let mut linked: HashMap<(u64, u64), Name> = HashMap::new();
-        // Folders above this place that are left out, unless something in them is not.
-        let mut above: Vec<Entry> = Vec::new();
-        let mut walk = walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter();
-        while let Some(found) = walk.next() {
-            let found = found?;
-            let path = found.path().strip_prefix(root).unwrap_or(found.path());
-            let Some(name) = Name::clean(path.as_os_str().as_bytes()) else { continue };
-            if self.ignore.excluded(name.as_bytes()).is_some() {
-                if found.file_type().is_dir() {
-                    if self.ignore.may_reinclude_below(name.as_bytes()) {
-                        let mode = found.metadata()?.mode() & 0o7777;
-                        above.push(Entry { mode, ..Entry::dir(name, 0) });
-                    } else {
-                        walk.skip_current_dir();
-                    }
-                }
-                continue;
+    /// A name of the file with a number.
+    pub(super) fn name(&self, at: Located) -> Result<Name, ContextError> {
+        Ok(match (&self.walked()?.what, u32::try_from(at.ordinal)) {
+            (Held::Folder(folder), Ok(at)) => folder.tree.name(at),
+            (Held::Archive(view), _) => {
+                let mut all = view.below(&Name::root());
+                let found = all.find(|node| node.content == at);
+                found.map(|node| node.entry.name.clone()).unwrap_or_default()
             }
-            above.retain(|folder| name.below(&folder.name).is_some());
-            entries.append(&mut above);
-            let meta = found.metadata()?;
-            if self.memory.is_some()
-                && meta.is_file()
-                && let Some(stamp) = Stamp::of(&meta, now)
-            {
-                if let Some((_, digest)) = remembered.get(&name).filter(|(was, _)| *was == stamp) {
-                    digests.insert(name.clone(), *digest);
-                }
-                stamps.insert(name.clone(), stamp);
-            }
-            let kind = match meta.file_type() {
-                kind if kind.is_dir() => Kind::Dir,
-                kind if kind.is_file() && meta.nlink() > 1 => {
-                    match linked.entry((meta.dev(), meta.ino())) {
-                        Slot::Occupied(first) => Kind::Hardlink { target: first.get().clone() },
-                        Slot::Vacant(slot) => {
-                            slot.insert(name.clone());
-                            Kind::File { size: meta.len() }
-                        }
-                    }
-                }
-                kind if kind.is_file() => Kind::File { size: meta.len() },
-                kind if kind.is_symlink() => {
-                    let target = std::fs::read_link(found.path()).at("read link", found.path())?;
-                    Kind::Symlink { target: RawBytes(target.into_os_string().as_bytes().to_vec()) }
-                }
-                kind if kind.is_fifo() => Kind::Fifo,
-                kind if kind.is_char_device() => {
-                    Kind::Char { major: major(meta.rdev()), minor: minor(meta.rdev()) }
-                }
-                kind if kind.is_block_device() => {
-                    Kind::Block { major: major(meta.rdev()), minor: minor(meta.rdev()) }
-                }
-                _ => {
-                    sockets.insert(name.clone());
-                    Kind::File { size: 0 }
-                }
-            };
-            entries.push(Entry { kind, mode: meta.mode() & 0o7777, ..Entry::dir(name, 0) });
-        }
-        Ok(Walked { view: View::plain(entries)?, stamps, sockets })
+            (Held::Folder(_), Err(_)) => Name::root(),
+        })
     }
 
-    /// Opens a file of the context.
+    /// Opens a file.
     ///
     /// # Errors
     /// If it is no longer the regular file that it was.
-    pub fn open(&self, name: &Name) -> Result<File, ContextError> {
-        if self.walked()?.sockets.contains(name) {
-            return Ok(File::open("/dev/null").at("open", "/dev/null")?);
-        }
-        let folder = match &self.files {
-            Files::Nothing => return Err(ContextError::Gone(name.clone())),
-            Files::Folder(root) => root,
-            Files::Checkout(checkout) => checkout.root(),
-            Files::Unpacked(archive) => {
-                let node = self.view()?.get(name);
-                let node = node.filter(|node| matches!(node.entry.kind, Kind::File { .. }));
-                let node = node.ok_or_else(|| ContextError::Gone(name.clone()))?;
-                return archive.open(node.content.ordinal);
+    pub(super) fn open(&self, at: Located) -> Result<Opened, ContextError> {
+        let folder = match &self.walked()?.what {
+            Held::Folder(folder) => folder,
+            Held::Archive(_) => {
+                let Files::Unpacked(archive) = &self.files else {
+                    return Err(ContextError::Gone(self.name(at)?));
+                };
+                let file = archive.open(at.ordinal)?;
+                return match file.metadata() {
+                    Ok(meta) => Ok(Opened { file, size: meta.len(), stamp: None }),
+                    Err(error) => Ok(Err(error).at("read", self.path(&self.name(at)?))?),
+                };
             }
         };
-        let path = self.path(name);
-        let root = File::open(folder).at("open", folder)?;
+        let name = self.name(at)?;
+        let path = self.path(&name);
+        if u32::try_from(at.ordinal).is_ok_and(|at| folder.tree.what(at) == What::Socket) {
+            let file = File::open("/dev/null").at("open", "/dev/null")?;
+            return Ok(Opened { file, size: 0, stamp: None });
+        }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let file = File::from(
-            openat2(&root, name.as_path(), flags, Mode::empty(), resolve).at("open", &path)?,
-        );
-        if !file.metadata().at("read", &path)?.is_file() {
+        let opened = openat2(&folder.root, name.as_path(), flags, Mode::empty(), resolve);
+        let file = File::from(opened.at("open", &path)?);
+        let stat = fstat(&file).at("read", &path)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(io::Error::other("it is no regular file any more")).at("read", &path)?;
         }
-        Ok(file)
+        let stamp = Stamp::of(&stat);
+        Ok(Opened { file, size: stamp.size(), stamp: Some(stamp) })
+    }
+
+    /// Whether an open file is what was hashed, as far as that shows: it is as it was when it
+    /// was walked, hashed and opened.
+    pub(super) fn is_same(&self, at: Located, opened: &Opened) -> Result<bool, ContextError> {
+        let Held::Folder(folder) = &self.walked()?.what else { return Ok(true) };
+        let Some(stamp) = opened.stamp else { return Ok(true) };
+        if folder.stamps.get(at.ordinal) != Some(&stamp) {
+            return Ok(false);
+        }
+        let now = fstat(&opened.file).at("read", self.path(&self.name(at)?))?;
+        Ok(Stamp::of(&now) == stamp)
+    }
+
+    /// What files hash to, with what is remembered of them.
+    fn digests(&self) -> Result<&[OnceLock<Hashed>], ContextError> {
+        let walked = self.walked()?;
+        Ok(walked.digests.get_or_init(|| match &walked.what {
+            Held::Folder(folder) => {
+                let (tree, stamps) = (&folder.tree, &folder.stamps);
+                let digests: Vec<_> = stamps.iter().map(|_| OnceLock::new()).collect();
+                if let Some(memory) = &self.memory {
+                    memory.read_table(tree, stamps, |at, digest| {
+                        let fresh = stamps[at as usize].is_fresh(walked.now);
+                        if let Some(slot) = digests.get(tree.first(at) as usize).filter(|_| !fresh)
+                        {
+                            // Names of one file have one stamp, and so one digest.
+                            let _ = slot.set(Hashed { digest, sure: true });
+                        }
+                    });
+                }
+                digests
+            }
+            Held::Archive(view) => {
+                let numbers = view.below(&Name::root()).map(|node| node.content.ordinal + 1);
+                (0..numbers.max().unwrap_or_default()).map(|_| OnceLock::new()).collect()
+            }
+        }))
     }
 
     /// What a file's content hashes to; read once. `stop` ends the reading early,
@@ -293,29 +369,51 @@ impl Context {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn digest(&self, name: &Name, stop: &dyn Fn() -> bool) -> Result<Digest, ContextError> {
-        let known = |this: &Self| {
-            this.digests.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
-        };
-        if let Some(digest) = known(self) {
-            return Ok(digest);
+    pub(super) fn hashed(
+        &self,
+        at: Located,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Hashed, ContextError> {
+        let slot = self.digests()?.get(at.ordinal);
+        let slot = slot.ok_or_else(|| ContextError::Gone(Name::root()))?;
+        if let Some(known) = slot.get() {
+            return Ok(*known);
         }
-        let file = self.open(name)?;
-        let size = file.metadata().at("read", self.path(name))?.len();
-        // Of most files one call reads all, and one more finds the end.
-        let mut buffer =
-            vec![0; usize::try_from(size + 1).unwrap_or(usize::MAX).clamp(512, 1 << 16)];
-        let mut hashing = Hashing::new(file);
-        loop {
-            let read =
-                if stop() { Err(io::Error::other("stopped")) } else { hashing.read(&mut buffer) };
-            if read.at("read", self.path(name))? == 0 {
-                break;
+        let opened = self.open(at)?;
+        let mut hashing = Hashing::new(&opened.file);
+        let read = with_buffer(|buffer| {
+            loop {
+                if stop() {
+                    return Err(io::Error::other("stopped"));
+                }
+                let read = hashing.read(buffer)?;
+                // Of most files one call reads all.
+                if read == 0 || (read < buffer.len() && hashing.count() == opened.size) {
+                    return Ok(());
+                }
             }
+        });
+        if let Err(error) = read {
+            return Err(error).at("read", self.path(&self.name(at)?))?;
         }
-        let (_, digest, _) = hashing.finish();
+        let (_, digest, count) = hashing.finish();
+        let now = self.walked()?.now;
+        let fresh = opened.stamp.is_some_and(|stamp| stamp.is_fresh(now));
+        let sure = !fresh && self.is_same(at, &opened)?;
+        self.counters.hashed(count);
         self.news.store(true, Ordering::Relaxed);
-        self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), digest);
-        Ok(digest)
+        // Another thread may have been faster; what it found holds.
+        Ok(*slot.get_or_init(|| Hashed { digest, sure }))
     }
+}
+
+/// Calls a function with this thread's buffer.
+pub(super) fn with_buffer<T>(call: impl FnOnce(&mut [u8]) -> T) -> T {
+    thread_local! {
+        static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    BYTES.with_borrow_mut(|bytes| {
+        bytes.resize(BUFFER, 0);
+        call(bytes)
+    })
 }

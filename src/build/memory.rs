@@ -1,78 +1,103 @@
 //! What the files of a context hash to, remembered from one build to the next.
 //!
 //! A file is the one that was hashed if it has the same size, inode, and times of change
-//! (content and status, in nanoseconds). Within the tick of a file system's clock a file can
-//! change without that showing, so those that were changed shortly before they were looked
-//! at are not remembered: git calls them racily clean, and reads them again too.
+//! (content and status, in nanoseconds). No process can set the time of the last change of
+//! status (inode(7)), so that what gives a file an old time of change, or an old file its
+//! name, shows. Within the tick of a file system's clock a file can change without that
+//! showing, so those that were changed shortly before they were looked at are not
+//! remembered: git calls them racily clean, and reads them again too. What was hashed is
+//! remembered only if the file was, before and after it was read, as when it was walked.
 //!
-//! The memory is one file of the store for each folder, with a digest over all of it: one
-//! that is damaged is as good as none.
+//! Two things are remembered for each folder, each in one file of the store with a digest
+//! over all of it: one that is damaged is as good as none.
+//!
+//! - the table: stamp and digest of each file, in the order of whole paths. It is read
+//!   only if a file has to be hashed, and never as a whole.
+//! - answers: what a step's files come to, by a digest over what the folder was as a whole
+//!   (all names, and each file's stamp) and what the step asks for. A build in which
+//!   nothing changed reads nothing else.
 
-use std::collections::HashMap;
-use std::fs::Metadata;
+use std::fs::File;
+use std::io::{self, Read, Seek as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::digest::Digest;
+use rustix::fs::Stat;
+
+use super::tree::{Tree, What};
+use crate::digest::{Digest, Hashing};
 use crate::layer::Name;
 use crate::store::{Store, StoreError};
 
-/// The record's area: by digest of the folder's path.
+/// The records' areas: by digest of the folder's path.
 const AREA: &str = "context";
-const HEADER: &[u8] = b"kiln context 1\n";
+const ANSWERS_AREA: &str = "context-answers";
+const HEADER: &[u8] = b"kiln context 2\n";
+const ANSWERS_HEADER: &[u8] = b"kiln context answers 1\n";
+/// The latest ones are kept: each takes 64 bytes.
+const MAX_ANSWERS: usize = 256;
 /// Seconds. FAT counts in twos, and no other file system is coarser.
 const TICK: i64 = 2;
 
 /// What tells one state of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Stamp {
     size: u64,
     device: u64,
     inode: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    modified: i64,
+    changed: i64,
+    modified_ns: u32,
+    changed_ns: u32,
 }
 
 impl Stamp {
     const LENGTH: usize = 7 * 8;
 
-    /// `None` for a file that was changed so lately that it may change once more unseen.
-    /// `now` is a time before it was looked at, in seconds.
-    pub(super) fn of(meta: &Metadata, now: i64) -> Option<Self> {
-        let stamp = Self {
-            size: meta.len(),
-            device: meta.dev(),
-            inode: meta.ino(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        };
-        (stamp.modified.0.max(stamp.changed.0) < now - TICK).then_some(stamp)
+    #[allow(clippy::unnecessary_cast, reason = "the types differ between platforms")]
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self {
+            size: stat.st_size as u64,
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            modified: stat.st_mtime as i64,
+            changed: stat.st_ctime as i64,
+            // Less than a thousand million.
+            modified_ns: stat.st_mtime_nsec as u32,
+            changed_ns: stat.st_ctime_nsec as u32,
+        }
     }
 
-    fn fields(&self) -> [[u8; 8]; 7] {
-        let Self { size, device, inode, modified, changed } = self;
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What all names of a file have in common.
+    pub(super) fn file(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
+    /// True for a file that was changed so lately that it may change once more unseen.
+    /// `now` is a time before it was looked at, in seconds.
+    pub(super) fn is_fresh(&self, now: i64) -> bool {
+        self.modified.max(self.changed) >= now - TICK
+    }
+
+    pub(super) fn fields(&self) -> [[u8; 8]; 7] {
+        let Self { size, device, inode, modified, changed, modified_ns, changed_ns } = self;
         [
             size.to_le_bytes(),
             device.to_le_bytes(),
             inode.to_le_bytes(),
-            modified.0.to_le_bytes(),
-            modified.1.to_le_bytes(),
-            changed.0.to_le_bytes(),
-            changed.1.to_le_bytes(),
+            modified.to_le_bytes(),
+            u64::from(*modified_ns).to_le_bytes(),
+            changed.to_le_bytes(),
+            u64::from(*changed_ns).to_le_bytes(),
         ]
     }
 
-    fn read(bytes: &[u8; Self::LENGTH]) -> Self {
-        let (fields, _) = bytes.as_chunks::<8>();
-        let number = |at: usize| i64::from_le_bytes(fields[at]);
-        Self {
-            size: number(0).cast_unsigned(),
-            device: number(1).cast_unsigned(),
-            inode: number(2).cast_unsigned(),
-            modified: (number(3), number(4)),
-            changed: (number(5), number(6)),
-        }
+    fn is(&self, bytes: &[u8; Self::LENGTH]) -> bool {
+        self.fields().as_flattened() == bytes
     }
 }
 
@@ -83,136 +108,177 @@ pub(super) fn now() -> i64 {
     since.map_or(0, |since| since.as_secs().cast_signed())
 }
 
-/// Files by name, as they were when they were hashed.
-pub(super) type Known = HashMap<Name, (Stamp, Digest)>;
-
-fn key(folder: &Path) -> Digest {
-    let whole = std::fs::canonicalize(folder);
-    Digest::of(whole.as_deref().unwrap_or(folder).as_os_str().as_bytes())
+/// Where a folder is remembered.
+#[derive(Debug)]
+pub(super) struct Memory {
+    key: Digest,
+    table: PathBuf,
+    answers: PathBuf,
 }
 
-/// Where the memory of a folder is.
-pub(super) fn place(store: &Store, folder: &Path) -> PathBuf {
-    store.record_path(AREA, &key(folder))
-}
-
-/// What is remembered at a place.
-pub(super) fn load(place: &Path) -> Known {
-    std::fs::read(place).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default()
-}
-
-/// Remembers a folder's files, and nothing else of it.
-pub(super) fn save<'a>(
-    store: &Store,
-    folder: &Path,
-    known: impl Iterator<Item = (&'a Name, &'a Stamp, &'a Digest)>,
-) -> Result<(), StoreError> {
-    let mut bytes = HEADER.to_vec();
-    for (name, stamp, digest) in known {
-        let name = name.as_bytes();
-        // No path is longer than the kernel takes.
-        bytes.extend(u32::try_from(name.len()).unwrap_or(u32::MAX).to_le_bytes());
-        bytes.extend_from_slice(name);
-        stamp.fields().iter().for_each(|field| bytes.extend_from_slice(field));
-        bytes.extend_from_slice(digest.bytes());
+impl Memory {
+    pub(super) fn of(store: &Store, folder: &Path) -> Self {
+        let whole = std::fs::canonicalize(folder);
+        let key = Digest::of(whole.as_deref().unwrap_or(folder).as_os_str().as_bytes());
+        let (table, answers) =
+            (store.record_path(AREA, &key), store.record_path(ANSWERS_AREA, &key));
+        Self { key, table, answers }
     }
-    let seal = Digest::of(&bytes);
-    bytes.extend_from_slice(seal.bytes());
-    store.set_record_bytes(AREA, &key(folder), &bytes)
-}
 
-fn parse(bytes: &[u8]) -> Option<Known> {
-    let (body, seal) = bytes.split_last_chunk::<32>()?;
-    if Digest::of(body).bytes() != seal {
-        return None;
+    /// The answers that are known, the latest first: what was asked, and its answer.
+    pub(super) fn answers(&self) -> Vec<(Digest, Digest)> {
+        let read = || -> Option<Vec<(Digest, Digest)>> {
+            let bytes = std::fs::read(&self.answers).ok()?;
+            let (body, seal) = bytes.split_last_chunk::<32>()?;
+            if Digest::of(body).bytes() != seal {
+                return None;
+            }
+            let (lines, rest) = body.strip_prefix(ANSWERS_HEADER)?.as_chunks::<64>();
+            let line = |line: &[u8; 64]| {
+                let (asked, answer) = line.split_at(32);
+                let digest = |bytes: &[u8]| Some(Digest::from_bytes(bytes.try_into().ok()?));
+                Some((digest(asked)?, digest(answer)?))
+            };
+            rest.is_empty().then(|| lines.iter().map(line).collect())?
+        };
+        read().unwrap_or_default()
     }
-    let mut rest = body.strip_prefix(HEADER)?;
-    let mut known = Known::new();
-    while !rest.is_empty() {
-        let (length, after) = rest.split_first_chunk::<4>()?;
-        let (name, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        let (stamp, after) = after.split_first_chunk::<{ Stamp::LENGTH }>()?;
-        let (digest, after) = after.split_first_chunk::<32>()?;
-        known.insert(Name::clean(name)?, (Stamp::read(stamp), Digest::from_bytes(*digest)));
-        rest = after;
-    }
-    Some(known)
-}
 
-#[cfg(test)]
-mod tests {
-    use super::super::context::Context;
-    use super::*;
-    use crate::dockerfile::Ignore;
-
-    #[test]
-    fn what_is_saved_is_loaded_and_damage_is_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
-        let file = folder.path().join("file");
-        std::fs::write(&file, b"x").unwrap();
-        let meta = file.metadata().unwrap();
-        let late = meta.ctime() + TICK + 1;
-        let stamp = Stamp::of(&meta, late).unwrap();
-        // Changed within the tick.
-        assert_eq!(Stamp::of(&meta, late - 1), None);
-        let name = |text: &str| Name::clean(text.as_bytes()).unwrap();
-        let known: Known = [("a/b", "1"), ("c", "2")]
-            .map(|(at, content)| (name(at), (stamp, Digest::of(content.as_bytes()))))
-            .into();
-        let all = known.iter().map(|(name, (stamp, digest))| (name, stamp, digest));
-        save(&store, folder.path(), all).unwrap();
-        let place = place(&store, folder.path());
-        assert_eq!(load(&place), known);
-        assert_eq!(load(&file), Known::new());
-        let whole = std::fs::read(place).unwrap();
-        for at in 0..whole.len() {
-            let mut damaged = whole.clone();
-            damaged[at] ^= 1;
-            assert_eq!(parse(&damaged), None, "{at}");
-            assert_eq!(parse(&whole[..at]), None, "{at}");
+    /// Keeps new answers before those that are known.
+    pub(super) fn keep_answers(
+        &self,
+        store: &Store,
+        new: &[(Digest, Digest)],
+    ) -> Result<(), StoreError> {
+        let old = self.answers();
+        let old = old.iter().filter(|(asked, _)| new.iter().all(|(other, _)| other != asked));
+        let mut bytes = ANSWERS_HEADER.to_vec();
+        for (asked, answer) in new.iter().chain(old).take(MAX_ANSWERS) {
+            bytes.extend_from_slice(asked.bytes());
+            bytes.extend_from_slice(answer.bytes());
         }
+        let seal = Digest::of(&bytes);
+        bytes.extend_from_slice(seal.bytes());
+        store.set_record_bytes(ANSWERS_AREA, &self.key, &bytes)
     }
 
-    /// What is remembered is not read again; what was changed is, whatever its size and
-    /// its time of change say.
-    #[test]
-    fn only_what_changed_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
-        let root = folder.path().join("context");
-        std::fs::create_dir(&root).unwrap();
-        let files = ["same", "changed", "replaced"];
-        for name in files {
-            std::fs::write(root.join(name), b"before").unwrap();
-        }
-        let name = |text: &str| Name::clean(text.as_bytes()).unwrap();
-        let open = || Context::new(root.clone(), Ignore::default()).remembered(&store);
-        let hashed =
-            |context: &Context| files.map(|file| context.digest(&name(file), &|| false).ok());
-        // Too fresh to be remembered.
-        let context = open();
-        context.view().unwrap();
-        hashed(&context);
-        context.remember(&store).unwrap();
-        assert_eq!(load(&place(&store, &root)), Known::new());
-        std::thread::sleep(std::time::Duration::from_secs(u64::try_from(TICK).unwrap() + 1));
-        let context = open();
-        context.view().unwrap();
-        let before = hashed(&context);
-        context.remember(&store).unwrap();
-        assert_eq!(load(&place(&store, &root)).len(), 3);
+    /// Calls `each` for the files of a tree whose digest is known, with their numbers.
+    pub(super) fn read_table(
+        &self,
+        tree: &Tree,
+        stamps: &[Stamp],
+        mut each: impl FnMut(u32, Digest),
+    ) {
+        let mut read = || -> io::Result<()> {
+            let mut file = File::open(&self.table)?;
+            if !is_whole(&file)? {
+                return Ok(());
+            }
+            file.rewind()?;
+            let mut rows = Rows::new(file)?;
+            let mut walk = tree.walk(&Name::root());
+            let mut at = walk.next();
+            while let Some((name, stamp, digest)) = rows.next()? {
+                // Both are in order.
+                while at.is_some() && walk.path() < name {
+                    at = walk.next();
+                }
+                if let Some(at) = at
+                    && walk.path() == name
+                    && tree.what(at) == What::File
+                    && stamps[at as usize].is(stamp)
+                {
+                    each(at, Digest::from_bytes(*digest));
+                }
+            }
+            Ok(())
+        };
+        // What cannot be read is not known; the files are read instead.
+        let _ = read();
+    }
 
-        let time = root.join("changed").metadata().unwrap().modified().unwrap();
-        std::fs::write(root.join("changed"), b"behind").unwrap();
-        std::fs::File::open(root.join("changed")).unwrap().set_modified(time).unwrap();
-        std::fs::write(root.join("new"), b"behind").unwrap();
-        std::fs::rename(root.join("new"), root.join("replaced")).unwrap();
-        let context = open();
-        context.view().unwrap();
-        // Nobody can read it any more, and nobody has to.
-        std::fs::remove_file(root.join("same")).unwrap();
-        let after = hashed(&context);
-        assert_eq!(after, [before[0], Some(Digest::of(b"behind")), Some(Digest::of(b"behind"))]);
+    /// Remembers a folder's files, and nothing else of it.
+    pub(super) fn save_table(
+        &self,
+        store: &Store,
+        tree: &Tree,
+        stamps: &[Stamp],
+        known: impl Fn(u32) -> Option<Digest>,
+    ) -> Result<(), StoreError> {
+        store.write_record_bytes(AREA, &self.key, |to| {
+            let mut to = Hashing::new(to);
+            to.write_all(HEADER)?;
+            let mut walk = tree.walk(&Name::root());
+            while let Some(at) = walk.next() {
+                if tree.what(at) != What::File {
+                    continue;
+                }
+                let Some(digest) = known(at) else { continue };
+                // No path is longer than the kernel takes.
+                let length = u32::try_from(walk.path().len()).map_err(io::Error::other)?;
+                to.write_all(&length.to_le_bytes())?;
+                to.write_all(walk.path())?;
+                to.write_all(stamps[at as usize].fields().as_flattened())?;
+                to.write_all(digest.bytes())?;
+            }
+            to.write_all(&END.to_le_bytes())?;
+            let (to, seal, _) = to.finish();
+            to.write_all(seal.bytes())
+        })
+    }
+}
+
+/// In place of a name's length.
+const END: u32 = u32::MAX;
+/// No file system takes a longer path.
+const MAX_NAME: u32 = 1 << 16;
+
+/// Whether a file is what was written: its last bytes are a digest of all others.
+fn is_whole(file: &File) -> io::Result<bool> {
+    let Some(length) = file.metadata()?.len().checked_sub(32) else { return Ok(false) };
+    let mut body = Hashing::new(io::BufReader::with_capacity(1 << 16, file));
+    io::copy(&mut (&mut body).take(length), &mut io::sink())?;
+    let (mut rest, found, count) = body.finish();
+    let mut seal = [0; 32];
+    rest.read_exact(&mut seal)?;
+    Ok(count == length && seal == *found.bytes())
+}
+
+/// A table, row by row.
+struct Rows<R> {
+    from: io::BufReader<R>,
+    name: Vec<u8>,
+    stamp: [u8; Stamp::LENGTH],
+    digest: [u8; 32],
+}
+
+type Row<'a> = (&'a [u8], &'a [u8; Stamp::LENGTH], &'a [u8; 32]);
+
+impl<R: Read> Rows<R> {
+    fn new(from: R) -> io::Result<Self> {
+        let mut from = io::BufReader::with_capacity(1 << 16, from);
+        let mut header = [0; HEADER.len()];
+        from.read_exact(&mut header)?;
+        if header != HEADER {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(Self { from, name: Vec::new(), stamp: [0; _], digest: [0; _] })
+    }
+
+    fn next(&mut self) -> io::Result<Option<Row<'_>>> {
+        let mut length = [0; 4];
+        self.from.read_exact(&mut length)?;
+        let length = u32::from_le_bytes(length);
+        if length == END {
+            return Ok(None);
+        }
+        if length > MAX_NAME {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.name.resize(length as usize, 0);
+        self.from.read_exact(&mut self.name)?;
+        self.from.read_exact(&mut self.stamp)?;
+        self.from.read_exact(&mut self.digest)?;
+        Ok(Some((&self.name, &self.stamp, &self.digest)))
     }
 }

@@ -8,6 +8,7 @@
 
 mod check;
 mod context;
+mod counters;
 mod execute;
 mod fetch;
 mod files;
@@ -20,6 +21,8 @@ mod room;
 mod schedule;
 mod step;
 mod supply;
+mod tree;
+mod walk;
 
 pub use check::{Checked, Question, check};
 pub use context::{Context, ContextError};
@@ -33,6 +36,7 @@ pub use step::StepError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::atomic::{AtPath as _, PathError};
@@ -52,6 +56,7 @@ use crate::sandbox::binfmt::Foreign;
 use crate::sandbox::{Cancel, Limits, Tier};
 use crate::store::{Store, StoreError};
 use context::Contexts;
+use counters::Counters;
 use supply::Bases as BaseLayers;
 
 /// What is to be built.
@@ -247,7 +252,8 @@ impl BuildError {
 pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, BuildError> {
     let (file, diagnostics) = dockerfile::parse(&ask.dockerfile);
     refuse(ask, &diagnostics)?;
-    let contexts = contexts(ask, env.store)?;
+    let counters = Arc::default();
+    let contexts = contexts(ask, env.store, &counters)?;
     ask.style.check(&platforms(ask))?;
     let plans = planned(ask, env, &file, diagnostics).await?;
     let graph = Graph::of(&plans);
@@ -256,6 +262,7 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
     let made = execute::execute(ask, env, &graph, &contexts, &bases);
     // A build that failed has read the files all the same; why it failed comes first.
     let remembered = contexts.remember(env.store);
+    env.progress.totals(counters.totals());
     let made = made?;
     remembered?;
     let mut images = Vec::new();
@@ -293,15 +300,21 @@ fn ignored(text: Option<&Source>) -> Result<Ignore, BuildError> {
     }
 }
 
-fn contexts(ask: &BuildRequest, store: &Store) -> Result<Contexts, BuildError> {
-    let main = Context::new(ask.context.clone(), ignored(ask.ignore.as_ref())?).remembered(store);
+fn contexts(
+    ask: &BuildRequest,
+    store: &Store,
+    counters: &Arc<Counters>,
+) -> Result<Contexts, BuildError> {
+    let new =
+        |files: Files, ignore| Context::new(files, ignore).remembered(store).counted(counters);
+    let main = new(ask.context.clone(), ignored(ask.ignore.as_ref())?);
     let mut named = Vec::with_capacity(ask.contexts.len());
     for (_, source) in &ask.contexts {
         named.push(match source {
             ContextSource::Folder { path, ignore } => {
-                Some(Context::new(path.clone(), ignored(ignore.as_ref())?).remembered(store))
+                Some(new(path.clone().into(), ignored(ignore.as_ref())?))
             }
-            ContextSource::Files(files) => Some(Context::new(files.clone(), Ignore::default())),
+            ContextSource::Files(files) => Some(new(files.clone(), Ignore::default())),
             ContextSource::Image(_) | ContextSource::Loaded { .. } | ContextSource::Scratch => None,
         });
     }

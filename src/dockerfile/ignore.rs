@@ -21,6 +21,10 @@ struct Pattern {
     glob: Glob,
 }
 
+/// Which patterns have matched a folder or one above it.
+#[derive(Debug, Clone)]
+pub struct Above(Vec<bool>);
+
 /// A line of the file that decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
@@ -99,17 +103,36 @@ impl Ignore {
     pub fn excluded(&self, path: impl AsRef<[u8]>) -> Option<&Rule> {
         let path = path.as_ref();
         let ends = (0..path.len()).filter(|at| path[*at] == b'/').chain([path.len()]);
-        let mut above = vec![false; self.patterns.len()];
+        let mut above = self.at_root();
         let mut decided = None;
         for end in ends.filter(|end| *end > 0) {
-            decided = None;
-            let path = &path[..end];
-            for (pattern, matched) in self.patterns.iter().zip(&mut above) {
-                let counts = pattern.exception == decided.is_some();
-                *matched = *matched || (counts && pattern.glob.matches(path));
-                if *matched {
-                    decided = (!pattern.exception).then_some(&pattern.rule);
-                }
+            decided = self.enter(&mut above, &path[..end]);
+        }
+        decided
+    }
+
+    /// True if every file is seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// What holds above everything.
+    #[must_use]
+    pub fn at_root(&self) -> Above {
+        Above(vec![false; self.patterns.len()])
+    }
+
+    /// As [`Ignore::excluded`] for what lies in a folder of which it is known what holds
+    /// there, so that nobody who walks down asks for a folder twice. What is given is
+    /// changed to what holds in what the path names.
+    pub fn enter(&self, above: &mut Above, path: &[u8]) -> Option<&Rule> {
+        let mut decided = None;
+        for (pattern, matched) in self.patterns.iter().zip(&mut above.0) {
+            let counts = pattern.exception == decided.is_some();
+            *matched = *matched || (counts && pattern.glob.matches(path));
+            if *matched {
+                decided = (!pattern.exception).then_some(&pattern.rule);
             }
         }
         decided

@@ -31,7 +31,7 @@ pub use expand::{
 };
 pub use git::{GitSource, GitSourceError, GitTime, Login, Transport};
 pub use heredoc::Heredoc;
-pub use ignore::{Ignore, IgnoreError, IgnoreProblem, Rule};
+pub use ignore::{Above, Ignore, IgnoreError, IgnoreProblem, Rule};
 pub use instruction::{
     Add, Arg, ArgItem, Cmd, Copy, Entrypoint, Env, Expose, From, HealthTest, Healthcheck, Inline,
     Label, Maintainer, Mount, MountType, Onbuild, PortError, Ports, Remote, Run, RunNetwork,

@@ -37,6 +37,11 @@ impl Name {
         Some(Self(name))
     }
 
+    /// The name that was [`Name::as_bytes`].
+    pub(super) fn again(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
     #[must_use]
     pub fn root() -> Self {
         Self::default()
@@ -62,7 +67,8 @@ impl Name {
     /// The name of `part` (one component) inside this folder.
     #[must_use]
     pub fn join(&self, part: &[u8]) -> Self {
-        let mut name = self.0.clone();
+        let mut name = Vec::with_capacity(self.0.len() + 1 + part.len());
+        name.extend_from_slice(&self.0);
         if !name.is_empty() {
             name.push(b'/');
         }

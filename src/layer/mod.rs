@@ -12,6 +12,7 @@ mod compress;
 mod entry;
 mod gzip;
 mod index;
+mod packed;
 
 mod pax;
 mod read;
@@ -29,10 +30,10 @@ mod zstd;
 
 pub use compress::{Compressor, Decompressor};
 pub use entry::{Entry, Kind, Name, RawBytes};
-pub use index::LayerIndex;
+pub use index::{IndexError, LayerIndex};
 
 pub use read::{ReadError, Reader};
-pub use view::{Located, Node, View, ViewError};
+pub use view::{Located, Node, View, ViewError, resolve};
 
 pub use reuse::{BlockTable, Earlier, WORTH_A_TABLE};
 pub use whiteout::{Whiteout, whiteout_of};

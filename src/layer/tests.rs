@@ -170,14 +170,16 @@ fn gnu_tar_is_read() {
             .output()
             .unwrap();
         let index = LayerIndex::read(output.stdout.as_slice()).unwrap();
-        let names: Vec<String> =
-            index.entries.iter().map(|e| e.name.display().into_owned()).collect();
+        let names: Vec<String> = index.iter().map(|e| e.name.display().into_owned()).collect();
         assert_eq!(
             names,
             ["".to_owned(), "link".into(), "x".repeat(120), long.clone()],
             "{format}"
         );
-        assert_eq!(index.entries[1].kind, Kind::Symlink { target: RawBytes(b"z".repeat(200)) });
+        assert_eq!(
+            index.iter().nth(1).unwrap().kind,
+            Kind::Symlink { target: RawBytes(b"z".repeat(200)) }
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a stack of layers amounts to, from their indexes alone: no unpacking,
 //! no mount, no privilege. Paths are resolved in it as in a root of its own.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -89,21 +90,21 @@ impl View {
     /// Puts one more layer on top; `layer` is its number, counted from the lowest.
     pub(crate) fn apply(&mut self, layer: usize, index: &LayerIndex) -> Result<(), ViewError> {
         // Whiteouts speak of lower layers only, wherever they stand in the archive.
-        for entry in &index.entries {
+        for entry in index.iter() {
             match whiteout_of(&entry.name) {
                 None => (),
                 Some(Whiteout::Gone(name)) => self.remove(&name, true),
                 Some(Whiteout::Opaque(folder)) => self.remove(&folder, false),
                 Some(Whiteout::Malformed) => {
-                    return Err(ViewError::Whiteout { layer, name: entry.name.clone() });
+                    return Err(ViewError::Whiteout { layer, name: entry.name });
                 }
             }
         }
-        for (ordinal, entry) in index.entries.iter().enumerate() {
+        for (ordinal, entry) in index.iter().enumerate() {
             if whiteout_of(&entry.name).is_some() {
                 continue;
             }
-            self.put(layer, ordinal, entry.clone())?;
+            self.put(layer, ordinal, entry)?;
         }
         Ok(())
     }
@@ -199,42 +200,54 @@ impl View {
         self.below(folder).filter(move |node| node.entry.name.parts().count() == depth)
     }
 
-    /// Follows links in a path and `..` as a process inside this root would.
-    /// Components that do not exist are kept as they are: the result is where
-    /// the path would be made. With `last`, a link at the end is followed too.
+    /// Follows links in a path and `..`; see [`resolve`].
     ///
     /// # Errors
-    /// If links go in circles, or the path leads through something that is no
-    /// folder.
+    /// As there.
     pub fn resolve(&self, path: &[u8], last: bool) -> Result<Name, ViewError> {
-        let mut at = Name::root();
-        let mut rest: Vec<Vec<u8>> = split(path);
-        let mut links = 0;
-        let whole = || Name::clean(path).unwrap_or_default();
-        while let Some(part) = rest.pop() {
-            if part == b".." {
-                at = at.parent().unwrap_or_default();
-                continue;
-            }
-            let next = at.join(&part);
-            match self.get(&next).map(|node| &node.entry.kind) {
-                Some(Kind::Symlink { target }) if last || !rest.is_empty() => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(ViewError::Links(whole()));
-                    }
-                    if target.0.starts_with(b"/") {
-                        at = Name::root();
-                    }
-                    rest.extend(split(&target.0));
-                }
-                Some(Kind::Dir) | None => at = next,
-                Some(_) if rest.is_empty() => at = next,
-                Some(_) => return Err(ViewError::NotADirectory(next)),
-            }
-        }
-        Ok(at)
+        resolve(path, last, |name| self.get(name).map(|node| Cow::Borrowed(&node.entry.kind)))
     }
+}
+
+/// Follows links in a path and `..` as a process would whose root is that of a tree;
+/// `kind` says what lies at a name of it. Components that do not exist are kept as they
+/// are: the result is where the path would be made. With `last`, a link at the end is
+/// followed too.
+///
+/// # Errors
+/// If links go in circles, or the path leads through something that is no folder.
+pub fn resolve<'k>(
+    path: &[u8],
+    last: bool,
+    kind: impl Fn(&Name) -> Option<Cow<'k, Kind>>,
+) -> Result<Name, ViewError> {
+    let mut at = Name::root();
+    let mut rest: Vec<Vec<u8>> = split(path);
+    let mut links = 0;
+    let whole = || Name::clean(path).unwrap_or_default();
+    while let Some(part) = rest.pop() {
+        if part == b".." {
+            at = at.parent().unwrap_or_default();
+            continue;
+        }
+        let next = at.join(&part);
+        match kind(&next).as_deref() {
+            Some(Kind::Symlink { target }) if last || !rest.is_empty() => {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(ViewError::Links(whole()));
+                }
+                if target.0.starts_with(b"/") {
+                    at = Name::root();
+                }
+                rest.extend(split(&target.0));
+            }
+            Some(Kind::Dir) | None => at = next,
+            Some(_) if rest.is_empty() => at = next,
+            Some(_) => return Err(ViewError::NotADirectory(next)),
+        }
+    }
+    Ok(at)
 }
 
 /// Gives files the owner and mode that their last hard link states, as whoever unpacks
@@ -283,7 +296,7 @@ mod tests {
                 Entry { kind: Kind::File { size: 1 }, ..dir(line) }
             }
         };
-        Arc::new(LayerIndex { entries: lines.iter().map(entry).collect() })
+        Arc::new(lines.iter().map(entry).collect())
     }
 
     fn names(view: &View) -> String {

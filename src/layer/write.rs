@@ -89,7 +89,7 @@ impl<W: Write> LayerWriter<W> {
         Self { tar: Compressor::new(to, form), index: None, large: false }
     }
 
-    /// As [`LayerWriter::new`], and keeps the table of contents as well, some 200 bytes
+    /// As [`LayerWriter::new`], and keeps the table of contents as well, some 20 bytes
     /// for each entry.
     pub fn indexed(to: W, form: LayerForm) -> Self {
         Self { index: Some(LayerIndex::default()), ..Self::new(to, form) }
@@ -196,7 +196,7 @@ impl<W: Write> LayerWriter<W> {
             )));
         }
         if let Some(index) = &mut self.index {
-            index.entries.push(entry.clone());
+            index.push(entry);
         }
         self.pad(size)
     }

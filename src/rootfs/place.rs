@@ -117,7 +117,7 @@ fn facts_of(store: &Store, layer: &Layer) -> Result<Facts, RootfsError> {
         return Ok(facts);
     }
     let index = index(store, layer)?;
-    let root = index.entries.iter().rev().find(|entry| entry.name.is_root()).cloned();
+    let root = index.iter().filter(|entry| entry.name.is_root()).last();
     let facts = Facts { implied: index.implied(), root };
     store.slot(AREA, &layer.diff_id.0)?.write(&facts)?;
     Ok(facts)

@@ -9,12 +9,14 @@ use super::place::Facts;
 use crate::digest::DiffId;
 use crate::layer::LayerIndex;
 
-/// Entries of all tables together; some 200 bytes each.
-const MAX_ENTRIES: usize = 1 << 18;
+/// Bytes of all tables together: some 20 for each entry.
+const MAX_PACKED: usize = 8 << 20;
+/// Folders of all facts together; some 100 bytes each.
+const MAX_ENTRIES: usize = 1 << 16;
 /// Bytes of all files together.
 const MAX_BYTES: usize = 4 << 20;
 
-static INDEXES: LazyLock<Recent<DiffId, LayerIndex>> = LazyLock::new(|| Recent::new(MAX_ENTRIES));
+static INDEXES: LazyLock<Recent<DiffId, LayerIndex>> = LazyLock::new(|| Recent::new(MAX_PACKED));
 static FOLDERS: LazyLock<Recent<DiffId, Facts>> = LazyLock::new(|| Recent::new(MAX_ENTRIES));
 static FILES: LazyLock<Recent<(DiffId, usize), Vec<u8>>> = LazyLock::new(|| Recent::new(MAX_BYTES));
 
@@ -65,7 +67,7 @@ pub(super) fn index<E>(
     layer: DiffId,
     read: impl FnOnce() -> Result<LayerIndex, E>,
 ) -> Result<Arc<LayerIndex>, E> {
-    INDEXES.get(layer, |index| index.entries.len(), read)
+    INDEXES.get(layer, LayerIndex::weight, read)
 }
 
 /// What a layer takes from those below it.

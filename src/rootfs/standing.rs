@@ -79,7 +79,7 @@ fn facts(store: &Store, layers: &[Layer]) -> Result<Arc<Facts>, RootfsError> {
     let facts = Arc::new(read(store, &rootfs)?);
     let mut entries = 0;
     for layer in layers {
-        entries += index(store, layer)?.entries.len();
+        entries += index(store, layer)?.len();
     }
     if entries >= LARGE && facts.weight() <= MAX_RECORD {
         store.slot(AREA, &own)?.write(facts.as_ref())?;
@@ -111,7 +111,7 @@ fn touches(index: &LayerIndex) -> bool {
         let path = Name::clean(path.as_bytes()).unwrap_or_default();
         path.below(name).is_some()
     };
-    index.entries.iter().any(|entry| match whiteout_of(&entry.name) {
+    index.iter().any(|entry| match whiteout_of(&entry.name) {
         Some(Whiteout::Gone(name) | Whiteout::Opaque(name)) => {
             at_or_above(&name, PASSWD) || at_or_above(&name, GROUP)
         }

@@ -190,7 +190,7 @@ fn run(request: &Request) -> Result<LayerIndex, String> {
         unpacker
             .entry(&entry, &mut reader)
             .map_err(|error| format!("{}: {error}", entry.name.display()))?;
-        index.entries.push(entry);
+        index.push(&entry);
     }
     let listed = unpacker.finish().map_err(text)?;
     record::list(&request.into, &listed).map_err(text)?;

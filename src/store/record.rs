@@ -47,6 +47,21 @@ impl Store {
         Ok(atomic::replace(&self.record_path(area, key), bytes)?)
     }
 
+    /// As [`Store::set_record_bytes`], with what a function writes, so that it need not be in
+    /// memory as a whole. If that fails, what was remembered stays.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn write_record_bytes(
+        &self,
+        area: &str,
+        key: &Digest,
+        write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>,
+    ) -> Result<(), StoreError> {
+        atomic::private_folder(&self.root.join("records").join(area))?;
+        Ok(atomic::replace_with(&self.record_path(area, key), write)?)
+    }
+
     /// Waits until nobody else makes the record of this key, in this process or
     /// another, and gives the right to make it.
     ///

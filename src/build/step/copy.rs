@@ -2,47 +2,23 @@
 //! own links lead. No unpacking, no privilege: the layer is written straight from
 //! the source, and the image below is known from its layers' indexes.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read};
+use std::collections::VecDeque;
 
 use super::super::fetch::Fetched;
+use super::emit::{Bulk, Content, Out, Outs, dress, emit};
 use super::lineage::Lineage;
-use super::select::{Chosen, Origin, layer_contents, packed_as_hashed};
+use super::select::{Chosen, Origin};
 use super::{StepError, write_layer};
-use crate::digest::BlobDigest;
 use crate::dockerfile::Chmod;
 use crate::epoch::Epoch;
-use crate::layer::{Entry, Kind, Layer, LayerWriter, Located, Name, Node, View, whiteout_of};
+use crate::layer::{Entry, Kind, Layer, Name, Node, View, whiteout_of};
 use crate::plan::{self, CopyOp, RemoteSource};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Cancel, SandboxError};
-use crate::store::{BlobWriter, Store};
+use crate::store::Store;
 
 /// As many as the kernel follows on one path.
 const MAX_LINKS: usize = 40;
-
-/// What goes to a place: an entry, and where its content is.
-struct Out {
-    entry: Entry,
-    content: Content,
-}
-
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Content {
-    None,
-    /// A folder of the image below, listed because of what is put into it.
-    Below,
-    /// Of what is chosen: its number, and where the file is. Names of one file are one
-    /// again where they are chosen together.
-    Context(usize, Located, Name),
-    Layers(usize, Located),
-    /// The number of the chosen archive, and the entry's place in it.
-    Archive(usize, usize),
-    /// A file that was fetched.
-    Blob(BlobDigest),
-    /// The number of a text of the Dockerfile.
-    Text(usize),
-}
 
 /// Where an entry comes from, and the time of its files, if they have one.
 #[derive(Clone, Copy)]
@@ -58,7 +34,7 @@ struct Plan<'a> {
     owner: Option<(u32, u32)>,
     mode: Option<&'a Chmod>,
     epoch: i64,
-    outs: BTreeMap<Name, Out>,
+    outs: Outs,
 }
 
 // Each of them is one of the step's inputs.
@@ -83,7 +59,7 @@ pub(super) fn run(
         owner,
         mode: op.mode.as_ref(),
         epoch: epoch.seconds(),
-        outs: BTreeMap::new(),
+        outs: Outs::default(),
     };
     plan.all(op, origin, chosen, fetched)?;
     let outs = plan.outs;
@@ -122,7 +98,7 @@ impl Plan<'_> {
                 continue;
             }
             self.folders(made.as_ref())?;
-            let view = one.view(origin)?;
+            let seen = one.seen(origin)?;
             let found = || match one.context(origin) {
                 Some(context) => Found::Context(context.time()),
                 None => Found::Layers,
@@ -130,19 +106,23 @@ impl Plan<'_> {
             if !one.is_dir {
                 let target =
                     if slash || self.is_dir(&to) { to.join(&one.base) } else { to.clone() };
-                if let Some(node) = view.get(&one.at) {
-                    self.put(target, node, number, found())?;
+                if let Some(node) = seen.get(&one.at) {
+                    self.put(target, &node, number, found())?;
                 }
                 continue;
             }
             // A folder's content goes to the destination, which is no copy of the
             // folder itself: it has the mode of any folder that is made.
             self.folders(Some(&to))?;
-            for node in one.nodes(view) {
+            let last = number + 1 == chosen.len() && fetched.is_empty() && op.contents.is_empty();
+            if last && self.bulk(&to, one, number, origin)? {
+                continue;
+            }
+            for node in one.nodes(seen) {
                 let rest = node.entry.name.below(&one.at).unwrap_or_default();
                 let target = to.join_name(&rest);
-                if !(one.is_above(node) && self.keep(&target, node.entry.mode)) {
-                    self.put(target, node, number, found())?;
+                if !(one.is_above(&node) && self.keep(&target, node.entry.mode)) {
+                    self.put(target, &node, number, found())?;
                 }
             }
         }
@@ -172,8 +152,44 @@ impl Plan<'_> {
         self.place(entry, if size > 0 { Content::Text(number) } else { Content::None }, false)
     }
 
+    /// Takes all that a folder of the context has, without a list of its own: the folder's
+    /// will do, since nothing else is put below the destination. False if it will not.
+    fn bulk(
+        &mut self,
+        to: &Name,
+        one: &Chosen,
+        number: usize,
+        origin: &Origin<'_>,
+    ) -> Result<bool, StepError> {
+        let Some(context) = one.context(origin) else { return Ok(false) };
+        if !one.is_whole() || self.outs.has_below(to) {
+            return Ok(false);
+        }
+        let bulk = Bulk {
+            to: to.clone(),
+            at: one.at.clone(),
+            number,
+            time: context.time(),
+            epoch: self.epoch,
+            owner: self.owner,
+            mode: self.mode.cloned(),
+        };
+        let alone = self.below.below(to).next().is_none() && self.is_dir(to);
+        let mut some = false;
+        for node in one.nodes(one.seen(origin)?) {
+            let out = bulk.out(&node);
+            let below = if alone { None } else { self.below.get(&out.entry.name) };
+            fits(&out.entry, below.map(|node| node.entry.kind == Kind::Dir))?;
+            some = true;
+        }
+        if some {
+            self.outs.bulk = Some(bulk);
+        }
+        Ok(true)
+    }
+
     fn is_dir(&self, name: &Name) -> bool {
-        match self.outs.get(name) {
+        match self.outs.map.get(name) {
             Some(out) => out.entry.kind == Kind::Dir,
             None => self.below.is_dir(name) && !self.hidden(name),
         }
@@ -183,7 +199,7 @@ impl Plan<'_> {
     fn hidden(&self, name: &Name) -> bool {
         let mut above = name.parent();
         while let Some(folder) = above {
-            if self.outs.get(&folder).is_some_and(|out| out.entry.kind != Kind::Dir) {
+            if self.outs.map.get(&folder).is_some_and(|out| out.entry.kind != Kind::Dir) {
                 return true;
             }
             above = folder.parent();
@@ -238,7 +254,7 @@ impl Plan<'_> {
 
     /// Where a symbolic link leads, if there is one.
     fn link(&self, name: &Name) -> Option<Vec<u8>> {
-        let entry = match self.outs.get(name) {
+        let entry = match self.outs.map.get(name) {
             Some(out) => &out.entry,
             None => &self.below.get(name).filter(|_| !self.hidden(name))?.entry,
         };
@@ -258,7 +274,7 @@ impl Plan<'_> {
         let mut missing = Vec::new();
         let mut at = folder.clone();
         while !self.is_dir(&at) {
-            if self.below.get(&at).is_some() || self.outs.contains_key(&at) {
+            if self.below.get(&at).is_some() || self.outs.map.contains_key(&at) {
                 return Err(StepError::NotAFolder { name: at });
             }
             missing.push(at.clone());
@@ -267,7 +283,7 @@ impl Plan<'_> {
         for name in missing {
             let (uid, gid) = self.owner.unwrap_or((0, 0));
             let entry = Entry { uid, gid, mode, ..Entry::dir(name.clone(), self.epoch) };
-            self.outs.insert(name, Out { entry, content: Content::None });
+            self.outs.map.insert(name, Out { entry, content: Content::None });
         }
         Ok(())
     }
@@ -278,10 +294,10 @@ impl Plan<'_> {
             return false;
         }
         let below = self.below.get(folder).map(|node| &node.entry);
-        let there = self.outs.get(folder).map(|out| &out.entry).or(below);
+        let there = self.outs.map.get(folder).map(|out| &out.entry).or(below);
         let Some(entry) = there.cloned() else { return false };
         let entry = Entry { mode, mtime: self.epoch, ..entry };
-        self.outs.insert(folder.clone(), Out { entry, content: Content::None });
+        self.outs.map.insert(folder.clone(), Out { entry, content: Content::None });
         true
     }
 
@@ -292,7 +308,7 @@ impl Plan<'_> {
         let content = match found {
             _ if !is_file => Content::None,
             Found::Archive => Content::Archive(number, node.content.ordinal),
-            Found::Context(_) => Content::Context(number, node.content, node.entry.name.clone()),
+            Found::Context(_) => Content::Context(number, node.content),
             Found::Layers => Content::Layers(number, node.content),
         };
         entry.mtime = match found {
@@ -312,36 +328,23 @@ impl Plan<'_> {
         archive: bool,
     ) -> Result<(), StepError> {
         let to = entry.name.clone();
-        if whiteout_of(&to).is_some() {
-            return Err(StepError::WhiteoutName { name: to });
-        }
         let is_dir = entry.kind == Kind::Dir;
-        let there = match self.outs.get(&to) {
+        let there = match self.outs.map.get(&to) {
             Some(out) => Some(out.entry.kind == Kind::Dir),
             None => self.below.get(&to).map(|node| node.entry.kind == Kind::Dir),
         };
         match (is_dir, there) {
             // What an archive lists replaces what is there.
             (false, Some(true)) if archive => {
-                self.outs.retain(|name, _| name.below(&to).is_none());
+                fits(&entry, None)?;
+                self.outs.map.retain(|name, _| name.below(&to).is_none());
             }
-            (true, Some(false)) if archive => (),
-            (true, Some(false)) => return Err(StepError::NotAFolder { name: to }),
-            (false, Some(true)) => return Err(StepError::IsAFolder { name: to }),
-            // Folders are merged; one below the destination takes on what the copied
-            // one has, as with BuildKit.
-            (_, None) | (true, Some(true)) | (false, Some(false)) => (),
-        }
-        if let Some((uid, gid)) = self.owner {
-            (entry.uid, entry.gid) = (uid, gid);
+            (true, Some(false)) if archive => fits(&entry, None)?,
+            _ => fits(&entry, there)?,
         }
         // An archive's files keep their modes.
-        if let Some(mode) = self.mode.filter(|_| !archive)
-            && !matches!(entry.kind, Kind::Symlink { .. })
-        {
-            entry.mode = mode.apply(entry.mode, is_dir);
-        }
-        self.outs.insert(to, Out { entry, content });
+        dress(&mut entry, self.owner, self.mode.filter(|_| !archive));
+        self.outs.map.insert(to, Out { entry, content });
         Ok(())
     }
 
@@ -349,19 +352,21 @@ impl Plan<'_> {
     /// the layer for itself would not know their mode and owner otherwise. One
     /// that something is put into has this layer's time.
     fn parents(&mut self) {
-        let names: Vec<Name> = self.outs.keys().cloned().collect();
+        let mut names: Vec<Name> = self.outs.map.keys().cloned().collect();
+        // What is in the bulk stands in the same folders as its first name, or in its own.
+        names.extend(self.outs.bulk.as_ref().map(|bulk| bulk.to.join(b"-")));
         for name in names {
             let mut direct = true;
             let mut above = name.parent();
             while let Some(folder) = above.filter(|folder| !folder.is_root()) {
                 above = folder.parent();
                 if let Some(node) = self.below.get(&folder)
-                    && (direct || !self.outs.contains_key(&folder))
-                    && self.outs.get(&folder).is_none_or(|out| out.content == Content::Below)
+                    && (direct || !self.outs.map.contains_key(&folder))
+                    && self.outs.map.get(&folder).is_none_or(|out| out.content == Content::Below)
                 {
                     let mut entry = node.entry.clone();
                     entry.mtime = if direct { self.epoch } else { entry.mtime.min(self.epoch) };
-                    self.outs.insert(folder, Out { entry, content: Content::Below });
+                    self.outs.map.insert(folder, Out { entry, content: Content::Below });
                 }
                 direct = false;
             }
@@ -369,101 +374,17 @@ impl Plan<'_> {
     }
 }
 
-/// Content, as long as nobody wants the work to stop.
-struct Wanted<'a> {
-    content: &'a mut dyn Read,
-    cancel: &'a Cancel,
-}
-
-impl Read for Wanted<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.cancel.is_cancelled() {
-            return Err(io::Error::other("cancelled"));
-        }
-        self.content.read(buf)
+/// Refuses what cannot be put to a place; `there` says whether what is there is a folder.
+/// Folders are merged; one below the destination takes on what the copied one has, as with
+/// BuildKit.
+fn fits(entry: &Entry, there: Option<bool>) -> Result<(), StepError> {
+    let name = || entry.name.clone();
+    if whiteout_of(&entry.name).is_some() {
+        return Err(StepError::WhiteoutName { name: name() });
     }
-}
-
-type Writer = LayerWriter<BlobWriter>;
-
-/// Folders first, then what has no content, then files: those of an archive in its
-/// own order, so that it is read once; further names of one file at the end.
-fn emit(
-    store: &Store,
-    cancel: &Cancel,
-    op: &CopyOp,
-    origin: &Origin<'_>,
-    chosen: &[&Chosen],
-    outs: &BTreeMap<Name, Out>,
-    writer: &mut Writer,
-) -> Result<(), StepError> {
-    let full = |writer: &mut Writer, entry: &Entry, content: &mut dyn Read| {
-        writer.entry(entry, &mut Wanted { content, cancel })
-    };
-    let write = |writer: &mut Writer, entry: &Entry| {
-        writer.entry(entry, &mut io::empty()).map_err(StepError::Write)
-    };
-    for out in outs.values().filter(|out| out.entry.kind == Kind::Dir) {
-        write(writer, &out.entry)?;
+    match (entry.kind == Kind::Dir, there) {
+        (true, Some(false)) => Err(StepError::NotAFolder { name: name() }),
+        (false, Some(true)) => Err(StepError::IsAFolder { name: name() }),
+        (_, None) | (true, Some(true)) | (false, Some(false)) => Ok(()),
     }
-    let rest = || outs.values().filter(|out| out.entry.kind != Kind::Dir);
-    for out in rest().filter(|out| out.content == Content::None) {
-        write(writer, &out.entry)?;
-    }
-    let mut files: BTreeMap<(usize, Located), &Entry> = BTreeMap::new();
-    let mut layers: BTreeMap<(usize, Located), &Entry> = BTreeMap::new();
-    let mut archives: BTreeMap<usize, BTreeMap<usize, &Entry>> = BTreeMap::new();
-    let mut links: Vec<Entry> = Vec::new();
-    for out in rest() {
-        let first = match &out.content {
-            Content::None | Content::Below => continue,
-            Content::Blob(digest) => {
-                let mut blob = store.open_blob(digest)?;
-                full(writer, &out.entry, &mut blob).map_err(StepError::Write)?;
-                continue;
-            }
-            Content::Text(number) => {
-                let mut text = op.contents[*number].text.as_bytes();
-                full(writer, &out.entry, &mut text).map_err(StepError::Write)?;
-                continue;
-            }
-            Content::Context(number, at, name) => {
-                let first = *files.entry((*number, *at)).or_insert(&out.entry);
-                if let Some(context) = chosen[*number].context(origin)
-                    && first.name == out.entry.name
-                {
-                    packed_as_hashed(context, name, |content| full(writer, &out.entry, content))?;
-                }
-                first
-            }
-            Content::Layers(number, at) => *layers.entry((*number, *at)).or_insert(&out.entry),
-            Content::Archive(number, ordinal) => {
-                archives.entry(*number).or_default().entry(*ordinal).or_insert(&out.entry)
-            }
-        };
-        if first.name != out.entry.name {
-            let kind = Kind::Hardlink { target: first.name.clone() };
-            links.push(Entry { kind, xattrs: BTreeMap::new(), ..out.entry.clone() });
-        }
-    }
-    if let Origin::Layers(rootfs) = origin {
-        // Usually one pass: a file that is chosen twice is written twice, and read twice.
-        let mut passes: Vec<BTreeMap<Located, &Entry>> = Vec::new();
-        for ((_, at), entry) in layers {
-            match passes.iter_mut().find(|pass| !pass.contains_key(&at)) {
-                Some(pass) => drop(pass.insert(at, entry)),
-                None => passes.push(BTreeMap::from([(at, entry)])),
-            }
-        }
-        for pass in &passes {
-            layer_contents(store, rootfs, pass, |entry, content| full(writer, entry, content))?;
-        }
-    }
-    for (number, wanted) in &archives {
-        if let Some(archive) = &chosen[*number].archive {
-            let context = chosen[*number].context(origin);
-            archive.contents(context, wanted, |entry, content| full(writer, entry, content))?;
-        }
-    }
-    links.iter().try_for_each(|link| write(writer, link))
 }

@@ -1,12 +1,17 @@
 //! One step: looked up, or made.
 
 mod agent;
+mod archive;
 mod copy;
+mod emit;
+mod held;
 mod lineage;
 mod mounts;
 mod output;
 mod run;
 mod select;
+#[cfg(test)]
+mod tests;
 mod workdir;
 
 use std::io;
@@ -137,7 +142,8 @@ pub(super) struct Prepared<'a> {
     step: &'a Step,
     inputs: &'a [Vec<Layer>],
     keys: Vec<InputKey>,
-    chosen: Vec<Chosen>,
+    /// None if it was not needed to know the key.
+    chosen: Option<Vec<Chosen>>,
     repositories: Vec<Resolved>,
     fetched: Vec<Fetched>,
 }
@@ -156,13 +162,13 @@ impl<'a> Prepared<'a> {
         if step.stands_alone() {
             keys[0] = InputKey::Rootfs(Vec::new());
         }
-        let mut chosen = Vec::new();
+        let mut chosen = None;
         if let Op::Copy(op) = &step.op
             && let Some(context) = bench.contexts.of(op.from)
         {
-            let origin = select::Origin::Context(context);
-            chosen = origin.choose(op)?;
-            keys.push(InputKey::Context(origin.digest(&chosen, bench.cancel)?));
+            let (digest, found) = held::selection(context, op, bench.cancel)?;
+            chosen = found;
+            keys.push(InputKey::Context(digest));
         }
         let (mut repositories, mut fetched) = (Vec::new(), Vec::new());
         if let Op::Copy(op) = &step.op {
@@ -253,11 +259,17 @@ impl<'a> Prepared<'a> {
             Op::Workdir(op) => workdir::run(store, op, &onto()?, epoch, &lineage(None))?,
             Op::Copy(op) => match op.from {
                 CopyFrom::Context | CopyFrom::Named(_) => {
-                    self.warn(op, &self.chosen, bench.progress);
                     let Some(context) = bench.contexts.of(op.from) else { return Ok(None) };
                     let origin = select::Origin::Context(context);
+                    let again = match self.chosen {
+                        Some(_) => None,
+                        None => Some(origin.choose(op)?),
+                    };
+                    let own =
+                        self.chosen.as_ref().or(again.as_ref()).map_or(&[][..], Vec::as_slice);
+                    self.warn(op, own, bench.progress);
                     let (more, files) = self.elsewhere(op, bench)?;
-                    let chosen: Vec<_> = self.chosen.iter().chain(&more).collect();
+                    let chosen: Vec<_> = own.iter().chain(&more).collect();
                     let (onto, lineage) = (onto()?, lineage(Some(context)));
                     copy::run(store, cancel, op, &origin, &chosen, &files, &onto, epoch, &lineage)?
                 }

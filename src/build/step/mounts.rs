@@ -16,7 +16,7 @@ use super::agent::Agent;
 use super::lineage::Lineage;
 use super::run::Surroundings;
 use super::select::Origin;
-use super::{Bench, StepError, copy};
+use super::{Bench, StepError, copy, held};
 use crate::atomic::{AtPath as _, FileLock, private_folder};
 use crate::digest::Digest;
 use crate::dockerfile::Sharing;
@@ -46,10 +46,8 @@ pub(super) fn digest(
     context: &Context,
     source: &MountSource,
 ) -> Result<Digest, StepError> {
-    let origin = Origin::Context(context);
-    let op = copy_of(source);
-    let chosen = origin.choose(&op).map_err(|error| missing(source, error))?;
-    origin.digest(&chosen, bench.cancel)
+    let found = held::selection(context, &copy_of(source), bench.cancel);
+    Ok(found.map_err(|error| missing(source, error))?.0)
 }
 
 pub(super) fn mounted(
@@ -188,10 +186,9 @@ fn selection(
     source: &MountSource,
 ) -> Result<Layer, StepError> {
     let Bench { store, cancel, .. } = around.bench;
-    let origin = Origin::Context(context);
     let op = copy_of(source);
-    let chosen = origin.choose(&op).map_err(|error| missing(source, error))?;
-    let digest = origin.digest(&chosen, cancel)?;
+    let (digest, found) =
+        held::selection(context, &op, cancel).map_err(|error| missing(source, error))?;
     let key = Digest::of(format!("{digest} {}", around.epoch).as_bytes());
     // Its blob or its tree is enough; both are made from the same record.
     let there = |layer: &Layer| store.has_blob(&layer.digest, layer.size);
@@ -201,6 +198,9 @@ fn selection(
     }
     let form = Lineage::none(LayerForm::from(Compression::None));
     let nothing = Rootfs::open(store, &[])?;
+    let origin = Origin::Context(context);
+    let found = found.map_or_else(|| origin.choose(&op), Ok);
+    let chosen = found.map_err(|error| missing(source, error))?;
     let chosen: Vec<_> = chosen.iter().collect();
     let layer =
         copy::run(store, cancel, &op, &origin, &chosen, &[], &nothing, around.epoch, &form)?;

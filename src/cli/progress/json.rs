@@ -11,7 +11,9 @@
 //! Times are RFC 3339 in UTC; `data`, `short` and each `detail` are base64, as Go
 //! writes bytes. A vertex is one thing that kiln does; its digest only ties the lines
 //! of one call together. What belongs to no vertex has one of the name `[internal]
-//! kiln`. One object is kiln's own, the last of a call that fails:
+//! kiln`. Two objects are kiln's own. `{"totals":{…}}` comes when the steps of a build are
+//! done, whether or not they failed, with what was done of them in all: `files_hashed`,
+//! `bytes_hashed` and `files_packed`, of build contexts. The last of a call that fails is
 //! `{"error":{"message","causes","hint"}}`, for a wrong text with `file`, `line` and
 //! `label` instead of `causes`. Further fields may come.
 
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cli::report::say;
 use crate::cli::text;
@@ -162,6 +164,13 @@ impl Json {
                 }
                 object
             }
+            Event::Totals(totals) => {
+                let totals: Map<_, _> = totals
+                    .into_iter()
+                    .map(|(name, count)| (name.to_owned(), count.into()))
+                    .collect();
+                json!({"totals": totals})
+            }
             Event::Note(text) => {
                 let data = bytes(&format!("{text}\n"));
                 let log = json!({"vertex": own(), "stream": 2, "data": data, "timestamp": now});
@@ -252,6 +261,8 @@ mod tests {
         assert_eq!(decoded(&warned["warnings"][0]["short"]), "w");
         assert_eq!(warned["warnings"][0]["vertex"], warned["vertexes"][0]["digest"]);
         assert_eq!(at(70, Event::Note("x".into())).unwrap().get("vertexes"), None);
+        let totals = at(75, Event::Totals(vec![("files_hashed", 3)])).unwrap();
+        assert_eq!(totals, json!({"totals": {"files_hashed": 3}}));
         let failed = Event::Begin { id: 2, name: "m".into() };
         at(80, failed);
         let ended = at(90, Event::End { id: 2, end: End::Failed }).unwrap();

@@ -59,6 +59,7 @@ impl Renderer {
                 | Event::Bytes { .. }
                 | Event::Line { .. }
                 | Event::End { .. }
+                | Event::Totals(_)
                 | Event::Note(_) => (),
             },
         }

@@ -63,6 +63,7 @@ impl Plain {
                     End::Failed => format!("#{id} ERROR {seconds:.1}s"),
                 }
             }
+            Event::Totals(_) => return None,
             Event::Note(text) => text::message(&text),
             Event::Warning(text) => format!("warning: {}", text::message(&text)),
         })

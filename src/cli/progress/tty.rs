@@ -114,6 +114,7 @@ impl Tty {
                     self.end(task, end);
                 }
             }
+            Event::Totals(_) => (),
             Event::Note(text) => self.print(&text::message(&text)),
             Event::Warning(text) => {
                 let mark = self.paint("33", "warning");

@@ -229,7 +229,7 @@ impl Bench {
         let blob = store.open_blob(&layer.digest).unwrap();
         let tar = kiln::layer::Decompressor::new(std::io::BufReader::new(blob), layer.compression);
         let index = LayerIndex::read(tar.unwrap()).unwrap();
-        let mut lines: Vec<String> = index.entries.iter().map(line).collect();
+        let mut lines: Vec<String> = index.iter().map(|entry| line(&entry)).collect();
         lines.sort_by(|a, b| a.split(' ').nth(3).cmp(&b.split(' ').nth(3)));
         lines
     }
