@@ -1,8 +1,9 @@
 //! What a stack of layers amounts to, from their indexes alone: no unpacking,
 //! no mount, no privilege. Paths are resolved in it as in a root of its own.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::{Borrow, Cow};
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::entry::{Entry, Kind, Name};
@@ -30,7 +31,33 @@ pub struct Node {
 /// The merged tree of a stack of layers.
 #[derive(Debug, Default)]
 pub struct View {
-    nodes: BTreeMap<Name, Arc<Node>>,
+    nodes: BTreeSet<Named>,
+}
+
+/// A node that is found by its name, which is kept once.
+#[derive(Debug)]
+struct Named(Box<Node>);
+
+impl Borrow<Name> for Named {
+    fn borrow(&self) -> &Name {
+        &self.0.entry.name
+    }
+}
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.entry.name == other.0.entry.name
+    }
+}
+impl Eq for Named {}
+impl PartialOrd for Named {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Named {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.entry.name.cmp(&other.0.entry.name)
+    }
 }
 
 /// Why a stack of layers cannot be merged, or a path not be resolved.
@@ -113,7 +140,7 @@ impl View {
     fn put(&mut self, layer: usize, ordinal: usize, entry: Entry) -> Result<(), ViewError> {
         let node = match &entry.kind {
             Kind::Hardlink { target } => {
-                let known = self.nodes.get(target).filter(|node| node.entry.kind != Kind::Dir);
+                let known = self.get(target).filter(|node| node.entry.kind != Kind::Dir);
                 let known = known.ok_or_else(|| ViewError::Hardlink {
                     layer,
                     name: entry.name.clone(),
@@ -132,7 +159,7 @@ impl View {
         let name = node.entry.name.clone();
         let mut parent = name.parent();
         while let Some(folder) = parent {
-            match self.nodes.get(&folder) {
+            match self.get(&folder) {
                 Some(above) if above.entry.kind == Kind::Dir => break,
                 // Each layer is unpacked for itself: a folder that it only implies
                 // hides whatever lies there in lower layers.
@@ -150,14 +177,15 @@ impl View {
         if node.entry.kind != Kind::Dir {
             self.remove(&name, false);
         }
-        self.nodes.insert(name, Arc::new(node));
+        self.nodes.replace(Named(Box::new(node)));
         Ok(())
     }
 
     /// Makes a folder that an archive names only as part of a path.
     fn imply(&mut self, folder: Name, inside: &Node) {
-        let entry = Entry::dir(folder.clone(), inside.entry.mtime);
-        self.nodes.insert(folder, Arc::new(Node { entry, content: inside.content, implied: true }));
+        let entry = Entry::dir(folder, inside.entry.mtime);
+        let node = Node { entry, content: inside.content, implied: true };
+        self.nodes.replace(Named(Box::new(node)));
     }
 
     /// Removes what is below a name, and with `itself` the name too.
@@ -174,7 +202,7 @@ impl View {
     /// What lies at a name, links not followed.
     #[must_use]
     pub fn get(&self, name: &Name) -> Option<&Node> {
-        self.nodes.get(name).map(AsRef::as_ref)
+        self.nodes.get(name).map(|named| named.0.as_ref())
     }
 
     /// True for the root, and for names where a folder lies.
@@ -189,9 +217,9 @@ impl View {
         let prefix = start.as_bytes().to_vec();
         self.nodes
             .range(start..)
-            .take_while(move |(name, _)| name.as_bytes().starts_with(&prefix))
-            .filter(|(name, _)| !name.is_root())
-            .map(|(_, node)| node.as_ref())
+            .map(|named| named.0.as_ref())
+            .take_while(move |node| node.entry.name.as_bytes().starts_with(&prefix))
+            .filter(|node| !node.entry.name.is_root())
     }
 
     /// What lies directly in a folder, sorted.

@@ -8,6 +8,7 @@ mod chroot_files;
 mod contexts;
 mod copy;
 mod copy_flags;
+mod counts;
 mod denied;
 mod failing;
 mod files;
