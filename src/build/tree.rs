@@ -62,19 +62,16 @@ pub(super) struct Tree {
 pub(super) struct New<'a> {
     pub(super) leaf: &'a [u8],
     pub(super) what: What,
-    pub(super) mode: u32,
+    /// The lower 12 bits.
+    pub(super) mode: u16,
+    /// Of a file.
     pub(super) size: u64,
-    pub(super) target: Option<Box<[u8]>>,
-    pub(super) device: Option<(u32, u32)>,
 }
 
 impl Tree {
-    pub(super) fn len(&self) -> usize {
-        self.items.len()
-    }
-
     /// Adds the items of a folder, which must be sorted; the folder's number, or none for
-    /// the root. Folders are to be filled in the order of their numbers.
+    /// the root. Folders are to be filled in the order of their numbers. Gives the number of
+    /// the first of the new ones.
     ///
     /// # Errors
     /// If there are too many of them for this machine.
@@ -82,25 +79,18 @@ impl Tree {
         &mut self,
         folder: Option<u32>,
         new: impl Iterator<Item = New<'a>>,
-    ) -> io::Result<()> {
+    ) -> io::Result<u32> {
         let many = |_| io::Error::other("it has more than four thousand million files");
         let first = u32::try_from(self.items.len()).map_err(many)?;
         for one in new {
-            let at = u32::try_from(self.items.len()).map_err(many)?;
             self.names.extend_from_slice(one.leaf);
             self.items.push(Item {
                 extent: one.size,
                 end: u32::try_from(self.names.len()).map_err(many)?,
                 parent: folder.map_or(0, |folder| folder + 1),
-                mode: (one.mode & 0o7777) as u16,
+                mode: one.mode,
                 what: one.what,
             });
-            if let Some(target) = one.target {
-                self.targets.insert(at, target);
-            }
-            if let Some(device) = one.device {
-                self.devices.insert(at, device);
-            }
         }
         // The folder above is counted in 32 bits too.
         let count = u32::try_from(self.items.len()).map_err(many)? - first;
@@ -110,7 +100,17 @@ impl Tree {
                 self.items[folder as usize].extent = u64::from(first) << 32 | u64::from(count);
             }
         }
-        Ok(())
+        Ok(first)
+    }
+
+    /// Says where a symbolic link leads.
+    pub(super) fn set_target(&mut self, at: u32, target: Box<[u8]>) {
+        self.targets.insert(at, target);
+    }
+
+    /// Says which device it is.
+    pub(super) fn set_device(&mut self, at: u32, number: (u32, u32)) {
+        self.devices.insert(at, number);
     }
 
     /// Says that a file is one more name of another one, which may be itself.
@@ -407,7 +407,7 @@ mod tests {
     }
 
     fn new(leaf: &str, what: What) -> New<'_> {
-        New { leaf: leaf.as_bytes(), what, mode: 0o755, size: 0, target: None, device: None }
+        New { leaf: leaf.as_bytes(), what, mode: 0o755, size: 0 }
     }
 
     /// A tree of paths, folders with a slash at their end.
@@ -427,8 +427,8 @@ mod tests {
                     })
                     .collect();
                 items.sort_unstable_by_key(|(leaf, _)| *leaf);
-                let first = u32::try_from(tree.len()).unwrap();
-                tree.fill(folder, items.iter().map(|(leaf, what)| new(leaf, *what))).unwrap();
+                let new = items.iter().map(|(leaf, what)| new(leaf, *what));
+                let first = tree.fill(folder, new).unwrap();
                 let made = (first..).zip(&items).filter(|(_, (_, what))| *what == What::Dir);
                 deeper.extend(made.map(|(at, (leaf, _))| (Some(at), format!("{prefix}{leaf}/"))));
             }

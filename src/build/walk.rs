@@ -28,6 +28,8 @@ use crate::dockerfile::{Above, Ignore};
 
 /// Levels with fewer folders are not worth waking other threads for.
 const FEW: usize = 16;
+/// So many are listed before what they list is kept in its small form.
+const BATCH: usize = 256;
 
 /// A folder as it was walked.
 #[derive(Debug)]
@@ -49,18 +51,35 @@ struct Folder {
     above: Above,
 }
 
-/// What a folder lists.
+/// What a folder lists, sorted by name.
+#[derive(Default)]
+struct Listed {
+    /// Of all, with a NUL behind each, as the kernel takes them.
+    names: Vec<u8>,
+    found: Vec<Found>,
+    /// The rest is by place in `found`: targets of symbolic links,
+    targets: Vec<(usize, Box<[u8]>)>,
+    /// numbers of devices,
+    devices: Vec<(usize, (u32, u32))>,
+    /// and for folders what holds in them.
+    folders: Vec<(usize, Above)>,
+}
+
 struct Found {
-    leaf: Box<[u8]>,
-    what: What,
-    mode: u32,
+    /// Where its name begins.
+    name: usize,
     stamp: Stamp,
-    /// The file has names elsewhere.
+    mode: u16,
+    what: What,
+    /// It has names elsewhere.
     linked: bool,
-    target: Option<Box<[u8]>>,
-    device: Option<(u32, u32)>,
-    /// Of a folder: for what is in it.
-    above: Option<Above>,
+}
+
+impl Listed {
+    fn leaf(&self, at: usize) -> &[u8] {
+        let name = CStr::from_bytes_until_nul(&self.names[at..]);
+        name.map_or(&[], CStr::to_bytes)
+    }
 }
 
 /// Reads a folder, less what is ignored. `now` is a time before, in seconds.
@@ -70,121 +89,142 @@ struct Found {
 pub(super) fn walk(root: &Path, ignore: &Ignore, now: i64) -> Result<Walked, PathError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(root, flags, Mode::empty()).at("open", root)?;
-    let (mut tree, mut stamps) = (Tree::default(), Vec::new());
+    let mut walked =
+        Walked { tree: Tree::default(), stamps: Vec::new(), state: None, root: folder };
     // The first name of files with several.
     let mut linked: HashMap<(u64, u64), u32> = HashMap::new();
     let mut level = vec![Folder { at: None, path: Vec::new(), above: ignore.at_root() }];
     while !level.is_empty() {
-        let list = |one: &Folder| list(&folder, root, one, ignore);
-        let listed: Vec<_> = if level.len() < FEW {
-            level.iter().map(list).collect()
-        } else {
-            level.par_iter().map(list).collect()
-        };
         let mut deeper = Vec::new();
-        for (parent, found) in level.into_iter().zip(listed) {
-            let mut found = found?;
-            // No more than a tree can count.
-            let first = tree.len();
-            for (at, one) in (first..).zip(&mut found) {
-                let at = u32::try_from(at).unwrap_or(u32::MAX);
-                stamps.push(one.stamp);
-                if let Some(above) = one.above.take() {
-                    let path = join(&parent.path, &one.leaf);
-                    deeper.push(Folder { at: Some(at), path, above });
-                }
-                if one.linked {
-                    match linked.entry(one.stamp.file()) {
-                        Slot::Occupied(first) => tree.link(at, *first.get()),
-                        Slot::Vacant(slot) => drop(slot.insert(at)),
-                    }
-                }
+        for batch in level.chunks(BATCH) {
+            let list = |one: &Folder| list(&walked.root, root, one, ignore);
+            let listed: Vec<_> = if batch.len() < FEW {
+                batch.iter().map(list).collect()
+            } else {
+                batch.par_iter().map(list).collect()
+            };
+            for (folder, listed) in batch.iter().zip(listed) {
+                walked.add(folder, listed?, &mut linked, &mut deeper).at("read", root)?;
             }
-            let new = found.iter_mut().map(|one| New {
-                leaf: &one.leaf,
-                what: one.what,
-                mode: one.mode,
-                size: one.stamp.size(),
-                target: one.target.take(),
-                device: one.device,
-            });
-            tree.fill(parent.at, new).at("read", root)?;
         }
         level = deeper;
     }
-    tree.settle();
-    stamps.shrink_to_fit();
-    let state = state(&tree, &stamps, now);
-    Ok(Walked { tree, stamps, state, root: folder })
+    walked.tree.settle();
+    walked.stamps.shrink_to_fit();
+    walked.state = state(&walked.tree, &walked.stamps, now);
+    Ok(walked)
+}
+
+impl Walked {
+    fn add(
+        &mut self,
+        folder: &Folder,
+        listed: Listed,
+        linked: &mut HashMap<(u64, u64), u32>,
+        deeper: &mut Vec<Folder>,
+    ) -> io::Result<()> {
+        let tree = &mut self.tree;
+        let new = listed.found.iter().map(|one| New {
+            leaf: listed.leaf(one.name),
+            what: one.what,
+            mode: one.mode,
+            size: one.stamp.size(),
+        });
+        // That there are no more of them than it can count, the tree has seen to.
+        let first = tree.fill(folder.at, new)?;
+        let number = |at: usize| first + at as u32;
+        self.stamps.extend(listed.found.iter().map(|one| one.stamp));
+        for (at, one) in listed.found.iter().enumerate().filter(|(_, one)| one.linked) {
+            match linked.entry(one.stamp.file()) {
+                Slot::Occupied(other) => tree.link(number(at), *other.get()),
+                Slot::Vacant(slot) => drop(slot.insert(number(at))),
+            }
+        }
+        for (at, above) in &listed.folders {
+            let path = join(&folder.path, listed.leaf(listed.found[*at].name));
+            deeper.push(Folder { at: Some(number(*at)), path, above: above.clone() });
+        }
+        for (at, target) in listed.targets {
+            tree.set_target(number(at), target);
+        }
+        for (at, device) in listed.devices {
+            tree.set_device(number(at), device);
+        }
+        Ok(())
+    }
 }
 
 fn join(folder: &[u8], leaf: &[u8]) -> Vec<u8> {
     if folder.is_empty() { leaf.to_vec() } else { [folder, b"/", leaf].concat() }
 }
 
-/// What a folder has, sorted.
+/// What a folder has.
 fn list(
     base: &OwnedFd,
     root: &Path,
     folder: &Folder,
     ignore: &Ignore,
-) -> Result<Vec<Found>, PathError> {
+) -> Result<Listed, PathError> {
     let whole = |path: &[u8]| -> PathBuf { root.join(OsStr::from_bytes(path)) };
     let place = || whole(&folder.path);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let path: &[u8] = if folder.path.is_empty() { b"." } else { &folder.path };
     let opened = openat2(base, path, flags, Mode::empty(), resolve).at("open", place())?;
-    // Names with a NUL behind each, as the kernel takes them.
-    let mut names: Vec<u8> = Vec::new();
+    let mut listed = Listed::default();
     let mut all: Vec<(usize, FileType)> = Vec::new();
     let mut buffer = [const { MaybeUninit::<u8>::uninit() }; 32 << 10];
     let mut entries = RawDir::new(opened.as_fd(), &mut buffer);
     while let Some(entry) = entries.next() {
         let entry = entry.at("read", place())?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            all.push((names.len(), entry.file_type()));
-            names.extend_from_slice(entry.file_name().to_bytes_with_nul());
+            all.push((listed.names.len(), entry.file_type()));
+            listed.names.extend_from_slice(entry.file_name().to_bytes_with_nul());
         }
     }
-    let leaf = |at: usize| CStr::from_bytes_until_nul(&names[at..]).unwrap_or_default();
-    all.sort_unstable_by_key(|(at, _)| leaf(*at).to_bytes());
-    let mut found = Vec::with_capacity(all.len());
-    let rules = !ignore.is_empty();
+    all.sort_unstable_by_key(|(at, _)| listed.leaf(*at));
+    listed.found.reserve_exact(all.len());
     for (at, kind) in all {
-        let name = leaf(at);
-        let path = join(&folder.path, name.to_bytes());
+        let leaf = CStr::from_bytes_until_nul(&listed.names[at..]).unwrap_or_default();
+        let path = || join(&folder.path, leaf.to_bytes());
         let mut above = folder.above.clone();
-        let left_out = rules && ignore.enter(&mut above, &path).is_some();
+        let left_out = !ignore.is_empty() && ignore.enter(&mut above, &path()).is_some();
         // Some file systems do not say what an entry is.
-        if left_out && !matches!(kind, FileType::Directory | FileType::Unknown) {
+        let may_be_dir = matches!(kind, FileType::Directory | FileType::Unknown);
+        if left_out && !(may_be_dir && ignore.may_reinclude_below(path())) {
             continue;
         }
-        if left_out && kind == FileType::Directory && !ignore.may_reinclude_below(&path) {
-            continue;
-        }
-        let stat = statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW).at("read", whole(&path))?;
-        let mut one = Found::of(name, &stat);
+        let stat = match statat(&opened, leaf, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(error) => return Err(error).at("read", whole(&path())),
+        };
+        let mut one = Found::of(at, &stat);
         if left_out {
-            if one.what != What::Dir || !ignore.may_reinclude_below(&path) {
+            if one.what != What::Dir {
                 continue;
             }
             one.what = What::Above;
         }
-        if matches!(one.what, What::Dir | What::Above) {
-            one.above = Some(above);
+        let at = listed.found.len();
+        match one.what {
+            What::Dir | What::Above => listed.folders.push((at, above)),
+            What::Symlink => {
+                let target =
+                    readlinkat(&opened, leaf, Vec::new()).at("read link", whole(&path()))?;
+                listed.targets.push((at, target.into_bytes().into()));
+            }
+            What::Char | What::Block => {
+                listed.devices.push((at, (major(stat.st_rdev), minor(stat.st_rdev))));
+            }
+            What::File | What::Fifo | What::Socket | What::Gone => (),
         }
-        if one.what == What::Symlink {
-            let target = readlinkat(&opened, name, Vec::new()).at("read link", whole(&path))?;
-            one.target = Some(target.into_bytes().into());
-        }
-        found.push(one);
+        listed.found.push(one);
     }
-    Ok(found)
+    Ok(listed)
 }
 
 impl Found {
-    fn of(name: &CStr, stat: &Stat) -> Self {
+    fn of(name: usize, stat: &Stat) -> Self {
         let what = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => What::Dir,
             FileType::RegularFile => What::File,
@@ -194,16 +234,12 @@ impl Found {
             FileType::BlockDevice => What::Block,
             FileType::Socket | FileType::Unknown => What::Socket,
         };
-        let device = matches!(what, What::Char | What::Block);
         Self {
-            leaf: name.to_bytes().into(),
+            name,
             what,
-            mode: stat.st_mode,
+            mode: (stat.st_mode & 0o7777) as u16,
             stamp: if what == What::File { Stamp::of(stat) } else { Stamp::default() },
             linked: what == What::File && stat.st_nlink > 1,
-            target: None,
-            device: device.then(|| (major(stat.st_rdev), minor(stat.st_rdev))),
-            above: None,
         }
     }
 }
