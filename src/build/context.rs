@@ -84,8 +84,6 @@ impl Contexts {
 #[derive(Debug)]
 struct Walked {
     what: Held,
-    /// A time before, in seconds.
-    now: i64,
     /// What files hash to, as far as it is known, by number. Made when it is asked for.
     digests: OnceLock<Vec<OnceLock<Hashed>>>,
 }
@@ -254,7 +252,7 @@ impl Context {
             Files::Checkout(checkout) => walk(checkout.root())?,
             Files::Unpacked(archive) => Held::Archive(archive.view()?),
         };
-        Ok(self.walked.get_or_init(|| Walked { what, now, digests: OnceLock::new() }))
+        Ok(self.walked.get_or_init(|| Walked { what, digests: OnceLock::new() }))
     }
 
     /// What is in the context. Of a folder, owners are root's: the user's own say
@@ -322,8 +320,8 @@ impl Context {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(io::Error::other("it is no regular file any more")).at("read", &path)?;
         }
-        let stamp = Stamp::of(&stat);
-        Ok(Opened { file, size: stamp.size(), stamp: Some(stamp) })
+        let size = stat.st_size as u64;
+        Ok(Opened { file, size, stamp: Some(Stamp::of(&stat)) })
     }
 
     /// Whether an open file is what was hashed, as far as that shows: it is as it was when it
@@ -338,6 +336,12 @@ impl Context {
         Ok(Stamp::of(&now) == stamp)
     }
 
+    /// Whether a file was changed so lately that it may change once more unseen.
+    fn is_fresh(&self, at: Located) -> Result<bool, ContextError> {
+        let Held::Folder(folder) = &self.walked()?.what else { return Ok(false) };
+        Ok(u32::try_from(at.ordinal).is_ok_and(|at| folder.fresh.contains(&at)))
+    }
+
     /// What files hash to, with what is remembered of them.
     fn digests(&self) -> Result<&[OnceLock<Hashed>], ContextError> {
         let walked = self.walked()?;
@@ -347,7 +351,7 @@ impl Context {
                 let digests: Vec<_> = stamps.iter().map(|_| OnceLock::new()).collect();
                 if let Some(memory) = &self.memory {
                     memory.read_table(tree, stamps, |at, digest| {
-                        let fresh = stamps[at as usize].is_fresh(walked.now);
+                        let fresh = folder.fresh.contains(&at);
                         if let Some(slot) = digests.get(tree.first(at) as usize).filter(|_| !fresh)
                         {
                             // Names of one file have one stamp, and so one digest.
@@ -397,9 +401,7 @@ impl Context {
             return Err(error).at("read", self.path(&self.name(at)?))?;
         }
         let (_, digest, count) = hashing.finish();
-        let now = self.walked()?.now;
-        let fresh = opened.stamp.is_some_and(|stamp| stamp.is_fresh(now));
-        let sure = !fresh && self.is_same(at, &opened)?;
+        let sure = !self.is_fresh(at)? && self.is_same(at, &opened)?;
         self.counters.hashed(count);
         self.news.store(true, Ordering::Relaxed);
         // Another thread may have been faster; what it found holds.

@@ -39,66 +39,40 @@ const MAX_ANSWERS: usize = 256;
 /// Seconds. FAT counts in twos, and no other file system is coarser.
 const TICK: i64 = 2;
 
-/// What tells one state of a file from another.
+/// What tells one state of a file from another: the first half of a digest of size, device,
+/// inode and both times of change. Nobody can choose these to meet another state's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Stamp {
-    size: u64,
-    device: u64,
-    inode: u64,
-    modified: i64,
-    changed: i64,
-    modified_ns: u32,
-    changed_ns: u32,
-}
+pub(super) struct Stamp([u8; Stamp::LENGTH]);
 
 impl Stamp {
-    const LENGTH: usize = 7 * 8;
+    const LENGTH: usize = 16;
 
     #[allow(clippy::unnecessary_cast, reason = "the types differ between platforms")]
     pub(super) fn of(stat: &Stat) -> Self {
-        Self {
-            size: stat.st_size as u64,
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            modified: stat.st_mtime as i64,
-            changed: stat.st_ctime as i64,
-            // Less than a thousand million.
-            modified_ns: stat.st_mtime_nsec as u32,
-            changed_ns: stat.st_ctime_nsec as u32,
-        }
+        let numbers = [
+            stat.st_size as u64,
+            stat.st_dev as u64,
+            stat.st_ino as u64,
+            stat.st_mtime as u64,
+            stat.st_mtime_nsec as u64,
+            stat.st_ctime as u64,
+            stat.st_ctime_nsec as u64,
+        ];
+        let fields = numbers.map(u64::to_le_bytes);
+        let digest = Digest::of(fields.as_flattened());
+        Self(*digest.bytes().first_chunk().unwrap_or(&[0; Self::LENGTH]))
     }
 
-    pub(super) fn size(&self) -> u64 {
-        self.size
+    pub(super) fn bytes(&self) -> &[u8; Self::LENGTH] {
+        &self.0
     }
+}
 
-    /// What all names of a file have in common.
-    pub(super) fn file(&self) -> (u64, u64) {
-        (self.device, self.inode)
-    }
-
-    /// True for a file that was changed so lately that it may change once more unseen.
-    /// `now` is a time before it was looked at, in seconds.
-    pub(super) fn is_fresh(&self, now: i64) -> bool {
-        self.modified.max(self.changed) >= now - TICK
-    }
-
-    pub(super) fn fields(&self) -> [[u8; 8]; 7] {
-        let Self { size, device, inode, modified, changed, modified_ns, changed_ns } = self;
-        [
-            size.to_le_bytes(),
-            device.to_le_bytes(),
-            inode.to_le_bytes(),
-            modified.to_le_bytes(),
-            u64::from(*modified_ns).to_le_bytes(),
-            changed.to_le_bytes(),
-            u64::from(*changed_ns).to_le_bytes(),
-        ]
-    }
-
-    fn is(&self, bytes: &[u8; Self::LENGTH]) -> bool {
-        self.fields().as_flattened() == bytes
-    }
+/// True for a file that was changed so lately that it may change once more unseen. `now` is a
+/// time before it was looked at, in seconds.
+#[allow(clippy::unnecessary_cast, reason = "the types differ between platforms")]
+pub(super) fn is_fresh(stat: &Stat, now: i64) -> bool {
+    (stat.st_mtime as i64).max(stat.st_ctime as i64) >= now - TICK
 }
 
 /// The time by the clock, in seconds.
@@ -186,7 +160,7 @@ impl Memory {
                 if let Some(at) = at
                     && walk.path() == name
                     && tree.what(at) == What::File
-                    && stamps[at as usize].is(stamp)
+                    && stamps[at as usize].bytes() == stamp
                 {
                     each(at, Digest::from_bytes(*digest));
                 }
@@ -218,7 +192,7 @@ impl Memory {
                 let length = u32::try_from(walk.path().len()).map_err(io::Error::other)?;
                 to.write_all(&length.to_le_bytes())?;
                 to.write_all(walk.path())?;
-                to.write_all(stamps[at as usize].fields().as_flattened())?;
+                to.write_all(stamps[at as usize].bytes())?;
                 to.write_all(digest.bytes())?;
             }
             to.write_all(&END.to_le_bytes())?;

@@ -5,8 +5,8 @@
 //! below the root's descriptor, so that none of it can have become a link, and its entries
 //! are asked for by name in the open folder.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,7 +20,7 @@ use rustix::fs::{
     statat,
 };
 
-use super::memory::Stamp;
+use super::memory::{Stamp, is_fresh};
 use super::tree::{New, Tree, What};
 use crate::atomic::{AtPath as _, PathError};
 use crate::digest::{Digest, Hashing};
@@ -37,8 +37,9 @@ pub(super) struct Walked {
     pub(super) tree: Tree,
     /// By item; of files alone they say anything.
     pub(super) stamps: Vec<Stamp>,
-    /// Names all of what was seen, content only by [`Stamp`]s. None if a file was changed so
-    /// lately that its stamp says nothing.
+    /// Files that were changed so lately that their stamps say nothing.
+    pub(super) fresh: HashSet<u32>,
+    /// Names all of what was seen, content only by [`Stamp`]s. None if there is a fresh file.
     pub(super) state: Option<Digest>,
     pub(super) root: OwnedFd,
 }
@@ -57,6 +58,10 @@ struct Listed {
     /// Of all, with a NUL behind each, as the kernel takes them.
     names: Vec<u8>,
     found: Vec<Found>,
+    /// Files that have names elsewhere, with device and inode.
+    linked: Vec<(usize, (u64, u64))>,
+    /// Files that were changed lately.
+    fresh: Vec<usize>,
     /// The rest is by place in `found`: targets of symbolic links,
     targets: Vec<(usize, Box<[u8]>)>,
     /// numbers of devices,
@@ -68,11 +73,11 @@ struct Listed {
 struct Found {
     /// Where its name begins.
     name: usize,
+    /// Of a file.
+    size: u64,
     stamp: Stamp,
     mode: u16,
     what: What,
-    /// It has names elsewhere.
-    linked: bool,
 }
 
 impl Listed {
@@ -89,15 +94,20 @@ impl Listed {
 pub(super) fn walk(root: &Path, ignore: &Ignore, now: i64) -> Result<Walked, PathError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(root, flags, Mode::empty()).at("open", root)?;
-    let mut walked =
-        Walked { tree: Tree::default(), stamps: Vec::new(), state: None, root: folder };
+    let mut walked = Walked {
+        tree: Tree::default(),
+        stamps: Vec::new(),
+        fresh: HashSet::new(),
+        state: None,
+        root: folder,
+    };
     // The first name of files with several.
     let mut linked: HashMap<(u64, u64), u32> = HashMap::new();
     let mut level = vec![Folder { at: None, path: Vec::new(), above: ignore.at_root() }];
     while !level.is_empty() {
         let mut deeper = Vec::new();
         for batch in level.chunks(BATCH) {
-            let list = |one: &Folder| list(&walked.root, root, one, ignore);
+            let list = |one: &Folder| list(&walked.root, root, one, ignore, now);
             let listed: Vec<_> = if batch.len() < FEW {
                 batch.iter().map(list).collect()
             } else {
@@ -111,7 +121,9 @@ pub(super) fn walk(root: &Path, ignore: &Ignore, now: i64) -> Result<Walked, Pat
     }
     walked.tree.settle();
     walked.stamps.shrink_to_fit();
-    walked.state = state(&walked.tree, &walked.stamps, now);
+    if walked.fresh.is_empty() {
+        walked.state = state(&walked.tree, &walked.stamps);
+    }
     Ok(walked)
 }
 
@@ -128,14 +140,15 @@ impl Walked {
             leaf: listed.leaf(one.name),
             what: one.what,
             mode: one.mode,
-            size: one.stamp.size(),
+            size: one.size,
         });
         // That there are no more of them than it can count, the tree has seen to.
         let first = tree.fill(folder.at, new)?;
         let number = |at: usize| first + at as u32;
         self.stamps.extend(listed.found.iter().map(|one| one.stamp));
-        for (at, one) in listed.found.iter().enumerate().filter(|(_, one)| one.linked) {
-            match linked.entry(one.stamp.file()) {
+        self.fresh.extend(listed.fresh.iter().map(|at| number(*at)));
+        for &(at, file) in &listed.linked {
+            match linked.entry(file) {
                 Slot::Occupied(other) => tree.link(number(at), *other.get()),
                 Slot::Vacant(slot) => drop(slot.insert(number(at))),
             }
@@ -164,6 +177,7 @@ fn list(
     root: &Path,
     folder: &Folder,
     ignore: &Ignore,
+    now: i64,
 ) -> Result<Listed, PathError> {
     let whole = |path: &[u8]| -> PathBuf { root.join(OsStr::from_bytes(path)) };
     let place = || whole(&folder.path);
@@ -216,7 +230,15 @@ fn list(
             What::Char | What::Block => {
                 listed.devices.push((at, (major(stat.st_rdev), minor(stat.st_rdev))));
             }
-            What::File | What::Fifo | What::Socket | What::Gone => (),
+            What::File => {
+                if stat.st_nlink > 1 {
+                    listed.linked.push((at, (stat.st_dev, stat.st_ino)));
+                }
+                if is_fresh(&stat, now) {
+                    listed.fresh.push(at);
+                }
+            }
+            What::Fifo | What::Socket | What::Gone => (),
         }
         listed.found.push(one);
     }
@@ -239,20 +261,16 @@ impl Found {
             what,
             mode: (stat.st_mode & 0o7777) as u16,
             stamp: if what == What::File { Stamp::of(stat) } else { Stamp::default() },
-            linked: what == What::File && stat.st_nlink > 1,
+            size: if what == What::File { stat.st_size as u64 } else { 0 },
         }
     }
 }
 
 /// Everything that was seen, and of files their stamps, each field with a fixed length or
 /// its length before it.
-fn state(tree: &Tree, stamps: &[Stamp], now: i64) -> Option<Digest> {
+fn state(tree: &Tree, stamps: &[Stamp]) -> Option<Digest> {
     let mut to = io::BufWriter::with_capacity(1 << 16, Hashing::new(io::sink()));
     for (at, stamp) in (0..).zip(stamps) {
-        let what = tree.what(at);
-        if what == What::File && stamp.is_fresh(now) {
-            return None;
-        }
         write_item(tree, at, stamp, &mut to).ok()?;
     }
     let (_, digest, _) = to.into_inner().ok()?.finish();
@@ -283,5 +301,5 @@ fn write_item(tree: &Tree, at: u32, stamp: &Stamp, to: &mut impl io::Write) -> i
     for number in [what, parent, tree.mode(at).into(), tree.first(at), major, minor] {
         to.write_all(&number.to_le_bytes())?;
     }
-    stamp.fields().iter().try_for_each(|field| to.write_all(field))
+    to.write_all(stamp.bytes())
 }
