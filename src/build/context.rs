@@ -402,8 +402,11 @@ impl Context {
         }
         let (_, digest, count) = hashing.finish();
         let sure = !self.is_fresh(at)? && self.is_same(at, &opened)?;
-        self.counters.hashed(count);
-        self.news.store(true, Ordering::Relaxed);
+        // A socket is no file that was read.
+        if count > 0 || opened.stamp.is_some() {
+            self.counters.hashed(count);
+            self.news.store(true, Ordering::Relaxed);
+        }
         // Another thread may have been faster; what it found holds.
         Ok(*slot.get_or_init(|| Hashed { digest, sure }))
     }
