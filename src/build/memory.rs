@@ -256,3 +256,35 @@ impl<R: Read> Rows<R> {
         Ok(Some((&self.name, &self.stamp, &self.digest)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_of_all_that_tells_files_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let stat = rustix::fs::stat(folder.path()).unwrap();
+        let (stamp, late) = (Stamp::of(&stat), stat.st_mtime.max(stat.st_ctime));
+        let changes: [fn(&mut Stat); 7] = [
+            |stat| stat.st_size += 1,
+            // Another file system at the same place.
+            |stat| stat.st_dev += 1,
+            |stat| stat.st_ino += 1,
+            |stat| stat.st_mtime += 1,
+            |stat| stat.st_mtime_nsec += 1,
+            |stat| stat.st_ctime -= 1,
+            |stat| stat.st_ctime_nsec += 1,
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut other = stat;
+            change(&mut other);
+            assert!(Stamp::of(&other) != stamp, "{number}");
+        }
+        let mut touched = stat;
+        (touched.st_atime, touched.st_nlink) = (stat.st_atime + 1, 7);
+        assert!(Stamp::of(&touched) == stamp);
+        assert!(is_fresh(&stat, late) && is_fresh(&stat, late + TICK) && is_fresh(&stat, late - 9));
+        assert!(!is_fresh(&stat, late + TICK + 1));
+    }
+}
