@@ -254,5 +254,5 @@ fn large_files_have_blocks_of_their_own() {
     // Headers are parts of the first block of each file.
     assert!(all - reused <= 5 && reused >= 2, "{reused} of {all}");
     let stored = flate2::read::MultiGzDecoder::new(first.to.as_slice());
-    assert_eq!(LayerIndex::read(stored).unwrap().entries.len(), 3);
+    assert_eq!(LayerIndex::read(stored).unwrap().len(), 3);
 }
