@@ -48,7 +48,7 @@ pub(super) fn run(
     fetched: &[(&RemoteSource, Fetched)],
     onto: &Rootfs,
     epoch: Epoch,
-    lineage: &Lineage,
+    lineage: &Lineage<'_>,
 ) -> Result<Layer, StepError> {
     let owner = match &op.owner {
         Some(owner) => Some(onto.owner(store, owner)?),

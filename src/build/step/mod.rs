@@ -234,11 +234,11 @@ impl<'a> Prepared<'a> {
         task: &Task,
         room: impl FnOnce() -> Result<&'s Room, StepError>,
     ) -> Result<Option<Layer>, StepError> {
-        let Bench { store, form, cancel, bases, .. } = *bench;
+        let Bench { store, cancel, bases, .. } = *bench;
         let below: &[Layer] = if self.step.stands_alone() { &[] } else { &self.inputs[0] };
         let onto = || Rootfs::supplied(store, below, bases);
         let epoch = self.step.epoch;
-        let lineage = |context| Lineage::of(self.step, context, form);
+        let lineage = |context| Lineage::of(self.step, context, bench);
         Ok(Some(match &self.step.op {
             Op::Base(_) => return Ok(None),
             Op::Run(op) => {
@@ -290,7 +290,7 @@ impl<'a> Prepared<'a> {
 /// Writes a layer into the store: hashed and compressed as it is made.
 fn write_layer(
     store: &Store,
-    lineage: &Lineage,
+    lineage: &Lineage<'_>,
     fill: impl FnOnce(&mut LayerWriter<BlobWriter>) -> Result<(), StepError>,
 ) -> Result<Layer, StepError> {
     let form = lineage.form;

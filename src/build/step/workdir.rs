@@ -15,7 +15,7 @@ pub(super) fn run(
     op: &WorkdirOp,
     onto: &Rootfs,
     epoch: Epoch,
-    lineage: &Lineage,
+    lineage: &Lineage<'_>,
 ) -> Result<Layer, StepError> {
     let view = onto.view();
     let target = view.resolve(op.path.as_bytes(), true)?;

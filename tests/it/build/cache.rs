@@ -223,3 +223,59 @@ fn build_compresses_only_what_leaves() {
     assert_eq!(compressed(), base + 2);
     bench.clean();
 }
+
+/// Blocks that were compressed, and all, of the one layer that has several.
+fn blocks(output: &Output) -> (usize, usize) {
+    let text = output.stderr.split_once(" blocks were compressed").expect(&output.stderr).0;
+    let words: Vec<&str> = text.rsplit(' ').take(3).collect();
+    let [all, "of", anew] = words[..] else { panic!("{text}") };
+    (anew.parse().unwrap(), all.parse().unwrap())
+}
+
+/// Files of 300 KB in which nothing repeats.
+fn words(bench: &Bench, name: usize, seed: u64) {
+    let mut state = seed;
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        b"etaoin shrdlu\n"[(state >> 59) as usize % 14]
+    };
+    let text: Vec<u8> = (0..300_000).map(|_| letter()).collect();
+    bench.file(format!("d/{name:02}"), text);
+}
+
+#[test]
+fn build_compresses_only_the_blocks_that_changed() {
+    const COPY: &str = "FROM scratch\nCOPY d /d\n";
+    for (caller, more) in callers()
+        .into_iter()
+        .zip(["-v", "-v --output=type=image,compression=zstd"].into_iter().cycle())
+    {
+        let bench = Bench::new(caller);
+        (0..40).for_each(|file| words(&bench, file, file as u64));
+        let build = |bench: &Bench| bench.build(COPY, more).success();
+        let first = build(&bench);
+        let (anew, all) = blocks(&first);
+        assert!(anew == all && all > 6, "{anew} of {all}");
+
+        words(&bench, 20, 99);
+        let changed = build(&bench);
+        let (anew, all) = blocks(&changed);
+        assert!((1..4).contains(&anew), "{anew} of {all} blocks");
+        assert_ne!(changed.text(), first.text());
+
+        // What is copied is what would have been made; and damage stays where it is.
+        let fresh = Bench::new(caller);
+        (0..40).for_each(|file| words(&fresh, file, if file == 20 { 99 } else { file as u64 }));
+        assert_eq!(build(&fresh).text(), changed.text());
+        let layer = bench.store().blob_path(&bench.image().layers()[0].digest);
+        let mut bytes = fs::read(&layer).unwrap();
+        bytes.iter_mut().step_by(100_000).for_each(|byte| *byte ^= 1);
+        fs::write(&layer, bytes).unwrap();
+        words(&bench, 0, 77);
+        words(&fresh, 0, 77);
+        let damaged = build(&bench);
+        let (anew, all) = blocks(&damaged);
+        assert_eq!(anew, all);
+        assert_eq!(damaged.text(), build(&fresh).text());
+    }
+}
