@@ -30,6 +30,7 @@ mod remote;
 mod rules;
 mod run;
 mod same;
+mod scarce;
 mod stopped;
 mod storage;
 mod tiers;
