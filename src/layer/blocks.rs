@@ -3,8 +3,8 @@
 //! neither on the number of threads, nor on how they were written, nor on an earlier layer
 //! from which equal blocks are taken.
 //!
-//! The caller's thread reads, finds borders, hashes and writes; those of rayon compress. As
-//! many blocks are under way as there are threads, and two more: memory is bounded by the cores.
+//! The caller's thread reads, finds borders and writes, another hashes what was read, and those
+//! of rayon compress. As many blocks are under way as there are threads, and two more: memory is bounded by the cores.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -13,9 +13,10 @@ use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use super::buffer::{Buffer, Pool};
+use super::hasher::Hasher;
 use super::reuse::{self, Block, BlockTable, Earlier};
 use super::{border, gzip};
-use crate::digest::{Digest, Hashing};
+use crate::digest::Digest;
 
 /// What compresses a block, with its level.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +53,7 @@ pub(super) struct Blocks<W: Write> {
     to: W,
     codec: Codec,
     /// Of the bytes before they are compressed.
-    hash: Hashing<io::Sink>,
+    hash: Hasher,
     pool: Pool,
     block: Buffer,
     /// Bytes of the block in which no border is.
@@ -71,7 +72,7 @@ impl<W: Write> Blocks<W> {
         Self {
             to,
             codec,
-            hash: Hashing::new(io::sink()),
+            hash: Hasher::New,
             block: pool.take(),
             pool,
             tried: 0,
@@ -175,7 +176,7 @@ impl<W: Write> Blocks<W> {
             }
         });
         self.waiting.push_back(receive);
-        self.hash.write_all(&block)
+        self.hash.block(block)
     }
 
     fn job(&self) -> Job {
@@ -216,8 +217,7 @@ impl<W: Write> Blocks<W> {
         if let Some(last) = last {
             self.put(last)?;
         }
-        self.hash.write_all(&self.block)?;
-        let (_, digest, _) = self.hash.finish();
+        let digest = self.hash.finish(&self.block)?;
         Ok((self.to, digest, self.table))
     }
 }

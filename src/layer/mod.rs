@@ -11,6 +11,7 @@ mod buffer;
 mod compress;
 mod entry;
 mod gzip;
+mod hasher;
 mod index;
 mod packed;
 
