@@ -145,6 +145,17 @@ impl FileLock {
         }
     }
 
+    /// As [`FileLock::exclusive_removable`] of a file that is there, if nobody has the lock
+    /// now.
+    #[must_use]
+    pub fn try_removable(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let file = File::options().read(true).write(true).open(path).ok()?;
+        file.try_lock().ok()?;
+        let (held, named) = (file.metadata().ok()?, path.metadata().ok()?);
+        ((held.dev(), held.ino()) == (named.dev(), named.ino())).then_some(Self { _file: file })
+    }
+
     /// Removes the lock's file, and with it the lock. A file that cannot be removed
     /// stays; it harms nobody.
     pub fn remove(self, path: &Path) {

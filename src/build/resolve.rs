@@ -84,5 +84,10 @@ fn for_platform(image: &AnyImage, want: &BaseRequest) -> Option<Image> {
 
 fn stored(want: &BaseRequest, env: &BuildEnv<'_>) -> Result<Option<Image>, BuildError> {
     let Some(at) = env.store.find(&want.reference)? else { return Ok(None) };
-    Ok(for_platform(&env.store.image(&at)?, want))
+    let image = for_platform(&env.store.image(&at)?, want);
+    // Its layers are read much later, if at all, and its name may be taken away until then.
+    for layer in image.iter().flat_map(Image::layers) {
+        let _ = env.store.has_blob(&layer.digest, layer.size);
+    }
+    Ok(image)
 }

@@ -229,6 +229,7 @@ pub(super) fn create(
         return Err(ContainerError::NameTaken { name: config.name, id: other.config.id.clone() });
     }
     sweep(&root)?;
+    state::announce(store, &root)?;
     let container = Container { path: root.join(&config.id), config };
     for folder in ["upper", "work"] {
         atomic::private_folder(&container.file(folder))?;

@@ -1,13 +1,11 @@
 //! What containers there are.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
 use super::create::Config;
 use super::error::ContainerError;
 use super::state::{self, State, Status};
-use crate::digest::DiffId;
+use crate::layer::Layer;
 use crate::store::Store;
 
 /// A container as it is now.
@@ -48,11 +46,15 @@ pub fn inspect(store: &Store, name: &str) -> Result<Summary, ContainerError> {
     Ok(Summary { config: container.config, state })
 }
 
-/// The layers that containers stand on: a clean-up of the store must keep them.
+/// The layers that each container stands on, wherever its state lies: a clean-up of the
+/// store must keep them.
 ///
 /// # Errors
-/// If the containers' folder cannot be read.
-pub fn layers_in_use(store: &Store) -> Result<BTreeSet<DiffId>, ContainerError> {
-    let layers = |container: state::Container| container.config.layers;
-    Ok(state::all(store)?.into_iter().flat_map(layers).map(|layer| layer.diff_id).collect())
+/// If a folder of containers cannot be read.
+pub fn stacks(store: &Store) -> Result<Vec<Vec<Layer>>, ContainerError> {
+    let mut stacks = Vec::new();
+    for root in state::roots(store)? {
+        stacks.extend(state::all_in(&root)?.into_iter().map(|one| one.config.layers));
+    }
+    Ok(stacks)
 }

@@ -39,7 +39,7 @@ mod update;
 
 pub use create::Config;
 pub use error::ContainerError;
-pub use list::{Summary, inspect, layers_in_use, list};
+pub use list::{Summary, inspect, list, stacks};
 pub use logs::{LogRequest, logs};
 pub use remove::remove;
 pub use request::{LimitChanges, Limits, NetworkMode, Port, Protocol, RunRequest, Volume};

@@ -1,7 +1,9 @@
 //! A container's folder: what lies in it, who holds it, and what that says
 //! about the container.
 
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,7 @@ use super::error::ContainerError;
 use super::request::Port;
 use super::signal::Process;
 use crate::atomic::{self, AtPath as _};
+use crate::digest::Digest;
 use crate::env;
 use crate::store::Store;
 
@@ -86,6 +89,29 @@ pub(super) fn root(store: &Store) -> Result<PathBuf, ContainerError> {
     let path = env::path(env::STATE).unwrap_or_else(|| store.root().join("containers"));
     atomic::private_folder(&path)?;
     Ok(fs::canonicalize(&path).at("open", &path)?)
+}
+
+/// The records' area: folders of containers that do not lie in the store.
+const STATES: &str = "states";
+
+/// Has the store know that containers which stand on it lie in a folder.
+pub(super) fn announce(store: &Store, root: &Path) -> Result<(), ContainerError> {
+    let bytes = root.as_os_str().as_bytes();
+    let key = Digest::of(bytes);
+    if !root.starts_with(store.root()) && !store.has_record(STATES, &key) {
+        store.set_record_bytes(STATES, &key, bytes)?;
+    }
+    Ok(())
+}
+
+/// All folders with containers that stand on the store.
+pub(super) fn roots(store: &Store) -> Result<Vec<PathBuf>, ContainerError> {
+    let mut roots = vec![root(store)?, store.root().join("containers")];
+    roots.extend(store.records(STATES)?.into_iter().map(|bytes| OsString::from_vec(bytes).into()));
+    roots.retain(|root| root.is_dir());
+    roots.sort();
+    roots.dedup();
+    Ok(roots)
 }
 
 /// The right to change a container; given back with the last copy of the
@@ -208,10 +234,13 @@ impl Container {
 
 /// All containers, the oldest first. A folder that vanishes meanwhile is left out.
 pub(super) fn all(store: &Store) -> Result<Vec<Container>, ContainerError> {
-    let root = root(store)?;
+    all_in(&root(store)?)
+}
+
+pub(super) fn all_in(root: &Path) -> Result<Vec<Container>, ContainerError> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(&root).at("read", &root)? {
-        let path = entry.at("read", &root)?.path();
+    for entry in fs::read_dir(root).at("read", root)? {
+        let path = entry.at("read", root)?.path();
         if path.join("config.json").exists() {
             match Container::open(path) {
                 Ok(container) => found.push(container),

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Entry, Name};
+use super::entry::{Entry, Kind, Name};
 use super::packed::{Last, Packed};
 use super::read::{ReadError, Reader};
 use super::whiteout::whiteout_of;
@@ -106,6 +106,18 @@ impl LayerIndex {
         let count = entries.by_ref().count();
         let last = entries.end().ok_or(IndexError)?;
         Ok(Self { packed, count, last })
+    }
+
+    /// About how many bytes on a disk and how many inodes the layer takes unpacked.
+    #[must_use]
+    pub fn extent(&self) -> (u64, u64) {
+        let bytes = |entry: Entry| match entry.kind {
+            Kind::File { size } => size.next_multiple_of(4096),
+            Kind::Dir => 4096,
+            _ => 0,
+        };
+        let own = |entry: &Entry| !matches!(entry.kind, Kind::Hardlink { .. });
+        (self.iter().map(bytes).sum(), self.iter().filter(own).count() as u64)
     }
 
     /// The folders that entries lie in without being listed themselves, the root

@@ -2,11 +2,13 @@
 //! that the machine has, and the layer that what it changed becomes.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::mark::Marks;
+use super::place::places;
 use super::{RootfsError, Work, merge, pack, snapshot, unpacked};
 use crate::atomic::{AtPath as _, private_folder};
 use crate::digest::{DiffId, Digest};
@@ -262,10 +264,10 @@ fn squashed(
     }
     let name = |tree: &PathBuf| tree.parent().and_then(Path::file_name).map(ToOwned::to_owned);
     let names: Vec<_> = low.iter().filter_map(name).collect();
-    let id = DiffId(Digest::of(format!("squashed {names:?}").as_bytes()));
+    let id = squashed_id(&names);
     let folder = store.tree(sandbox.kind(), &id).join("fs");
     let slot = store.slot(&format!("tree-{}", sandbox.kind()), &id.0)?;
-    if !folder.is_dir() {
+    if store.held_tree(sandbox.kind(), &id).is_none() {
         let work = Work::new(store, sandbox, "squash")?;
         let tree = work.path().join("tree");
         private_folder(&tree)?;
@@ -282,6 +284,32 @@ fn squashed(
     drop(slot);
     trees.push(folder);
     Ok(trees)
+}
+
+fn squashed_id(names: &[OsString]) -> DiffId {
+    DiffId(Digest::of(format!("squashed {names:?}").as_bytes()))
+}
+
+/// The trees that a stack of layers stands on, whatever the mapping, by the names that
+/// [`Store::tree`] takes.
+///
+/// # Errors
+/// If what is known of a layer cannot be read.
+pub fn trees_of(store: &Store, layers: &[Layer]) -> Result<BTreeSet<DiffId>, RootfsError> {
+    let mut names: Vec<DiffId> = Vec::new();
+    for place in places(store, layers)?.iter().rev() {
+        if !names.contains(&place.id) {
+            names.push(place.id);
+        }
+    }
+    let mut all: BTreeSet<DiffId> = names.iter().copied().collect();
+    // The machine may have had another kernel.
+    for limit in [MAX_LOWERS, MAX_LOWERS_BEFORE_6_5] {
+        let low = names.len() - lowest(names.len(), limit);
+        let low: Vec<OsString> = names[low..].iter().map(|id| id.hex().into()).collect();
+        all.extend((!low.is_empty()).then(|| squashed_id(&low)));
+    }
+    Ok(all)
 }
 
 /// How many of the lowest are made one. In steps, so that the layers that come on top

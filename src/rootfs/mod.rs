@@ -12,6 +12,7 @@ mod copy;
 mod form;
 mod ground;
 mod mark;
+mod measure;
 mod merge;
 mod own;
 mod pack;
@@ -27,7 +28,8 @@ mod xattr;
 pub use account::{Account, AccountError};
 pub use content::{Rootfs, Supply, remember};
 pub use form::{in_form, known_form};
-pub use ground::{Ground, Kept, settle, stacked};
+pub use ground::{Ground, Kept, settle, stacked, trees_of};
+pub use measure::{Linked, Measured, measure};
 pub use own::make_folder;
 pub use pack::pack;
 pub use remove::{Work, remove};
@@ -51,6 +53,7 @@ pub const JOBS: &[(&str, Job)] = &[
     ("pack", pack::job),
     ("remove", remove::job),
     ("own", own::job),
+    ("measure", measure::job),
 ];
 
 /// What can go wrong with a stack of layers.

@@ -84,7 +84,9 @@ pub fn pack(
     };
     let Answer { diff_id, digest, size, index } = sandbox.call("pack", &request)?;
     blob.commit(&digest, size)?;
+    let (bytes, inodes) = index.extent();
     remember(store, diff_id, index)?;
+    store.grew(bytes, inodes);
     store.adopt_tree(sandbox.kind(), &diff_id, folder)?;
     Ok(Layer { diff_id, digest, size, compression: form.compression })
 }

@@ -82,8 +82,8 @@ fn unpack_all(
     progress: &Progress,
 ) -> Result<(), RootfsError> {
     use rayon::prelude::*;
-    let missing: Vec<&Place<'_>> =
-        places.iter().filter(|place| !folder(store, sandbox, place).is_dir()).collect();
+    let is_missing = |place: &&Place<'_>| store.held_tree(sandbox.kind(), &place.id).is_none();
+    let missing: Vec<&Place<'_>> = places.iter().filter(is_missing).collect();
     let Some(first) = missing.first() else { return Ok(()) };
     let task = progress.task(match missing.len() {
         1 => format!("unpack {}", first.layer.digest.0.short()),
@@ -129,7 +129,7 @@ struct Request {
 fn unpack(store: &Store, sandbox: &Sandbox, place: &Place<'_>) -> Result<(), RootfsError> {
     let layer = place.layer;
     let slot = store.slot(&format!("tree-{}", sandbox.kind()), &place.id.0)?;
-    if store.tree(sandbox.kind(), &place.id).join("fs").is_dir() {
+    if store.held_tree(sandbox.kind(), &place.id).is_some() {
         return Ok(());
     }
     // Opening it here gives the better error if it is absent.
@@ -147,7 +147,9 @@ fn unpack(store: &Store, sandbox: &Sandbox, place: &Place<'_>) -> Result<(), Roo
         real_root: matches!(sandbox.tier(), Tier::Root | Tier::Chroot),
     };
     let index: LayerIndex = sandbox.call("unpack", &request)?;
+    let (bytes, inodes) = index.extent();
     remember(store, layer.diff_id, index)?;
+    store.grew(bytes, inodes);
     store.adopt_tree(sandbox.kind(), &place.id, &tree)?;
     drop(slot);
     Ok(())

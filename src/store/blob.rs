@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::lease::Leases;
 use super::unsynced::Unsynced;
 use super::{Store, StoreError};
 use crate::atomic::{self, AtPath as _};
@@ -19,10 +20,12 @@ impl Store {
         self.root.join("blobs/sha256").join(digest.hex())
     }
 
-    /// True if the blob is here with the size that its descriptor states.
+    /// True if the blob is here with the size that its descriptor states. No clean-up
+    /// takes it away then as long as this process lives.
     #[must_use]
     pub fn has_blob(&self, digest: &BlobDigest, size: u64) -> bool {
-        self.blob_path(digest).metadata().is_ok_and(|meta| meta.is_file() && meta.len() == size)
+        let meta = self.leases.hold(&self.blob_path(digest));
+        meta.is_some_and(|meta| meta.is_file() && meta.len() == size)
     }
 
     /// True if the blobs of all these layers are here.
@@ -37,6 +40,7 @@ impl Store {
     /// If the store cannot be written.
     pub fn writer(&self) -> Result<BlobWriter, StoreError> {
         let tmp = self.root.join("tmp");
+        self.leases.begin()?;
         let _making = self.making()?;
         let file = tempfile::Builder::new()
             .prefix("blob-")
@@ -44,11 +48,13 @@ impl Store {
             .at("create a file in", &tmp)?;
         // A lock marks the file as in use, for whoever clears up after a crash.
         file.as_file().lock_shared().at("lock", file.path())?;
-        let unsynced = Arc::clone(&self.unsynced);
         Ok(BlobWriter {
             file: Hashing::new(file),
-            folder: self.root.join("blobs/sha256"),
-            unsynced,
+            shelf: Shelf {
+                folder: self.root.join("blobs/sha256"),
+                unsynced: Arc::clone(&self.unsynced),
+                leases: Arc::clone(&self.leases),
+            },
         })
     }
 
@@ -58,8 +64,8 @@ impl Store {
     /// # Errors
     /// If the store cannot be written.
     pub fn pending(&self) -> Result<PendingBlob, StoreError> {
-        let BlobWriter { file, folder, unsynced } = self.writer()?;
-        Ok(PendingBlob { file: file.finish().0, folder, unsynced })
+        let BlobWriter { file, shelf } = self.writer()?;
+        Ok(PendingBlob { file: file.finish().0, shelf })
     }
 
     /// Stores bytes that are at hand.
@@ -81,6 +87,16 @@ impl Store {
     /// # Errors
     /// If it is absent, damaged or larger than documents may be.
     pub fn document(&self, digest: &BlobDigest) -> Result<Vec<u8>, StoreError> {
+        // What cannot be held is about to be taken away, or cannot be read either.
+        let _ = self.leases.hold(&self.blob_path(digest));
+        self.peek(digest)
+    }
+
+    /// As [`Store::document`], for those who look and use nothing: no time of use changes.
+    ///
+    /// # Errors
+    /// As those of [`Store::document`].
+    pub fn peek(&self, digest: &BlobDigest) -> Result<Vec<u8>, StoreError> {
         let path = self.blob_path(digest);
         let file = File::open(&path).map_err(|error| self.absent(digest, error))?;
         let mut bytes = Vec::new();
@@ -98,6 +114,8 @@ impl Store {
     /// If it is absent.
     pub fn open_blob(&self, digest: &BlobDigest) -> Result<BlobReader, StoreError> {
         let path = self.blob_path(digest);
+        // Others may open it by its path; this one has it by its descriptor in any case.
+        let _ = self.leases.hold(&path);
         let file = File::open(&path).map_err(|error| self.absent(digest, error))?;
         let size = file.metadata().at("read", &path)?.len();
         Ok(BlobReader { inner: Some(Hashing::new(file)), digest: *digest, size, path })
@@ -137,8 +155,15 @@ impl Store {
 #[derive(Debug)]
 pub struct BlobWriter {
     file: Hashing<tempfile::NamedTempFile>,
+    shelf: Shelf,
+}
+
+/// Where blobs get their names.
+#[derive(Debug)]
+struct Shelf {
     folder: PathBuf,
     unsynced: Arc<Unsynced>,
+    leases: Arc<Leases>,
 }
 
 impl BlobWriter {
@@ -162,7 +187,7 @@ impl BlobWriter {
                 return Err(StoreError::Mismatch { what, expected, found });
             }
         }
-        persist(file, &self.folder, &digest, &self.unsynced)?;
+        self.shelf.persist(file, &digest, size)?;
         Ok((digest, size))
     }
 
@@ -173,24 +198,27 @@ impl BlobWriter {
     }
 }
 
-fn persist(
-    file: tempfile::NamedTempFile,
-    folder: &Path,
-    digest: &BlobDigest,
-    unsynced: &Unsynced,
-) -> Result<(), StoreError> {
-    let path = folder.join(digest.hex());
-    unsynced.note(digest, file.as_file())?;
-    file.persist(&path).map_err(|error| error.error).at("create", &path)?;
-    Ok(())
+impl Shelf {
+    fn persist(
+        &self,
+        file: tempfile::NamedTempFile,
+        digest: &BlobDigest,
+        size: u64,
+    ) -> Result<(), StoreError> {
+        let path = self.folder.join(digest.hex());
+        self.leases.stamp(file.as_file())?;
+        self.unsynced.note(digest, file.as_file())?;
+        file.persist(&path).map_err(|error| error.error).at("create", &path)?;
+        self.leases.grew(size.next_multiple_of(4096), 1);
+        Ok(())
+    }
 }
 
 /// A blob that a helper writes; dropped without a commit it leaves nothing.
 #[derive(Debug)]
 pub struct PendingBlob {
     file: tempfile::NamedTempFile,
-    folder: PathBuf,
-    unsynced: Arc<Unsynced>,
+    shelf: Shelf,
 }
 
 impl PendingBlob {
@@ -211,7 +239,7 @@ impl PendingBlob {
             let (expected, found) = (size.to_string(), found.to_string());
             return Err(StoreError::Mismatch { what: "size", expected, found });
         }
-        persist(self.file, &self.folder, digest, &self.unsynced)
+        self.shelf.persist(self.file, digest, size)
     }
 }
 

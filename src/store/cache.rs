@@ -19,6 +19,12 @@ impl Store {
         Ok(folder)
     }
 
+    /// Keeps a cache or a repository from being cleaned up as long as this process lives,
+    /// if it is there.
+    pub fn hold_folder(&self, folder: &std::path::Path) -> bool {
+        self.leases.hold(folder).is_some_and(|meta| meta.is_dir())
+    }
+
     /// Where a cache lies. `kind` names the owner mapping, as for
     /// [trees](Store::tree). The folder may not exist yet.
     ///

@@ -5,6 +5,8 @@
 //! trees/KIND/HEX/fs                            unpacked layers, by owner mapping and diff ID
 //! records/AREA/HEX                             small facts: cache entries, layer indexes
 //! unsynced/BOOT.…                              blobs that may not be on disk yet
+//! sessions/                                    a locked file for each process that uses entries
+//! usage                                        an estimate of how much it is, for a limit
 //! git/HEX                                      bare repositories that ADD took files from
 //! locks/                                       lock files; they hold nothing
 //! tmp/                                         work under way; each entry is locked while in use
@@ -16,21 +18,26 @@
 mod blob;
 mod cache;
 mod image;
+mod lease;
 mod names;
 mod record;
 mod scratch;
 mod unsynced;
+mod usage;
 
 pub use blob::{BlobReader, BlobWriter, PendingBlob};
+pub use lease::{Clearing, Taken};
 pub use record::Slot;
 pub use scratch::Scratch;
+pub use usage::Usage;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use self::lease::Leases;
 use self::unsynced::Unsynced;
-use crate::atomic::{self, AtPath as _, FileLock, PathError};
+use crate::atomic::{self, AtPath as _, PathError};
 use crate::digest::BlobDigest;
 use crate::image::ImageError;
 use crate::reference::Reference;
@@ -40,11 +47,10 @@ use crate::reference::Reference;
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    /// Held shared while the store is open; a clean-up takes it exclusively.
-    _users: FileLock,
     /// What was left in `tmp/` and cannot be removed without a sandbox.
     stale: Mutex<Vec<Scratch>>,
     unsynced: Arc<Unsynced>,
+    leases: Arc<Leases>,
 }
 
 /// What can go wrong with the store.
@@ -103,9 +109,9 @@ impl Store {
             }
         }
         let root = fs::canonicalize(root).at("open", root)?;
-        let users = FileLock::shared(&root.join("locks/users"))?;
         let unsynced = Arc::new(Unsynced::open(&root));
-        let store = Self { root, _users: users, stale: Mutex::default(), unsynced };
+        let leases = Arc::new(Leases::new(&root));
+        let store = Self { root, stale: Mutex::default(), unsynced, leases };
         store.clear_stale();
         Ok(store)
     }
@@ -113,5 +119,11 @@ impl Store {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.add_usage();
     }
 }

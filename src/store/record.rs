@@ -4,12 +4,14 @@
 //! a memory, not a truth: one that cannot be read counts as absent, and none is waited
 //! for to be on disk.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, lease};
 use crate::atomic::{self, AtPath as _, FileLock};
 use crate::digest::Digest;
 
@@ -23,7 +25,25 @@ impl Store {
     /// What is remembered under a key.
     #[must_use]
     pub fn record<T: DeserializeOwned>(&self, area: &str, key: &Digest) -> Option<T> {
-        serde_json::from_slice(&std::fs::read(self.record_path(area, key)).ok()?).ok()
+        serde_json::from_slice(&read(&self.record_path(area, key))?).ok()
+    }
+
+    /// All that is remembered in an area, as it is.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn records(&self, area: &str) -> Result<Vec<Vec<u8>>, StoreError> {
+        let folder = self.root.join("records").join(area);
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.at("read", &folder)?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.at("read", &folder)?.path();
+            found.push(std::fs::read(&path).at("read", &path)?);
+        }
+        Ok(found)
     }
 
     /// Whether anything is remembered under a key.
@@ -44,7 +64,9 @@ impl Store {
         bytes: &[u8],
     ) -> Result<(), StoreError> {
         atomic::private_folder(&self.root.join("records").join(area))?;
-        Ok(atomic::replace(&self.record_path(area, key), bytes)?)
+        atomic::replace(&self.record_path(area, key), bytes)?;
+        self.grew((bytes.len() as u64).next_multiple_of(4096), 1);
+        Ok(())
     }
 
     /// As [`Store::set_record_bytes`], with what a function writes, so that it need not be in
@@ -75,6 +97,14 @@ impl Store {
     }
 }
 
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut file = File::open(path).ok()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    lease::used(path, &file);
+    Some(bytes)
+}
+
 /// The right to write one record; others wait for it or its end.
 #[derive(Debug)]
 pub struct Slot<'a> {
@@ -98,7 +128,7 @@ impl Slot<'_> {
     /// What somebody else may have written while this slot was waited for.
     #[must_use]
     pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_slice(&std::fs::read(&self.path).ok()?).ok()
+        serde_json::from_slice(&read(&self.path)?).ok()
     }
 
     /// Remembers a fact and gives the slot up.
@@ -111,6 +141,7 @@ impl Slot<'_> {
         let bytes =
             serde_json::to_vec(fact).map_err(std::io::Error::from).at("write", &self.path)?;
         atomic::replace(&self.path, &bytes)?;
+        self.store.grew((bytes.len() as u64).next_multiple_of(4096), 1);
         Ok(())
     }
 }

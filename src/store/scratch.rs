@@ -20,6 +20,15 @@ impl Store {
         self.root.join("trees").join(kind).join(diff_id.hex())
     }
 
+    /// The tree of a layer if it is unpacked: `fs` in it is its content. No clean-up takes
+    /// it away then as long as this process lives.
+    #[must_use]
+    pub fn held_tree(&self, kind: &str, diff_id: &DiffId) -> Option<PathBuf> {
+        let fs = self.tree(kind, diff_id).join("fs");
+        self.leases.hold(&self.tree(kind, diff_id))?;
+        fs.is_dir().then_some(fs)
+    }
+
     /// A new folder in `tmp/` that belongs to the caller until it is dropped.
     ///
     /// # Errors
@@ -85,12 +94,15 @@ impl Store {
         folder: &Path,
     ) -> Result<PathBuf, StoreError> {
         let target = self.tree(kind, diff_id);
+        self.leases.begin()?;
         atomic::private_folder(&self.root.join("trees").join(kind))?;
         match std::fs::rename(folder, &target) {
-            Ok(()) => Ok(target),
-            Err(_) if target.join("fs").is_dir() => Ok(target),
-            Err(error) => Err(error).at("rename", folder).map_err(Into::into),
+            // It has a time of this session already, unless the clock was set back.
+            Ok(()) => drop(self.leases.hold(&target)),
+            Err(_) if self.held_tree(kind, diff_id).is_some() => {}
+            Err(error) => return Err(error).at("rename", folder).map_err(Into::into),
         }
+        Ok(target)
     }
 }
 

@@ -86,6 +86,7 @@ impl<'a> Git<'a> {
         let lock = self.store.slot(AREA, &key)?;
         let path = self.store.repositories()?.join(key.hex());
         let bare = Bare { path, _lock: lock };
+        self.store.hold_folder(&bare.path);
         if !bare.path.join("HEAD").is_file() {
             let format = if sha256 { "--object-format=sha256" } else { "--object-format=sha1" };
             let args = ["init", "--quiet", "--bare", format, "--", text(&bare.path)?];

@@ -274,7 +274,7 @@ fn cached(
     if folder.is_dir() && !folder.join(content).exists() {
         rootfs::remove(sandbox, &folder)?;
     }
-    if !folder.is_dir() {
+    if !bench.store.hold_folder(&folder) {
         let work = rootfs::Work::new(bench.store, sandbox, "cache")?;
         let new = work.path().join("new");
         private_folder(&new)?;

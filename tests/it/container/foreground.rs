@@ -49,7 +49,7 @@ fn foreground_surroundings() {
     let all = container::list(&fixture.store, true).unwrap();
     assert!(all.len() >= 8 && all.iter().all(|one| one.state.status == Status::Exited));
     assert!(container::list(&fixture.store, false).unwrap().is_empty());
-    assert_eq!(container::layers_in_use(&fixture.store).unwrap().len(), 1);
+    assert_eq!(container::stacks(&fixture.store).unwrap()[0].len(), 1);
 }
 
 #[test]
