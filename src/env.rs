@@ -18,6 +18,9 @@ variables! {
     STORE = "KILN_STORE";
     /// Where the state of containers lies while they exist; otherwise below the store.
     STATE = "KILN_STATE";
+    /// How much the store may hold where no `--store-limit` says it: `20g`, `inodes=500000`,
+    /// or both with a comma between them.
+    STORE_LIMIT = "KILN_STORE_LIMIT";
     /// Seconds since 1970 that outputs carry as their time.
     SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH";
     /// Folder of docker's `config.json`; otherwise `~/.docker`.

@@ -26,6 +26,7 @@ pub mod container;
 // Level 5: what leaves.
 pub mod deploy;
 pub mod output;
+pub mod prune;
 // Level 6: the command line.
 pub mod cli;
 

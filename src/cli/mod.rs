@@ -17,6 +17,7 @@ pub mod check;
 pub mod credentials;
 pub mod deploy;
 pub mod doctor;
+pub mod du;
 pub mod given;
 pub mod images;
 pub mod inspect;
@@ -28,6 +29,7 @@ pub mod login;
 pub mod logout;
 pub mod logs;
 pub mod progress;
+pub mod prune;
 pub mod ps;
 pub mod pull;
 pub mod push;
@@ -72,6 +74,7 @@ enum Command {
     Check(check::Args),
     Deploy(deploy::Args),
     Doctor(doctor::Args),
+    Du(du::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     Kill(kill::Args),
@@ -79,6 +82,7 @@ enum Command {
     Login(login::Args),
     Logout(logout::Args),
     Logs(logs::Args),
+    Prune(prune::Args),
     Ps(ps::Args),
     Pull(pull::Args),
     Push(push::Args),
@@ -101,6 +105,8 @@ impl Command {
             | Self::Check(_)
             | Self::Deploy(_)
             | Self::Doctor(_)
+            | Self::Du(_)
+            | Self::Prune(_)
             | Self::Login(_)
             | Self::Logout(_)
             | Self::Pull(_)
@@ -129,6 +135,8 @@ fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
         Command::Check(args) => check::run(args, invocation),
         Command::Deploy(args) => deploy::run(args, invocation),
         Command::Doctor(args) => doctor::run(args, invocation),
+        Command::Du(args) => du::run(args, invocation),
+        Command::Prune(args) => prune::run(args, invocation),
         Command::Login(args) => login::run(args, invocation),
         Command::Logout(args) => logout::run(args, invocation),
         Command::Pull(args) => pull::run(args, invocation),
@@ -207,6 +215,8 @@ mod tests {
         with_globals(super::check::Args::augment_args(Command::new("check")));
         with_globals(super::deploy::Args::augment_args(Command::new("deploy")));
         with_globals(super::doctor::Args::augment_args(Command::new("doctor")));
+        with_globals(super::du::Args::augment_args(Command::new("du")));
+        with_globals(super::prune::Args::augment_args(Command::new("prune")));
         with_globals(super::kill::Args::augment_args(Command::new("kill")));
         with_globals(super::login::Args::augment_args(Command::new("login")));
         with_globals(super::logout::Args::augment_args(Command::new("logout")));

@@ -25,6 +25,7 @@ mod nested;
 mod outputs;
 mod parity;
 mod platforms;
+mod prune;
 mod pushed;
 mod remote;
 mod rules;

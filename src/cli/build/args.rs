@@ -11,7 +11,7 @@ use crate::cli::limits::{LimitFlags, OwnLimitFlags};
 use crate::cli::progress::ProgressArgs;
 use crate::cli::value::{
     AnnotationArg, CallArg, CompressionArg, ContextArg, EnvAssignment, LabelArg, Method, OutputArg,
-    SandboxTier,
+    SandboxTier, StoreLimitArg,
 };
 use crate::image::Note;
 use crate::platform::Platform;
@@ -153,6 +153,11 @@ pub struct BuildFlags {
     /// repeated
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub contexts: Vec<ContextArg>,
+
+    /// Keep the store below this: 20g, inodes=500000, or both with a comma between; the least
+    /// recently used goes first [default: $KILN_STORE_LIMIT, else no limit]
+    #[arg(long, value_name = "LIMIT")]
+    pub store_limit: Option<StoreLimitArg>,
 
     #[command(flatten)]
     pub given: GivenFlags,

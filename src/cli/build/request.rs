@@ -10,12 +10,14 @@ use crate::build::{self, BuildEnv, BuildRequest, Opening};
 use crate::cli::failure;
 use crate::cli::given::Entitlement;
 use crate::cli::invocation::Invocation;
+use crate::cli::prune;
 use crate::cli::report::CliError;
 use crate::env;
 use crate::epoch::Epoch;
 use crate::image::{AnyImage, Style};
 use crate::layer::LayerForm;
 use crate::progress::Progress;
+use crate::prune::When;
 use crate::reference::Reference;
 use crate::registry::{Registries, Uploads};
 use crate::sandbox::Cancel;
@@ -51,13 +53,17 @@ impl BuildFlags {
             self.request(context, goal.names, goal.form, progress, &cancel, invocation)?;
         request.whole = goal.whole;
         let (store, runtime) = (invocation.store()?, invocation.runtime()?);
+        let limit = prune::limit(self.store_limit)?;
         let stop = cancel.clone();
         let stop = move || stop.cancel();
         let handle = runtime.handle();
         let uploads = Uploads::new(&goal.pushed, store, registries, progress, handle, stop)?;
         let ready = Some(&uploads).filter(|_| !goal.pushed.is_empty());
         let env = BuildEnv { store, registries, progress, cancel: &cancel, ready };
+        prune::keep(store, limit, When::Before, progress);
         let built = runtime.block_on(build::build(&request, &env));
+        // The steps that were done before one failed are kept as well.
+        prune::keep(store, limit, When::After, progress);
         match (built, uploads.failure()) {
             (Err(error), None) => Err(failure::of_build(error)),
             // What ended the build comes first.

@@ -5,6 +5,7 @@ mod amount;
 mod annotation;
 mod assignment;
 mod call;
+mod clean;
 mod compression;
 mod context;
 mod csv;
@@ -18,6 +19,7 @@ pub use amount::{Cpus, MemorySwap, PidsLimit, Processors, Quota, Size, duration}
 pub use annotation::AnnotationArg;
 pub use assignment::{Assignment, EnvAssignment, LabelArg};
 pub use call::{CallArg, Method};
+pub use clean::{PruneFilter, StoreKind, StoreLimitArg, size};
 pub use compression::{CompressionArg, form};
 pub use context::{ContextArg, ContextFrom};
 pub use given::{AgentArg, HostArg, SecretArg, SecretFrom};
