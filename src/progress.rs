@@ -23,6 +23,52 @@ pub enum End {
     Failed,
 }
 
+/// How something differs from what it was in an earlier build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Changed,
+    Added,
+    Removed,
+    /// Of a file, and nothing else.
+    Mode,
+}
+
+impl Change {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Mode => "mode",
+        }
+    }
+}
+
+/// One reason for which something is made that an earlier build had made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// `file`, `variable`, `base`, `parent`, `instruction`, `source`, `option`, `store`,
+    /// `kiln`, `unknown`.
+    pub kind: &'static str,
+    /// Of the file, the variable, the image, …; empty for what has none.
+    pub name: String,
+    pub change: Change,
+    /// For people. No value of a variable is in it.
+    pub text: String,
+}
+
+impl Cause {
+    pub fn new(
+        kind: &'static str,
+        name: impl Into<String>,
+        change: Change,
+        text: impl Into<String>,
+    ) -> Self {
+        Self { kind, name: name.into(), change, text: text.into() }
+    }
+}
+
 /// One thing that happened. `id` ties the events of a task together.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -41,6 +87,12 @@ pub enum Event {
         id: u64,
         stream: Stream,
         text: String,
+    },
+    /// Why it is not [`End::Cached`]. `wanted` if somebody asked for all of it.
+    Causes {
+        id: u64,
+        causes: Vec<Cause>,
+        wanted: bool,
     },
     End {
         id: u64,
@@ -62,11 +114,17 @@ pub struct Progress {
     sink: Arc<Sink>,
     next: Arc<AtomicU64>,
     detailed: bool,
+    explaining: bool,
 }
 
 impl Progress {
     pub fn new(sink: impl Fn(Event) + Send + Sync + 'static) -> Self {
-        Self { sink: Arc::new(sink), next: Arc::new(AtomicU64::new(1)), detailed: false }
+        Self {
+            sink: Arc::new(sink),
+            next: Arc::new(AtomicU64::new(1)),
+            detailed: false,
+            explaining: false,
+        }
     }
 
     /// Says nothing to anybody.
@@ -79,6 +137,12 @@ impl Progress {
     #[must_use]
     pub fn detailed(self, detailed: bool) -> Self {
         Self { detailed, ..self }
+    }
+
+    /// Has it say all of why tasks are not [`End::Cached`].
+    #[must_use]
+    pub fn explaining(self, explaining: bool) -> Self {
+        Self { explaining, ..self }
     }
 
     /// Begins a task.
@@ -130,6 +194,11 @@ impl Task {
 
     pub fn line(&self, stream: Stream, text: impl Into<String>) {
         (self.progress.sink)(Event::Line { id: self.id, stream, text: text.into() });
+    }
+
+    pub fn causes(&self, causes: Vec<Cause>) {
+        let wanted = self.progress.explaining;
+        (self.progress.sink)(Event::Causes { id: self.id, causes, wanted });
     }
 
     pub fn done(self) {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::context::Contexts;
+use super::explain::{Traces, Useless};
 use super::fetch::Fetcher;
 use super::room::Room;
 use super::step::{Bench, Prepared};
@@ -77,6 +78,7 @@ pub(super) fn execute(
         room: OnceLock::new(),
         opening: Mutex::new(()),
         fetcher: Fetcher::new(tokio::runtime::Handle::current()),
+        traces: Traces::new(ask, env.store, graph),
     };
     let inputs: Vec<Vec<usize>> =
         graph.steps.iter().map(|step| step.inputs.iter().map(|id| id.0).collect()).collect();
@@ -87,7 +89,10 @@ pub(super) fn execute(
     tokio::task::block_in_place(|| {
         let told = |error: &BuildError| error.is_cancelled();
         schedule::run(&inputs, workers, |at| walk.node(at), || env.cancel.cancel(), told)
-    })?;
+    })
+    // Also what was made before something failed.
+    .inspect_err(|_| walk.traces.keep())?;
+    walk.traces.keep();
     Ok(graph.results.iter().map(|&result| walk.layers(result)).collect())
 }
 
@@ -109,6 +114,7 @@ struct Walk<'a> {
     /// Held by the step that opens the room; the others wait.
     opening: Mutex<()>,
     fetcher: Fetcher,
+    traces: Traces<'a>,
 }
 
 impl Walk<'_> {
@@ -181,21 +187,30 @@ impl Walk<'_> {
         if let Some(found) = known(store.record(AREA, &key))
             && let Some(layer) = self.cached(found, wanted)?
         {
+            self.traces.hit(step, &prepared, &bench);
             task.cached();
             return Ok(Some(layer));
         }
         // Whoever has the slot makes the step; the others find its record then.
         let slot = store.slot(AREA, &key)?;
-        if let Some(found) = known(slot.read())
+        let record: Option<Record> = slot.read();
+        let useless = record.as_ref().map(|_| match anew {
+            true => Useless::NoCache { filter: !self.ask.no_cache },
+            false => Useless::Layer,
+        });
+        if let Some(found) = known(record)
             && let Some(layer) = self.cached(found, wanted)?
         {
+            self.traces.hit(step, &prepared, &bench);
             task.cached();
             return Ok(Some(layer));
         }
+        self.traces.missed(step, &prepared, &bench, &task, useless);
         let layer = prepared.make(&bench, &task, || self.room()).map_err(failed)?;
         if let Some(layer) = &layer {
             slot.write(&Record { layer: layer.clone(), form: bench.form.name() })?;
             self.made().insert(key);
+            self.traces.made(step, &prepared, &bench);
         }
         task.done();
         Ok(layer)

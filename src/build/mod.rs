@@ -10,6 +10,7 @@ mod check;
 mod context;
 mod counters;
 mod execute;
+mod explain;
 mod fetch;
 mod files;
 mod git;
@@ -21,6 +22,7 @@ mod room;
 mod schedule;
 mod step;
 mod supply;
+mod trace;
 mod tree;
 mod walk;
 

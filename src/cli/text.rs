@@ -1,5 +1,7 @@
 //! Text of strangers (programs, servers, files) made harmless for a terminal.
 
+use crate::progress::Cause;
+
 /// What is done with colours (`ESC [ … m`); every other escape sequence goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Colours {
@@ -115,6 +117,19 @@ pub(super) fn json(object: &serde_json::Value) -> String {
         }
     }
     out
+}
+
+/// Why a step is made anew: in one line, or each cause on one of its own.
+pub(super) fn causes(causes: &[Cause], all: bool) -> Vec<String> {
+    /// Named in one line.
+    const FEW: usize = 3;
+    let told = |cause: &Cause| line(&cause.text, Colours::Strip);
+    if all {
+        return causes.iter().map(|cause| format!("made anew: {}", told(cause))).collect();
+    }
+    let mut few: Vec<String> = causes.iter().take(FEW).map(told).collect();
+    few.extend((causes.len() > FEW).then(|| "…".to_owned()));
+    vec![format!("made anew: {}", few.join("; "))]
 }
 
 /// Bytes as people read them: decimal units, three figures.

@@ -10,6 +10,7 @@ mod copy;
 mod copy_flags;
 mod counts;
 mod denied;
+mod explain;
 mod failing;
 mod files;
 mod flags;

@@ -22,7 +22,11 @@ fn listening() -> (Progress, Arc<Mutex<Vec<String>>>) {
         Event::Line { text, .. } | Event::Note(text) | Event::Warning(text) => {
             keep.lock().unwrap().push(text);
         }
-        Event::Begin { .. } | Event::Bytes { .. } | Event::End { .. } | Event::Totals(_) => {}
+        Event::Begin { .. }
+        | Event::Bytes { .. }
+        | Event::Causes { .. }
+        | Event::End { .. }
+        | Event::Totals(_) => {}
     });
     (progress, lines)
 }

@@ -12,6 +12,7 @@ mod run;
 mod select;
 #[cfg(test)]
 mod tests;
+pub(super) mod traced;
 mod workdir;
 
 use std::io;

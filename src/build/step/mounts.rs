@@ -15,7 +15,7 @@ use super::super::given::Secret;
 use super::agent::Agent;
 use super::lineage::Lineage;
 use super::run::Surroundings;
-use super::select::Origin;
+use super::select::{Chosen, Origin};
 use super::{Bench, StepError, copy, held};
 use crate::atomic::{AtPath as _, FileLock, private_folder};
 use crate::digest::Digest;
@@ -48,6 +48,12 @@ pub(super) fn digest(
 ) -> Result<Digest, StepError> {
     let found = held::selection(context, &copy_of(source), bench.cancel);
     Ok(found.map_err(|error| missing(source, error))?.0)
+}
+
+/// The files that a mount takes from the context.
+pub(super) fn chosen(context: &Context, source: &MountSource) -> Result<Vec<Chosen>, StepError> {
+    let op = copy_of(source);
+    Origin::Context(context).choose(&op).map_err(|error| missing(source, error))
 }
 
 pub(super) fn mounted(

@@ -128,6 +128,11 @@ pub struct BuildFlags {
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
 
+    /// Say of each step that an earlier build had made why it is made anew: every file,
+    /// variable, base image or step that changed
+    #[arg(long)]
+    pub explain_cache: bool,
+
     /// Ask the registries for newer base images
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
         default_value_t = false, action = ArgAction::Set, value_name = "BOOL",

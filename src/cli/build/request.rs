@@ -59,6 +59,7 @@ impl BuildFlags {
         let handle = runtime.handle();
         let uploads = Uploads::new(&goal.pushed, store, registries, progress, handle, stop)?;
         let ready = Some(&uploads).filter(|_| !goal.pushed.is_empty());
+        let progress = &progress.clone().explaining(self.explain_cache);
         let env = BuildEnv { store, registries, progress, cancel: &cancel, ready };
         prune::keep(store, limit, When::Before, progress);
         let built = runtime.block_on(build::build(&request, &env));

@@ -4,6 +4,7 @@
 //! | field | its elements |
 //! | --- | --- |
 //! | `vertexes` | `digest`, `name`, `started`; once it has ended also `completed`, and `cached` or `error` |
+//! | | kiln's own, of a step that an earlier build had made: `causes`, each with `kind`, `name`, `change` (`changed`, `added`, `removed`, `mode`) and `text` |
 //! | `statuses` | `id`, `vertex`, `current`, `total` (if known), `timestamp`, `started`, `completed`: bytes moved; at most ten a second for each vertex |
 //! | `logs` | `vertex`, `stream` (1 stdout, 2 stderr), `data`, `timestamp`: a line of output |
 //! | `warnings` | `vertex`, `level`, `short`, `detail`; with `sourceInfo` and `range` where a text is to blame |
@@ -148,6 +149,17 @@ impl Json {
                 json!({"logs": [
                     {"vertex": vertex, "stream": stream, "data": data, "timestamp": now},
                 ]})
+            }
+            Event::Causes { id, causes, wanted: _ } => {
+                let mut shown = self.vertexes.get(&id)?.shown();
+                shown["causes"] = causes
+                    .iter()
+                    .map(|cause| {
+                        let change = cause.change.name();
+                        json!({"kind": cause.kind, "name": cause.name, "change": change, "text": cause.text})
+                    })
+                    .collect();
+                json!({"vertexes": [shown]})
             }
             Event::End { id, end } => {
                 let vertex = self.vertexes.remove(&id)?;

@@ -58,6 +58,7 @@ impl Renderer {
                 Event::Begin { .. }
                 | Event::Bytes { .. }
                 | Event::Line { .. }
+                | Event::Causes { .. }
                 | Event::End { .. }
                 | Event::Totals(_)
                 | Event::Note(_) => (),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! #3 [build 2/4] RUN go build ./...
+//! #3 made anew: `main.go` was changed
 //! #3 0.512 a line of its output
 //! #3 12.3MB / 40.1MB 5.0s
 //! #3 DONE 6.2s          or  #3 CACHED  or  #3 ERROR 6.2s
@@ -54,6 +55,13 @@ impl Plain {
             Event::Line { id, stream: _, text } => {
                 let seconds = since(self.tasks.get(&id)).as_secs_f64();
                 format!("#{id} {seconds:.3} {}", text::line(&text, Colours::Strip))
+            }
+            Event::Causes { id, causes, wanted } => {
+                let lines: Vec<String> = text::causes(&causes, wanted)
+                    .into_iter()
+                    .map(|line| format!("#{id} {line}"))
+                    .collect();
+                lines.join("\n")
             }
             Event::End { id, end } => {
                 let seconds = since(self.tasks.remove(&id).as_ref()).as_secs_f64();

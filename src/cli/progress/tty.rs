@@ -109,6 +109,15 @@ impl Tty {
                     task.line(text::line(&text, colours), &self.bars);
                 }
             }
+            // On a terminal only who asked wants to read it.
+            Event::Causes { wanted: false, .. } => {}
+            Event::Causes { id, causes, wanted } => {
+                if let Some(task) = self.tasks.get(&id) {
+                    for line in text::causes(&causes, wanted) {
+                        self.print(&format!("{}: {line}", task.name));
+                    }
+                }
+            }
             Event::End { id, end } => {
                 if let Some(task) = self.tasks.remove(&id) {
                     self.end(task, end);

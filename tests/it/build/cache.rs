@@ -17,7 +17,9 @@ fn three(bench: &Bench) {
 /// Which of the steps that are no base were made, and which came from the cache.
 fn made(output: &Output) -> Vec<bool> {
     let lines: Vec<&str> = output.stderr.lines().collect();
-    let step = |line: &&&str| line.contains("] RUN ") || line.contains("] COPY ");
+    let step = |line: &&&str| {
+        (line.contains("] RUN ") || line.contains("] COPY ")) && !line.contains(" made anew: ")
+    };
     let number = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
     let ended = |line: &&str| -> bool {
         let end = |other: &&&str| {
