@@ -157,33 +157,41 @@ fn prune_filters_and_limits() {
 #[test]
 fn prune_leaves_containers_alone() {
     for caller in callers() {
-        let bench = Bench::with_busybox(caller);
-        bench.file("a", "content of a");
-        bench.built(FILE);
-        let script = "while ! test -e /go; do sleep 0.1; done; cat /a; find /bin | wc -l";
-        let args = ["run", "-d", "--name", "it", "-v"];
-        let folder = bench.path("go");
-        fs::create_dir(&folder).unwrap();
-        let volume = format!("{}:/go.d", folder.display());
-        let script = script.replace("/go;", "/go.d/go;");
-        let args = args.into_iter().chain([volume.as_str(), "out", "sh", "-c", script.as_str()]);
-        bench.run(&mut bench.call(args)).success();
-        kiln(&bench, "rmi out busybox").success();
-        prune(&bench, "--all").success();
-        assert!(trees(&bench) > 0);
-        fs::write(folder.join("go"), "").unwrap();
-        let end = std::time::Instant::now() + Duration::from_secs(20);
-        while !kiln(&bench, "ps -a --json").text().contains("\"exited\"") {
-            assert!(std::time::Instant::now() < end, "{}", kiln(&bench, "logs it").text());
-            std::thread::sleep(Duration::from_millis(50));
+        // Also where whoever cleans up does not know of their folder.
+        for state in [None, Some("elsewhere")] {
+            let bench = Bench::with_busybox(caller);
+            bench.file("a", "content of a");
+            bench.built(FILE);
+            let at_state = |args: &[&str]| {
+                let mut call = bench.call(args.iter().copied());
+                if let Some(state) = state {
+                    call.env("KILN_STATE", bench.path(state));
+                }
+                bench.run(&mut call)
+            };
+            let folder = bench.path("go");
+            fs::create_dir(&folder).unwrap();
+            let script = "while ! test -e /go.d/go; do sleep 0.1; done; cat /a; find /bin | wc -l";
+            let volume = format!("{}:/go.d", folder.display());
+            at_state(&["run", "-d", "--name", "it", "-v", &volume, "out", "sh", "-c", script])
+                .success();
+            kiln(&bench, "rmi out busybox").success();
+            prune(&bench, "--all").success();
+            assert!(trees(&bench) > 0);
+            fs::write(folder.join("go"), "").unwrap();
+            let end = std::time::Instant::now() + Duration::from_secs(20);
+            while !at_state(&["ps", "-a", "--json"]).text().contains("\"exited\"") {
+                assert!(std::time::Instant::now() < end, "{}", at_state(&["logs", "it"]).text());
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let said = at_state(&["logs", "it"]).success().text();
+            assert!(said.starts_with("content of a") && !said.contains("a0\n"), "{said}");
+            at_state(&["rm", "it"]).success();
+            prune(&bench, "--all").success();
+            assert_eq!(trees(&bench), 0);
+            assert_eq!(count(bench.path("store/blobs/sha256")), 0);
+            bench.clean();
         }
-        let said = kiln(&bench, "logs it").success().text();
-        assert!(said.starts_with("content of a") && !said.contains("a0\n"), "{said}");
-        kiln(&bench, "rm it").success();
-        prune(&bench, "--all").success();
-        assert_eq!(trees(&bench), 0);
-        assert_eq!(count(bench.path("store/blobs/sha256")), 0);
-        bench.clean();
     }
 }
 
