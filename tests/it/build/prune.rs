@@ -264,6 +264,27 @@ fn prune_while_builds_run() {
     }
 }
 
+/// What a build has looked up is there when it comes to use it, though no name needs it.
+#[test]
+fn prune_leaves_what_a_build_has_found() {
+    for caller in callers() {
+        let bench = Bench::with_busybox(caller);
+        bench.file("a", "A");
+        let text = "FROM busybox AS one\nCOPY a /a\nRUN cat /a >/b\nFROM busybox\n\
+             RUN sleep 3 && echo x >/x\nCOPY --from=one /b /b\nRUN cat /b >/c\n";
+        fs::write(bench.path("Dockerfile"), text).unwrap();
+        let args = "build --progress=plain -f Dockerfile context";
+        kiln(&bench, &format!("{args} --target one")).success();
+        let [mut build, mut prune] = [args, "prune --all --force"].map(|line| call(&bench, line));
+        let build = build.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(1500));
+        let said = ended(prune.spawn().unwrap()).success().text();
+        let output = ended(build).success();
+        assert_eq!(output.stderr.matches(" CACHED").count(), 2, "{said}: {}", output.stderr);
+        bench.clean();
+    }
+}
+
 /// Whatever of a clean-up was done, what is left works.
 #[test]
 fn prune_killed_in_the_middle() {
