@@ -263,7 +263,7 @@ struct Naming {
 }
 
 /// Areas whose records say which blob a step, a mount or a URL gave.
-const NAMING: [&str; 3] = ["steps", "mount-sources", "downloads"];
+const NAMING: [&str; 4] = ["steps", "forms", "mount-sources", "downloads"];
 /// Areas whose records are about a layer, by its diff ID.
 const OF_LAYERS: [&str; 2] = ["index", "folders"];
 /// Where the states of containers lie that are not in the store.

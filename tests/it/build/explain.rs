@@ -130,8 +130,6 @@ fn explain_what_is_no_change() {
         build("--no-cache-filter one"),
         ["COPY dir: --no-cache-filter", "RUN echo: --no-cache-filter"]
     );
-    // Another form is no reason to make a step anew.
-    assert_eq!(build("--compression zstd"), Vec::<String>::new());
     build("");
     let layers = bench.image().layers().to_vec();
     fs::remove_file(bench.store().blob_path(&layers[2].digest)).unwrap();
@@ -148,6 +146,8 @@ fn explain_what_is_no_change() {
     bench.file("a", "A2");
     assert_eq!(build(""), [""; 0]);
     bench.clean();
+    // Another form is no reason to make a step anew.
+    assert_eq!(build("--compression zstd"), Vec::<String>::new());
 }
 
 #[test]
