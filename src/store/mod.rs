@@ -22,6 +22,7 @@ mod lease;
 mod names;
 mod record;
 mod scratch;
+mod unsettled;
 mod unsynced;
 mod usage;
 
@@ -113,6 +114,7 @@ impl Store {
         let leases = Arc::new(Leases::new(&root));
         let store = Self { root, stale: Mutex::default(), unsynced, leases };
         store.clear_stale();
+        store.settle_trees();
         Ok(store)
     }
 

@@ -96,6 +96,7 @@ impl Store {
         let target = self.tree(kind, diff_id);
         self.leases.begin()?;
         atomic::private_folder(&self.root.join("trees").join(kind))?;
+        self.note_tree(kind, diff_id)?;
         match std::fs::rename(folder, &target) {
             // It has a time of this session already, unless the clock was set back.
             Ok(()) => drop(self.leases.hold(&target)),

@@ -156,7 +156,7 @@ fn is_of(name: &str, boot: Option<&str>) -> bool {
 }
 
 /// The number that the kernel gives each of its starts (random(4)).
-fn boot() -> Option<String> {
+pub(super) fn boot() -> Option<String> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let id = text.trim();
     (!id.is_empty() && !id.contains(['.', '/'])).then(|| id.to_owned())
