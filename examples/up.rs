@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use kiln::build::{BuildEnv, BuildRequest, build};
+use kiln::build::{BuildEnv, BuildRequest, Cache, build};
 use kiln::deploy::{self, Cluster, DeployRequest, Kind, Simple, Workload};
 use kiln::progress::Progress;
 use kiln::registry::{self, Options, Registries};
@@ -39,6 +39,7 @@ async fn up(args: &[String]) -> Result<String, Box<dyn std::error::Error>> {
         progress: &progress,
         cancel: &cancel,
         ready: None,
+        cache: &Cache::default(),
     };
 
     let image = build(&BuildRequest::of(Path::new(context), &name)?, &env).await?;

@@ -11,13 +11,16 @@ use super::fetch::Fetcher;
 use super::room::Room;
 use super::step::{Bench, Prepared};
 use super::supply::Bases;
-use super::{BuildEnv, BuildError, BuildRequest, StepError, schedule};
+use super::{BuildEnv, BuildError, BuildRequest, StepError, cache, schedule};
+use crate::atomic::AtPath as _;
+use crate::diagnostic::Span;
 use crate::digest::Digest;
 use crate::layer::{Compression, Layer, LayerForm};
 use crate::plan::{Graph, Op, Step, StepId};
 use crate::platform::Platform;
 use crate::rootfs::{self, RootfsError};
 use crate::sandbox::binfmt;
+use crate::store::{Store, StoreError};
 
 /// The records' area: layers by the keys of the steps that made them.
 const AREA: &str = "steps";
@@ -27,6 +30,26 @@ struct Record {
     layer: Layer,
     /// [`LayerForm::name`] of how it was compressed.
     form: String,
+}
+
+/// Has the store remember a layer that was made elsewhere, unless it knows the step. It
+/// waits for nobody who is making the step: of two that are right the last one holds.
+pub(super) fn remember(
+    store: &Store,
+    key: &Digest,
+    layer: &Layer,
+    form: &str,
+) -> Result<(), StoreError> {
+    let whole = |known: &Record| {
+        known.form == form && store.has_blob(&known.layer.digest, known.layer.size)
+    };
+    if store.record::<Record>(AREA, key).filter(whole).is_none() {
+        let record = Record { layer: layer.clone(), form: form.to_owned() };
+        let bytes = serde_json::to_vec(&record).map_err(std::io::Error::from);
+        let bytes = bytes.at("write", store.record_path(AREA, key))?;
+        store.set_record_bytes(AREA, key, &bytes)?;
+    }
+    Ok(())
 }
 
 /// A step's layer that is here.
@@ -79,6 +102,7 @@ pub(super) fn execute(
         opening: Mutex::new(()),
         fetcher: Fetcher::new(tokio::runtime::Handle::current()),
         traces: Traces::new(ask, env.store, graph),
+        runtime: tokio::runtime::Handle::current(),
     };
     let inputs: Vec<Vec<usize>> =
         graph.steps.iter().map(|step| step.inputs.iter().map(|id| id.0).collect()).collect();
@@ -88,7 +112,15 @@ pub(super) fn execute(
     // the runtime while it waits for them.
     tokio::task::block_in_place(|| {
         let told = |error: &BuildError| error.is_cancelled();
-        schedule::run(&inputs, workers, |at| walk.node(at), || env.cancel.cancel(), told)
+        let stop = || {
+            if !env.cache.looks_again() {
+                env.cancel.cancel();
+            }
+        };
+        schedule::run(&inputs, workers, |at| walk.node(at), stop, told)?;
+        env.cache.made(graph, ask.form.name(), |id| walk.done[id.0].get()?.as_ref());
+        walk.pack_mounts()?;
+        walk.leave()
     })
     // Also what was made before something failed.
     .inspect_err(|_| walk.traces.keep())?;
@@ -107,14 +139,15 @@ struct Walk<'a> {
     /// The keys of what this build has made: it is not made again, whatever is to
     /// be made anew.
     made: Mutex<BTreeSet<Digest>>,
-    /// Steps whose layers the results have: they are wanted in the form that was asked
-    /// for, and all others in none.
+    /// Steps whose layers the results have. What leaves, with them or with a cache, is
+    /// wanted in the form that was asked for, and all else in none.
     leaving: BTreeSet<StepId>,
     room: OnceLock<Room>,
     /// Held by the step that opens the room; the others wait.
     opening: Mutex<()>,
     fetcher: Fetcher,
     traces: Traces<'a>,
+    runtime: tokio::runtime::Handle,
 }
 
 impl Walk<'_> {
@@ -145,7 +178,9 @@ impl Walk<'_> {
             if let Op::Base(base) = &step.op {
                 base.image.iter().flat_map(|image| &image.layers).for_each(|of| ready.layer(of));
             }
-            layer.iter().for_each(|layer| ready.layer(layer));
+            // What is known from a cache is told when it has been looked at.
+            let here = |layer: &&Layer| self.env.cache.is_here(layer);
+            layer.iter().filter(here).for_each(|layer| ready.layer(layer));
         }
         // Each node runs once.
         let _ = self.done[at].set(layer);
@@ -159,13 +194,9 @@ impl Walk<'_> {
         inputs: &[Vec<Layer>],
     ) -> Result<Option<Layer>, BuildError> {
         let BuildEnv { store, progress, cancel, .. } = self.env;
-        let wanted = self.leaving.contains(&id).then_some(self.ask.form);
-        let failed = |source: StepError| BuildError::Step {
-            name: step.name.clone(),
-            span: step.span,
-            source_text: self.ask.dockerfile.clone(),
-            source: Box::new(source),
-        };
+        let leaves = self.env.cache.gives_all() || self.leaving.contains(&id);
+        let wanted = leaves.then_some(self.ask.form);
+        let failed = |source: StepError| self.failed(&step.name, step.span, source);
         let bench = Bench {
             store,
             contexts: self.contexts,
@@ -175,10 +206,15 @@ impl Walk<'_> {
             progress,
             cancel,
             form: wanted.unwrap_or(Compression::None.into()),
+            cached: &|id| {
+                let mount = async { Ok(self.env.cache.mount(id, self.env).await) };
+                self.runtime.block_on(super::stoppable(self.env, mount)).ok().flatten()
+            },
         };
         let task = progress.task(&step.name);
         let prepared = Prepared::new(step, inputs, &bench).map_err(failed)?;
         let key = prepared.key().0;
+        self.env.cache.keyed(id, key);
         let anew = self.ask.no_cache || step.anew;
         let known = |record: Option<Record>| {
             let record = record.filter(|_| !anew || self.made().contains(&key))?;
@@ -187,6 +223,11 @@ impl Walk<'_> {
         if let Some(found) = known(store.record(AREA, &key))
             && let Some(layer) = self.cached(found, wanted)?
         {
+            self.traces.hit(step, &prepared, &bench);
+            task.cached();
+            return Ok(Some(layer));
+        }
+        if !anew && let Some(layer) = self.known_elsewhere(&key, wanted)? {
             self.traces.hit(step, &prepared, &bench);
             task.cached();
             return Ok(Some(layer));
@@ -214,6 +255,59 @@ impl Walk<'_> {
         }
         task.done();
         Ok(layer)
+    }
+
+    /// The layer of a step that a cache of elsewhere knows. It is brought if it has to be
+    /// written in another form, and need not be here otherwise.
+    fn known_elsewhere(
+        &self,
+        key: &Digest,
+        wanted: Option<LayerForm>,
+    ) -> Result<Option<Layer>, BuildError> {
+        let name = wanted.map(LayerForm::name);
+        let Some(hit) = self.env.cache.hit(key, name.as_deref()) else { return Ok(None) };
+        let layer = hit.layer;
+        let Some(form) = wanted.filter(|_| !hit.wanted) else { return Ok(Some(layer)) };
+        if let Some(formed) = rootfs::known_form(self.env.store, layer.diff_id, form) {
+            remember(self.env.store, key, &formed, &form.name())?;
+            return Ok(Some(formed));
+        }
+        self.bring(std::slice::from_ref(&layer))?;
+        self.cached(Found::Other(layer), wanted)
+    }
+
+    /// Brings those of these layers that a cache knows.
+    fn bring(&self, layers: &[Layer]) -> Result<(), BuildError> {
+        let work = self.env.cache.bring(layers, self.env);
+        self.runtime.block_on(super::stoppable(self.env, work))
+    }
+
+    /// Brings what the results have from a cache, and tells of it.
+    fn leave(&self) -> Result<(), BuildError> {
+        let results = self.graph.results.iter();
+        let layers: Vec<Layer> = results.flat_map(|&result| self.layers(result)).collect();
+        self.bring(&layers)?;
+        if let Some(ready) = self.env.ready {
+            layers.iter().for_each(|layer| ready.layer(layer));
+        }
+        Ok(())
+    }
+
+    fn pack_mounts(&self) -> Result<(), BuildError> {
+        let packed = self.env.cache.pack(self.graph, self.ask.form, self.env, || self.room());
+        packed.map_err(|source| self.failed("RUN --mount=type=cache", None, source))
+    }
+
+    fn failed(&self, name: &str, span: Option<Span>, source: StepError) -> BuildError {
+        match cache::refusal(source) {
+            Ok(refused) => BuildError::Cache(refused),
+            Err(source) => BuildError::Step {
+                name: name.to_owned(),
+                span,
+                source_text: self.ask.dockerfile.clone(),
+                source: Box::new(source),
+            },
+        }
     }
 
     /// A step's layer that is here, in the form that is wanted; none if it cannot be written

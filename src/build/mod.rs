@@ -6,6 +6,7 @@
 //! store keeps under its names. The same input gives the same image: what a step
 //! sees of this machine is the context's content and nothing else.
 
+mod cache;
 mod check;
 mod context;
 mod counters;
@@ -26,6 +27,7 @@ mod trace;
 mod tree;
 mod walk;
 
+pub use cache::{Cache, CacheError, CacheFrom, Give, LayoutEntry, Mode};
 pub use check::{Checked, Question, check};
 pub use context::{Context, ContextError};
 pub use fetch::FetchError;
@@ -174,6 +176,8 @@ pub struct BuildEnv<'a> {
     pub cancel: &'a Cancel,
     /// Told of each layer of the result as soon as it is known.
     pub ready: Option<&'a Uploads>,
+    /// Steps that are known from elsewhere, and those that are given on.
+    pub cache: &'a Cache,
 }
 
 /// Rules that a Dockerfile breaks that says `# check=error=true`.
@@ -218,6 +222,9 @@ pub enum BuildError {
     ContextPlatform { platform: Box<Platform>, span: Span, source_text: Source },
     #[error(transparent)]
     Rules(#[from] BrokenRules),
+    /// Of a source of the cache; the build goes on without it.
+    #[error("{0}")]
+    Cache(#[source] Box<CacheError>),
     #[error("cancelled")]
     Cancelled,
     #[error(transparent)]
@@ -260,19 +267,22 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<AnyImage, B
     let plans = planned(ask, env, &file, diagnostics).await?;
     let graph = Graph::of(&plans);
     execute::refuse_foreign(ask, &graph)?;
+    if !ask.no_cache {
+        stoppable(env, env.cache.load(env)).await?;
+    }
     let bases = BaseLayers::of(&graph, env);
-    let made = execute::execute(ask, env, &graph, &contexts, &bases);
+    let made = cache::settled(env, || execute::execute(ask, env, &graph, &contexts, &bases));
     // A build that failed has read the files all the same; why it failed comes first.
     let remembered = contexts.remember(env.store);
     env.progress.totals(counters.totals());
     let made = made?;
     remembered?;
     let mut images = Vec::new();
-    for (plan, layers) in plans.iter().zip(made) {
+    for ((plan, layers), &result) in plans.iter().zip(made).zip(&graph.results) {
         if ask.whole {
             bases.bring(&layers).await?;
         }
-        let image = image::assemble(plan.config.clone(), &layers)?;
+        let image = image::assemble(env.cache.config(&plan.config, &graph, result)?, &layers)?;
         let (platform, annotations) = (plan.platform.clone(), Annotations::new());
         images.push(Listed { image, platform, annotations });
     }

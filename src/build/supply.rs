@@ -1,4 +1,5 @@
-//! The layers of bases, fetched when something reads them.
+//! Layers that are not here, fetched when something reads them: those of bases, and those
+//! that a cache knows.
 //!
 //! A base's manifest and config are all that a plan needs. Its layers stay where they are
 //! until a step runs on them, or reads of them what no record tells; and until an output
@@ -38,9 +39,11 @@ impl<'a> Bases<'a> {
         Self { env, names, runtime: tokio::runtime::Handle::current() }
     }
 
-    /// Fetches what the store lacks of these layers.
+    /// Fetches what the store lacks of these layers, and has those looked at that a cache
+    /// knows.
     pub(super) async fn bring(&self, layers: &[Layer]) -> Result<(), BuildError> {
-        let BuildEnv { store, registries, progress, .. } = self.env;
+        let BuildEnv { store, registries, progress, cache, .. } = self.env;
+        stoppable(self.env, cache.bring(layers, self.env)).await?;
         let mut by_name: BTreeMap<Option<&Reference>, Vec<Layer>> = BTreeMap::new();
         for layer in layers {
             by_name.entry(self.names.get(&layer.digest)).or_default().push(layer.clone());
@@ -56,13 +59,16 @@ impl<'a> Bases<'a> {
 
 impl Supply for Bases<'_> {
     fn fetch(&self, layers: &[Layer]) -> Result<(), RootfsError> {
-        let here = |layer: &Layer| self.env.store.has_blob(&layer.digest, layer.size);
+        let BuildEnv { store, cache, .. } = self.env;
+        let here =
+            |layer: &Layer| store.has_blob(&layer.digest, layer.size) && cache.is_here(layer);
         if layers.iter().all(here) {
             return Ok(());
         }
         match self.runtime.block_on(self.bring(layers)) {
             Ok(()) => Ok(()),
             Err(BuildError::Registry(error)) => Err(RootfsError::Supply(error)),
+            Err(BuildError::Cache(error)) => Err(RootfsError::Supply(error)),
             // Nothing else comes of it.
             Err(_) => Err(SandboxError::Cancelled.into()),
         }

@@ -121,6 +121,23 @@ impl CliError {
         self
     }
 
+    /// What it says, on one line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Failed(failure) => {
+                let (message, causes) = chain(failure);
+                [vec![message], causes].concat().join(": ")
+            }
+            Self::Usage { message, .. } => message.clone(),
+            Self::Drawn { diagnostics, .. } => {
+                diagnostics.first().map(|one| one.message.clone()).unwrap_or_default()
+            }
+            Self::Interrupted { signal } => format!("interrupted by {}", name_of(*signal)),
+            Self::Exit(_) | Self::PipeClosed => String::new(),
+        }
+    }
+
     /// An error of writing to stdout.
     #[must_use]
     pub fn stdout(error: io::Error) -> Self {

@@ -8,6 +8,7 @@ use super::deploy::DeployFlags;
 use super::invocation::Invocation;
 use super::progress::ProgressArgs;
 use super::report::CliError;
+use crate::build::Cache;
 use crate::layer::LayerForm;
 use crate::reference::Reference;
 use crate::registry;
@@ -54,6 +55,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         form: LayerForm::default(),
         whole: false,
         pushed: vec![args.tag.clone()],
+        cache: &Cache::default(),
     };
     let image = args.build.build(&args.build_context, &goal, &registries, &progress, invocation)?;
     invocation.print(format!("built {}", image.digest()))?;

@@ -130,12 +130,15 @@ pub fn assemble_index<I: Into<Listed>>(
     Ok(AnyImage::Index { raw, images: images.into_iter().map(|listed| listed.image).collect() })
 }
 
-fn bytes_of(what: &'static str, document: &impl serde::Serialize) -> Result<Vec<u8>, ImageError> {
+pub(super) fn bytes_of(
+    what: &'static str,
+    document: &impl serde::Serialize,
+) -> Result<Vec<u8>, ImageError> {
     serde_json::to_vec(document)
         .map_err(|error| ImageError::Malformed { what, why: error.to_string() })
 }
 
-fn layer_descriptor(layer: &Layer, dialect: Dialect) -> Result<Descriptor, ImageError> {
+pub(super) fn layer_descriptor(layer: &Layer, dialect: Dialect) -> Result<Descriptor, ImageError> {
     let kind = match (dialect, layer.compression) {
         (Dialect::Oci, Compression::None) => MediaType::OciLayer,
         (Dialect::Oci, Compression::Gzip) => MediaType::OciLayerGzip,

@@ -11,7 +11,7 @@ use super::descriptor::MediaType;
 use super::manifest::Manifest;
 use super::{MAX_DOCUMENT, Raw};
 use crate::digest::BlobDigest;
-use crate::layer::{Compression, Layer};
+use crate::layer::Layer;
 
 /// Why a document is not what it claims to be.
 #[derive(Debug, thiserror::Error)]
@@ -164,17 +164,10 @@ pub(super) fn image(
     }
     let mut layers = Vec::with_capacity(diff_ids.len());
     for (entry, diff_id) in manifest.layers.iter().zip(diff_ids) {
-        let compression = match entry.media_type {
-            MediaType::OciLayer | MediaType::DockerLayer => Compression::None,
-            MediaType::OciLayerGzip | MediaType::DockerLayerGzip => Compression::Gzip,
-            MediaType::OciLayerZstd => Compression::Zstd,
-            _ => {
-                return Err(ImageError::LayerType {
-                    digest: entry.digest,
-                    media_type: entry.media_type.clone(),
-                });
-            }
-        };
+        let compression = entry.media_type.compression().ok_or_else(|| ImageError::LayerType {
+            digest: entry.digest,
+            media_type: entry.media_type.clone(),
+        })?;
         layers.push(Layer {
             diff_id: *diff_id,
             digest: entry.digest,

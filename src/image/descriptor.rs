@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::BlobDigest;
+use crate::layer::Compression;
 use crate::platform::Platform;
 
 /// What kind of bytes a descriptor points to.
@@ -56,6 +57,22 @@ impl MediaType {
     #[must_use]
     pub fn is_index(&self) -> bool {
         matches!(self, Self::OciIndex | Self::DockerList)
+    }
+    /// How the layer is compressed, if it is one that kiln can open.
+    #[must_use]
+    pub fn compression(&self) -> Option<Compression> {
+        match self {
+            Self::OciLayer | Self::DockerLayer => Some(Compression::None),
+            Self::OciLayerGzip | Self::DockerLayerGzip => Some(Compression::Gzip),
+            Self::OciLayerZstd => Some(Compression::Zstd),
+            Self::OciManifest
+            | Self::OciIndex
+            | Self::OciConfig
+            | Self::DockerManifest
+            | Self::DockerList
+            | Self::DockerConfig
+            | Self::Other(_) => None,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! only in [`assemble`] or by reading bytes whose digest was verified, and both
 //! pass [`check`], so that an `Image` cannot disagree with itself.
 
+mod artifact;
 mod assemble;
 mod check;
 mod config;
@@ -12,6 +13,7 @@ mod descriptor;
 mod manifest;
 mod style;
 
+pub use artifact::Artifact;
 pub use assemble::{Annotations, Dialect, Listed, assemble, assemble_around, assemble_index};
 pub use check::{ImageError, strict_json};
 pub use config::{Config, History, ImageConfig, RootFs};

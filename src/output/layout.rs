@@ -13,10 +13,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::oci::{CONTAINERD_NAME, LAYOUT, REF_NAME};
+use super::oci::{Blob, CONTAINERD_NAME, LAYOUT, REF_NAME};
 use super::{Named, OutputError, Work, oci, sink, to_durable_file};
 use crate::atomic::{AtPath as _, FileLock};
-use crate::image::{Descriptor, MediaType};
+use crate::image::{Artifact, Descriptor, MediaType};
 use crate::store::Store;
 
 /// Writes images into a layout.
@@ -41,6 +41,34 @@ pub fn write_layout(
             entries.push(entry(&root, &name.selector(), Some(name.to_string())));
         }
     }
+    write(&blobs, &entries, store, folder, work)
+}
+
+/// Writes an artifact into a layout, as its entry of a tag.
+///
+/// # Errors
+/// As those of [`write_layout`].
+pub fn write_artifact(
+    artifact: &Artifact,
+    tag: &str,
+    store: &Store,
+    folder: &Path,
+    work: &Work<'_>,
+) -> Result<(), OutputError> {
+    let layer = |layer: &Descriptor| Blob { digest: layer.digest, size: layer.size, bytes: None };
+    let mut blobs: Vec<Blob> = artifact.layers.iter().map(layer).collect();
+    blobs.extend([&artifact.config, &artifact.manifest].map(Blob::of));
+    let entry = entry(&artifact.manifest.descriptor(), tag, None);
+    write(&blobs, &[entry], store, folder, work)
+}
+
+fn write(
+    blobs: &[Blob],
+    entries: &[Descriptor],
+    store: &Store,
+    folder: &Path,
+    work: &Work<'_>,
+) -> Result<(), OutputError> {
     let place = folder.join("blobs/sha256");
     std::fs::create_dir_all(&place).at("create folder", &place)?;
     let lock_path = folder.join("index.json.lock");
@@ -48,7 +76,7 @@ pub fn write_layout(
     let written = (|| {
         let mut index = Index::read(folder)?;
         work.expect(blobs.iter().map(|blob| blob.size).sum());
-        for blob in &blobs {
+        for blob in blobs {
             work.check()?;
             let path = place.join(blob.digest.hex());
             // Of the right name and size: another build put it there.
@@ -62,7 +90,7 @@ pub fn write_layout(
             })?;
         }
         to_durable_file(&folder.join("oci-layout"), |to| text(to, LAYOUT.as_bytes()))?;
-        for entry in &entries {
+        for entry in entries {
             index.put(entry)?;
         }
         let bytes = serde_json::to_vec(&index.0).map_err(io::Error::from);

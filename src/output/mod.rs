@@ -19,7 +19,7 @@ mod tar;
 mod tree;
 mod work;
 
-pub use layout::write_layout;
+pub use layout::{write_artifact, write_layout};
 pub use load::{Found, Loaded, Spooled, load, read_images, spool};
 pub use local::{LeftOut, write_local};
 pub use sink::Sink;

@@ -73,7 +73,7 @@ pub(super) struct Blob {
 }
 
 impl Blob {
-    fn of(raw: &Raw) -> Self {
+    pub(super) fn of(raw: &Raw) -> Self {
         let bytes = raw.bytes.clone();
         Self { digest: raw.digest, size: bytes.len() as u64, bytes: Some(bytes) }
     }

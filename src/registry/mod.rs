@@ -15,6 +15,7 @@
 //! (`transport.rs`). Not done yet: uploads that resume in the middle (a broken one
 //! begins anew), client certificates and roots per registry, deleting.
 
+mod artifact;
 mod auth;
 mod blob;
 mod destination;
@@ -30,10 +31,11 @@ mod upload;
 mod uploads;
 mod words;
 
+pub use artifact::{lacking, push_artifact};
 pub use auth::{Credentials, Kept, login, logout};
 pub use error::RegistryError;
 pub use origin::{pull_layers, remember_layers};
-pub use pull::{Resolved, Want, pin, pull, resolve};
+pub use pull::{Document, Resolved, Want, documents, pin, pull, resolve};
 pub use push::push;
 pub use uploads::Uploads;
 

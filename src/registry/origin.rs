@@ -76,7 +76,7 @@ pub fn remember_layers(
 }
 
 /// Fetches the layers that the store lacks, each from a repository that is known to have
-/// it; where none is known, from that of `of`.
+/// it, or else from that of `of`.
 ///
 /// # Errors
 /// If no repository gives one, or what it gives is wrong.
@@ -97,9 +97,7 @@ pub async fn pull_layers(
     let mut wanted = Vec::with_capacity(missing.len());
     for layer in missing.into_values() {
         let mut places = known(into, layer.digest);
-        if places.is_empty() {
-            places.extend(of.map(Reference::name));
-        }
+        places.extend(of.map(Reference::name).filter(|name| !places.contains(name)));
         for place in &places {
             // What the record holds that is no repository is no reason to stop.
             if let Ok(name) = place.parse::<Reference>()

@@ -1,5 +1,9 @@
 //! Images from a registry into the store.
 
+mod documents;
+
+pub use documents::{Document, documents};
+
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt as _;

@@ -11,12 +11,13 @@ use crate::digest::{DiffId, Digest, Hashing};
 use crate::layer::{Decompressor, Kind, Layer, LayerIndex, Located, ReadError, Reader, View};
 use crate::store::Store;
 
-/// Brings layers that the store lacks.
+/// Brings layers that the store lacks, or that nobody has looked at yet.
 pub trait Supply: fmt::Debug + Sync {
-    /// Fetches what the store lacks of these layers, several at once.
+    /// Fetches what the store lacks of these layers, several at once. What is here already
+    /// and trusted costs nothing.
     ///
     /// # Errors
-    /// If one cannot be had.
+    /// If one cannot be had, or is something else.
     fn fetch(&self, layers: &[Layer]) -> Result<(), RootfsError>;
 }
 
@@ -95,7 +96,7 @@ impl<'a> Rootfs<'a> {
             wanted.range(from..Located { layer: to, ordinal: 0 }).next().is_some()
         };
         let needed = self.layers.iter().enumerate().filter(|(number, _)| holds(*number));
-        bring(store, needed.map(|(_, layer)| layer), self.supply)?;
+        bring(needed.map(|(_, layer)| layer), self.supply)?;
         for (number, layer) in self.layers.iter().enumerate() {
             let here =
                 Located { layer: number, ordinal: 0 }..Located { layer: number + 1, ordinal: 0 };
@@ -167,7 +168,7 @@ fn tables(
     let next = AtomicUsize::new(0);
     let work = || -> Result<(), RootfsError> {
         while let Some(layer) = unread.get(next.fetch_add(1, Ordering::Relaxed)) {
-            bring(store, std::iter::once(*layer), supply)?;
+            bring(std::iter::once(*layer), supply)?;
             index(store, layer)?;
         }
         Ok(())
@@ -181,16 +182,14 @@ fn tables(
     layers.iter().map(|layer| index(store, layer)).collect()
 }
 
-/// Brings those that the store lacks.
+/// Brings those that are to be read. Whether one is here is the supply's to say: of what a
+/// stranger has named, it is not enough that the store has it.
 fn bring<'l>(
-    store: &Store,
     layers: impl Iterator<Item = &'l Layer>,
     supply: Option<&dyn Supply>,
 ) -> Result<(), RootfsError> {
     let Some(supply) = supply else { return Ok(()) };
-    let absent: Vec<Layer> =
-        layers.filter(|layer| !store.has_blob(&layer.digest, layer.size)).cloned().collect();
-    if absent.is_empty() { Ok(()) } else { supply.fetch(&absent) }
+    supply.fetch(&layers.cloned().collect::<Vec<Layer>>())
 }
 
 /// A layer's tar.
@@ -235,6 +234,22 @@ fn read_index(store: &Store, layer: &Layer) -> Result<LayerIndex, RootfsError> {
     if let Some(index) = known() {
         return Ok(index);
     }
+    let index = scan(store, layer)?;
+    store.set_record_bytes(AREA, &layer.diff_id.0, &index.to_bytes())?;
+    Ok(index)
+}
+
+/// Reads a layer from end to end: its bytes have its digest, and unpack to its diff ID.
+/// What it holds is known then.
+///
+/// # Errors
+/// If the layer is absent, damaged, hostile, or something else.
+pub fn prove(store: &Store, layer: &Layer) -> Result<(), RootfsError> {
+    let index = scan(store, layer)?;
+    remember(store, layer.diff_id, index)
+}
+
+fn scan(store: &Store, layer: &Layer) -> Result<LayerIndex, RootfsError> {
     let mut through = Hashing::new(decompressed(store, layer)?);
     let wrong = |source| RootfsError::Archive { layer: layer.diff_id, source };
     let buffered = io::BufReader::with_capacity(1 << 16, &mut through);
@@ -245,6 +260,5 @@ fn read_index(store: &Store, layer: &Layer) -> Result<LayerIndex, RootfsError> {
     if DiffId(digest) != layer.diff_id {
         return Err(RootfsError::DiffId { layer: layer.diff_id, found: DiffId(digest) });
     }
-    store.set_record_bytes(AREA, &layer.diff_id.0, &index.to_bytes())?;
     Ok(index)
 }

@@ -26,15 +26,15 @@ mod unpack;
 mod xattr;
 
 pub use account::{Account, AccountError};
-pub use content::{Rootfs, Supply, remember};
+pub use content::{Rootfs, Supply, prove, remember};
 pub use form::{in_form, known_form};
 pub use ground::{Ground, Kept, settle, stacked, trees_of};
 pub use measure::{Linked, Measured, measure};
 pub use own::make_folder;
-pub use pack::pack;
+pub use pack::{pack, pack_folder};
 pub use remove::{Work, remove};
 pub use standing::standing;
-pub use unpack::{unpack_unread, unpacked};
+pub use unpack::{unpack_into, unpack_unread, unpacked};
 
 use std::io;
 

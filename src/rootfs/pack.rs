@@ -39,7 +39,7 @@ use crate::layer::{
 };
 use crate::sandbox::Sandbox;
 use crate::sandbox::record::{Device, Owner};
-use crate::store::Store;
+use crate::store::{PendingBlob, Store};
 
 #[derive(Serialize, Deserialize)]
 struct Request {
@@ -50,6 +50,8 @@ struct Request {
     epoch: i64,
     form: LayerForm,
     marks: Marks,
+    /// The folder stays as it is, and its root is listed.
+    frozen: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,14 +83,51 @@ pub fn pack(
         epoch: epoch.seconds(),
         form,
         marks: Marks::of(sandbox),
+        frozen: false,
     };
-    let Answer { diff_id, digest, size, index } = sandbox.call("pack", &request)?;
-    blob.commit(&digest, size)?;
-    let (bytes, inodes) = index.extent();
-    remember(store, diff_id, index)?;
+    let (layer, (bytes, inodes)) = layer(store, sandbox, blob, &request)?;
     store.grew(bytes, inodes);
-    store.adopt_tree(sandbox.kind(), &diff_id, folder)?;
-    Ok(Layer { diff_id, digest, size, compression: form.compression })
+    store.adopt_tree(sandbox.kind(), &layer.diff_id, folder)?;
+    Ok(layer)
+}
+
+/// Packs a folder as it is into a layer of the store: owners, modes and links as a step's
+/// layer has them, times in whole seconds. Sockets are left out.
+///
+/// # Errors
+/// If something in it cannot be read, or the store not be written.
+pub fn pack_folder(
+    store: &Store,
+    sandbox: &Sandbox,
+    folder: &Path,
+    form: LayerForm,
+) -> Result<Layer, RootfsError> {
+    let blob = store.pending()?;
+    let request = Request {
+        upper: folder.to_path_buf(),
+        lowers: Vec::new(),
+        out: blob.path().to_path_buf(),
+        epoch: i64::MAX,
+        form,
+        marks: Marks::of(sandbox),
+        frozen: true,
+    };
+    Ok(layer(store, sandbox, blob, &request)?.0)
+}
+
+/// The layer, and what it takes as a folder: bytes, and inodes.
+fn layer(
+    store: &Store,
+    sandbox: &Sandbox,
+    blob: PendingBlob,
+    request: &Request,
+) -> Result<(Layer, (u64, u64)), RootfsError> {
+    let Answer { diff_id, digest, size, index } = sandbox.call("pack", request)?;
+    blob.commit(&digest, size)?;
+    let extent = index.extent();
+    remember(store, diff_id, index)?;
+    let layer = Layer { diff_id, digest, size, compression: request.form.compression };
+    Ok((layer, extent))
 }
 
 pub(super) fn job(request: &[u8]) -> Result<Vec<u8>, String> {
@@ -110,13 +149,16 @@ fn run(request: &Request) -> io::Result<Answer> {
         writer: LayerWriter::indexed(io::BufWriter::with_capacity(1 << 17, out), request.form),
         epoch: request.epoch,
         marks: request.marks,
+        frozen: request.frozen,
         specials: Specials::open(&request.upper, &request.lowers)?,
         links: BTreeMap::new(),
         pending: Vec::new(),
     };
     packer.root(&upper, &lowers)?;
     packer.folder(&Name::root(), &upper, &lowers)?;
-    packer.specials.keep(&request.upper)?;
+    if !request.frozen {
+        packer.specials.keep(&request.upper)?;
+    }
     let Written { to, diff_id, index, .. } = packer.writer.finish_whole()?;
     let (_, digest, size) = to.into_inner().map_err(io::IntoInnerError::into_error)?.finish();
     Ok(Answer { diff_id, digest: BlobDigest(digest), size, index })
@@ -134,6 +176,7 @@ struct Packer<W: io::Write> {
     writer: LayerWriter<W>,
     epoch: i64,
     marks: Marks,
+    frozen: bool,
     specials: Specials,
     /// The first name of each file with several: by device and inode.
     links: BTreeMap<(u64, u64), Name>,
@@ -147,6 +190,9 @@ impl<W: io::Write> Packer<W> {
     fn root(&mut self, upper: &OwnedFd, lowers: &[OwnedFd]) -> io::Result<()> {
         let stat = statat(upper, ".", AtFlags::empty())?;
         let entry = self.entry(upper.as_fd(), b"", Name::root(), &stat)?;
+        if self.frozen {
+            return self.writer.entry(&entry, &mut io::empty());
+        }
         let before = match lowers.first() {
             Some(lower) => {
                 let stat = statat(lower, ".", AtFlags::empty())?;
@@ -184,9 +230,14 @@ impl<W: io::Write> Packer<W> {
         lowers: &[OwnedFd],
     ) -> io::Result<()> {
         let path = OsStr::from_bytes(base);
+        if self.frozen && base.starts_with(b".wh.") {
+            return Err(io::Error::other(
+                "a name that begins with `.wh.` means removal in a layer",
+            ));
+        }
         let stat = statat(upper, path, AtFlags::SYMLINK_NOFOLLOW)?;
         match FileType::from_raw_mode(stat.st_mode) {
-            _ if self.marks.is_gone(&stat) => {
+            _ if !self.frozen && self.marks.is_gone(&stat) => {
                 if below(base, lowers, self.marks)?.exists {
                     self.parents()?;
                     self.writer.gone(name, self.epoch)?;
@@ -198,6 +249,7 @@ impl<W: io::Write> Packer<W> {
             FileType::Directory => self.dir(name, base, &stat, upper, lowers),
             // A socket is an address of a process that is gone. It goes from the
             // folder too: later steps see what the layer holds.
+            FileType::Socket if self.frozen => Ok(()),
             FileType::Socket => Ok(unlinkat(upper, path, AtFlags::empty())?),
             _ => self.other(name, base, &stat, upper, lowers),
         }
@@ -214,7 +266,7 @@ impl<W: io::Write> Packer<W> {
         let entry = self.entry(upper.as_fd(), base, name.clone(), stat)?;
         let lower = below(base, lowers, self.marks)?;
         let open = open_dir(upper, OsStr::from_bytes(base))?;
-        if self.marks.is_opaque(upper.as_fd(), base)? {
+        if !self.frozen && self.marks.is_opaque(upper.as_fd(), base)? {
             // It was removed and made again, or overlayfs marks what is new: the layer
             // tells the difference between two states, not how it came about.
             self.spell_out(&open, &lower.merged)?;
@@ -234,6 +286,9 @@ impl<W: io::Write> Packer<W> {
         self.folder(name, &open, &lower.merged)?;
         let listed = self.pending.get(depth).is_none_or(|entry| entry.name.is_root());
         self.pending.truncate(depth);
+        if self.frozen {
+            return Ok(());
+        }
         if listed {
             return set_time(upper.as_fd(), base, time);
         }
@@ -305,6 +360,9 @@ impl<W: io::Write> Packer<W> {
         }
         if several {
             self.links.insert(key, name.clone());
+        }
+        if self.frozen {
+            return Ok(());
         }
         set_time(upper.as_fd(), base, entry.mtime)
     }

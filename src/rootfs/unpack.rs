@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
@@ -152,6 +152,32 @@ fn unpack(store: &Store, sandbox: &Sandbox, place: &Place<'_>) -> Result<(), Roo
     store.grew(bytes, inodes);
     store.adopt_tree(sandbox.kind(), &place.id, &tree)?;
     drop(slot);
+    Ok(())
+}
+
+/// Unpacks a layer into a folder that is there and empty. Devices are files that record
+/// what they are.
+///
+/// # Errors
+/// If the layer is absent, damaged or hostile, or cannot be unpacked here.
+pub fn unpack_into(
+    store: &Store,
+    sandbox: &Sandbox,
+    layer: &Layer,
+    folder: &Path,
+) -> Result<(), RootfsError> {
+    let request = Request {
+        blob: store.blob_path(&layer.digest),
+        compression: layer.compression,
+        diff_id: layer.diff_id,
+        into: folder.to_path_buf(),
+        folders: Vec::new(),
+        marks: Marks::of(sandbox),
+        real_root: false,
+    };
+    let index: LayerIndex = sandbox.call("unpack", &request)?;
+    let (bytes, inodes) = index.extent();
+    store.grew(bytes, inodes);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod archives;
 mod bench;
 mod cache;
+mod cache_elsewhere;
 mod chroot;
 mod chroot_files;
 mod contexts;

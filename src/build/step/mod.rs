@@ -6,7 +6,7 @@ mod copy;
 mod emit;
 mod held;
 mod lineage;
-mod mounts;
+pub(super) mod mounts;
 mod output;
 mod run;
 mod select;
@@ -24,6 +24,7 @@ use super::files::Files;
 use super::git::{Git, GitError, Resolved};
 use super::given::Given;
 use super::room::Room;
+use crate::digest::Digest;
 use crate::dockerfile::{Ignore, Rule};
 use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError, Written};
 use crate::plan::{CopyFrom, CopyOp, InputKey, Op, RemoteSource, Step};
@@ -121,12 +122,14 @@ pub(super) struct Bench<'a> {
     pub store: &'a Store,
     pub contexts: &'a Contexts,
     pub given: &'a Given,
-    /// Brings what is read of bases.
+    /// Brings what is read of bases, and of what a cache knows.
     pub bases: &'a dyn Supply,
     pub fetcher: &'a Fetcher,
     pub progress: &'a Progress,
     pub cancel: &'a Cancel,
     pub form: LayerForm,
+    /// What a cache of `RUN --mount` that is not here begins with, by its name's digest.
+    pub cached: &'a (dyn Fn(&Digest) -> Option<Layer> + Sync),
 }
 
 impl Bench<'_> {

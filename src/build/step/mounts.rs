@@ -255,13 +255,19 @@ fn missing(source: &MountSource, error: StepError) -> StepError {
     }
 }
 
+/// What a cache is known by that begins empty. One that begins with files of elsewhere
+/// has no such name.
+pub(in crate::build) fn name(mode: u32, owner: (u32, u32), id: &str) -> String {
+    format!("{mode:o} {owner:?} {id}")
+}
+
 /// A cache's folder, and the right to use it.
 fn cached(
     around: &Surroundings<'_>,
     cache: &CacheMount,
 ) -> Result<(MountKind, FileLock), StepError> {
     let Surroundings { bench, sandbox, .. } = around;
-    let mut name = format!("{:o} {:?} {}", cache.mode, cache.owner, cache.id);
+    let mut name = name(cache.mode, cache.owner, &cache.id);
     if let Some(seed) = &cache.seed {
         // Another beginning is another cache.
         let from = match bench.contexts.of(seed.from) {
@@ -285,6 +291,10 @@ fn cached(
         let new = work.path().join("new");
         private_folder(&new)?;
         rootfs::make_folder(sandbox, &new.join(content), cache.mode, cache.owner)?;
+        let known = (bench.cached)(&Digest::of(name.as_bytes())).filter(|_| cache.seed.is_none());
+        if let Some(layer) = known {
+            rootfs::unpack_into(bench.store, sandbox, &layer, &new.join(content))?;
+        }
         // Two that share a new cache may both come here: the first one's stays.
         let renamed = fs::rename(&new, &folder).at("create", &folder);
         if !folder.is_dir() {

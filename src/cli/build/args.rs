@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ArgAction;
 
+use super::cache::CacheFlags;
 use super::refused::RefusedFlags;
 use crate::cli::credentials::RegistryArgs;
 use crate::cli::given::GivenFlags;
@@ -69,6 +70,9 @@ pub struct Args {
         default_value_t = false, action = ArgAction::Set, value_name = "BOOL",
         hide_default_value = true, hide_possible_values = true)]
     pub load: bool,
+
+    #[command(flatten)]
+    pub cache: CacheFlags,
 
     #[command(flatten)]
     pub registry: RegistryArgs,

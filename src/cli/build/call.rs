@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::args::BuildFlags;
 use super::request::cancelled_by_signals;
-use crate::build::{self, BuildEnv, Checked, Question};
+use crate::build::{self, BuildEnv, Cache, Checked, Question};
 use crate::cli::failure;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::{self, CliError};
@@ -52,8 +52,8 @@ pub(in crate::cli) fn answer(
         Method::Check => Question::Rules,
         Method::Outline => Question::Outline,
     };
-    let env =
-        BuildEnv { store: invocation.store()?, registries, progress, cancel: &cancel, ready: None };
+    let (store, cache) = (invocation.store()?, &Cache::default());
+    let env = BuildEnv { store, registries, progress, cancel: &cancel, ready: None, cache };
     let found = invocation
         .block_on(async { build::check(&ask, question, &env).await.map_err(failure::of_build) })?;
     if question == Question::Rules {

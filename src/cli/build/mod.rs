@@ -1,6 +1,7 @@
 //! `kiln build`.
 
 mod args;
+mod cache;
 mod call;
 mod contexts;
 mod outputs;
@@ -37,9 +38,12 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     if call.method != Method::Build {
         return answer(call, &args.how, &args.context, &registries, &progress, invocation);
     }
-    let goal = outputs.goal();
+    let build_args = args.how.build_args.iter().map(|arg| (arg.name.as_str(), arg.resolve()));
+    let cache = &args.cache.cache(build_args);
+    let goal = outputs.goal(cache);
     let image = args.how.build(&args.context, &goal, &registries, &progress, invocation)?;
     let written = outputs.write(&image, &registries, &progress, invocation)?;
+    args.cache.export(cache, &registries, &progress, invocation)?;
     if let Some(path) = &args.iidfile {
         outputs::text(path, written.image.digest().to_string().as_bytes())?;
     }

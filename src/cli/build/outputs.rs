@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::args::Args;
 use super::request::Goal;
 use crate::atomic::AtPath as _;
+use crate::build::Cache;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::cli::value::{FilesForm, ImageAttrs, OutputArg};
@@ -148,7 +149,7 @@ impl Outputs {
     }
 
     /// What the build is for.
-    pub(super) fn goal(&self) -> Goal<'_> {
+    pub(super) fn goal<'a>(&'a self, cache: &'a Cache) -> Goal<'a> {
         let reads = |output: &OutputArg| match output {
             OutputArg::Archive { .. } | OutputArg::Layout { .. } | OutputArg::Files { .. } => true,
             OutputArg::Image { push, keep, .. } => *keep && !*push,
@@ -163,6 +164,7 @@ impl Outputs {
             form: self.form,
             whole: self.all.is_empty() || self.all.iter().any(reads),
             pushed: pushed.flatten().collect(),
+            cache,
         }
     }
 
@@ -293,23 +295,23 @@ fn form(args: &Args, all: &[OutputArg]) -> Result<LayerForm, CliError> {
         if asked.all(|other| other == first) {
             return Ok(Some(first));
         }
-        Err(CliError::usage(format!("the outputs ask for different values of {name}"))
+        Err(CliError::usage(format!("outputs and caches ask for different values of {name}"))
             .hint("the layers of one build have one: build once for each"))
     }
     let attrs = || all.iter().filter_map(attrs);
     let flag = args.compression.map(|arg| arg.0);
-    let compression = one("compression", attrs().filter_map(|image| image.compression), flag)?;
-    let levels = attrs().filter_map(|image| image.level);
+    let asked = attrs().map(|image| (image.compression, image.level)).chain(args.cache.forms());
+    let (compressions, levels): (Vec<_>, Vec<_>) = asked.unzip();
+    let compression = one("compression", compressions.into_iter().flatten(), flag)?;
+    let levels = levels.into_iter().flatten();
     let level = one("compression-level", levels, args.compression_level)?;
     // No layer leaves as one.
     let files = |output: &OutputArg| matches!(output, OutputArg::Files { .. });
     let unseen = if args.tags.is_empty() { files } else { |_: &OutputArg| false };
     let inside = |output: &OutputArg| matches!(output, OutputArg::CacheOnly) || unseen(output);
-    let usual = if !all.is_empty() && level.is_none() && all.iter().all(inside) {
-        Compression::None
-    } else {
-        Compression::default()
-    };
+    let none_leaves = !all.is_empty() && all.iter().all(inside) && !args.cache.takes_layers();
+    let usual =
+        if level.is_none() && none_leaves { Compression::None } else { Compression::default() };
     crate::cli::value::form(compression.unwrap_or(usual), level)
         .map_err(|error| CliError::usage(error.to_string()))
 }

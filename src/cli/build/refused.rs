@@ -6,10 +6,6 @@ use crate::cli::report::CliError;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RefusedFlags {
     #[arg(long, hide = true, value_name = "SPEC")]
-    cache_from: Vec<String>,
-    #[arg(long, hide = true, value_name = "SPEC")]
-    cache_to: Vec<String>,
-    #[arg(long, hide = true, value_name = "SPEC")]
     attest: Vec<String>,
     #[arg(long, hide = true, value_name = "SPEC")]
     provenance: Option<String>,
@@ -56,10 +52,6 @@ struct Case<'a> {
 const OFF: &[&str] = &["", "0", "f", "F", "false", "False", "FALSE"];
 const ON: &[&str] = &["1", "t", "T", "true", "True", "TRUE"];
 
-const CACHE: (&str, &str) = (
-    "kiln's cache is its store, which is neither exported nor imported",
-    "keep the store's folder from build to build; --store or KILN_STORE names it",
-);
 const ATTESTATIONS: (&str, &str) =
     ("kiln makes no attestations", "leave it out, or attach them to the digest that is printed");
 
@@ -79,12 +71,10 @@ impl RefusedFlags {
         Ok(())
     }
 
-    fn cases(&self) -> [Case<'_>; 17] {
+    fn cases(&self) -> [Case<'_>; 15] {
         let case =
             |flag, values, nothing, (why, instead)| Case { flag, values, nothing, why, instead };
         [
-            case("--cache-from", &self.cache_from, &[""], CACHE),
-            case("--cache-to", &self.cache_to, &[""], CACHE),
             case("--attest", &self.attest, &[""], ATTESTATIONS),
             case("--provenance", self.provenance.as_slice(), OFF, ATTESTATIONS),
             case("--sbom", self.sbom.as_slice(), OFF, ATTESTATIONS),
@@ -218,7 +208,7 @@ mod tests {
             "build",
             "build --provenance=false --sbom=false --builder default --isolation=default",
             "build --provenance false --rm --force-rm --disable-content-trust --compress=false",
-            "build --attest type=provenance,disabled=true --rm=true --squash=0 --cache-from=",
+            "build --attest type=provenance,disabled=true --rm=true --squash=0",
         ] {
             check(line).unwrap();
         }
@@ -227,8 +217,6 @@ mod tests {
     #[test]
     fn what_asks_for_something_says_what_to_do() {
         for (line, says) in [
-            ("build --cache-from type=gha", "--cache-from=type=gha: kiln's cache is its store"),
-            ("build --cache-to type=inline", "KILN_STORE"),
             ("build --attest type=sbom", "no attestations"),
             ("build --attest type=provenance,disabled=false", "no attestations"),
             ("build --provenance=mode=max", "--provenance=mode=max: kiln makes no attestations"),

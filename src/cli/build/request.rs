@@ -6,7 +6,7 @@ use std::path::Path;
 use super::args::BuildFlags;
 use super::sources::Opened;
 use super::{contexts, sources};
-use crate::build::{self, BuildEnv, BuildRequest, Opening};
+use crate::build::{self, BuildEnv, BuildRequest, Cache, Opening};
 use crate::cli::failure;
 use crate::cli::given::Entitlement;
 use crate::cli::invocation::Invocation;
@@ -35,6 +35,7 @@ pub(in crate::cli) struct Goal<'a> {
     pub(in crate::cli) whole: bool,
     /// Where the image is to be pushed to.
     pub(in crate::cli) pushed: Vec<Reference>,
+    pub(in crate::cli) cache: &'a Cache,
 }
 
 impl BuildFlags {
@@ -60,7 +61,8 @@ impl BuildFlags {
         let uploads = Uploads::new(&goal.pushed, store, registries, progress, handle, stop)?;
         let ready = Some(&uploads).filter(|_| !goal.pushed.is_empty());
         let progress = &progress.clone().explaining(self.explain_cache);
-        let env = BuildEnv { store, registries, progress, cancel: &cancel, ready };
+        let cache = goal.cache;
+        let env = BuildEnv { store, registries, progress, cancel: &cancel, ready, cache };
         prune::keep(store, limit, When::Before, progress);
         let built = runtime.block_on(build::build(&request, &env));
         // The steps that were done before one failed are kept as well.

@@ -4,6 +4,7 @@
 mod amount;
 mod annotation;
 mod assignment;
+mod cache;
 mod call;
 mod clean;
 mod compression;
@@ -18,6 +19,7 @@ mod volume;
 pub use amount::{Cpus, MemorySwap, PidsLimit, Processors, Quota, Size, duration};
 pub use annotation::AnnotationArg;
 pub use assignment::{Assignment, EnvAssignment, LabelArg};
+pub use cache::{CacheFromArg, CachePlace, CacheTo, CacheToArg};
 pub use call::{CallArg, Method};
 pub use clean::{PruneFilter, StoreKind, StoreLimitArg, size};
 pub use compression::{CompressionArg, form};

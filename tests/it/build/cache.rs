@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use super::bench::{Bench, callers};
+use super::bench::{Bench, Caller, callers};
 use crate::support::kiln::Output;
 
 const THREE: &str =
@@ -15,7 +15,7 @@ fn three(bench: &Bench) {
 }
 
 /// Which of the steps that are no base were made, and which came from the cache.
-fn made(output: &Output) -> Vec<bool> {
+pub(super) fn made(output: &Output) -> Vec<bool> {
     let lines: Vec<&str> = output.stderr.lines().collect();
     let step = |line: &&&str| {
         (line.contains("] RUN ") || line.contains("] COPY ")) && !line.contains(" made anew: ")
@@ -24,7 +24,8 @@ fn made(output: &Output) -> Vec<bool> {
     let ended = |line: &&str| -> bool {
         let end = |other: &&&str| {
             number(other) == number(line)
-                && (other.contains(" DONE ") || other.ends_with(" CACHED"))
+                && ([" DONE ", " ERROR "].iter().any(|end| other.contains(end))
+                    || other.ends_with(" CACHED"))
         };
         lines
             .iter()
@@ -147,6 +148,32 @@ fn build_twice_at_once_makes_each_step_once() {
         for step in 0..4 {
             assert_eq!(made.iter().filter(|all| all[step]).count(), 1, "step {step}: {made:?}");
         }
+        bench.clean();
+    }
+}
+
+/// Counted by what the step leaves behind, not by what kiln says of itself.
+#[test]
+fn build_twice_at_once_runs_a_step_once() {
+    for caller in callers() {
+        let bench = Bench::with_busybox(caller);
+        let text = "FROM --platform=$BUILDPLATFORM busybox AS NAME\n\
+            RUN --mount=type=cache,target=/c echo ran >>/c/log; sleep 1; \
+            cat /proc/sys/kernel/random/uuid >/id\nFROM scratch\nCOPY --from=NAME /id /id\n";
+        for name in ["one", "two"] {
+            fs::write(bench.path(name), text.replace("NAME", name)).unwrap();
+        }
+        // Three processes, stages of two names, two platforms.
+        let starts =
+            ["one context", "two context", "one --platform linux/amd64,linux/s390x context"];
+        let mut calls = starts.map(|args| bench.call(format!("build -q -f {args}").split(' ')));
+        let children = calls.each_mut().map(|call| call.spawn().unwrap());
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        bench.built("FROM busybox\nRUN --mount=type=cache,target=/c cp /c/log /log\n");
+        assert_eq!(bench.content("log"), "ran\n", "{caller:?}");
         bench.clean();
     }
 }
@@ -279,5 +306,37 @@ fn build_compresses_only_the_blocks_that_changed() {
         let (anew, all) = blocks(&damaged);
         assert_eq!(anew, all);
         assert_eq!(damaged.text(), build(&fresh).text());
+    }
+}
+
+/// A step that has to be made reads what the cache of elsewhere has lost: the cache is given
+/// up, the build is not.
+#[test]
+fn build_goes_on_without_a_cache_that_a_step_cannot_read() {
+    let text = |last: &str| {
+        let one = "FROM busybox AS one\nRUN echo 1 >/one\n";
+        format!("{one}FROM busybox\nRUN echo 2 >/two\nCOPY --from=one /one /one\n{last}\n")
+    };
+    let theirs = Bench::with_busybox(Caller::Own);
+    let to = "--cache-to type=local,dest=c,mode=max";
+    theirs.build(&text("RUN true"), to).success();
+    let lost = theirs.path("c/blobs/sha256");
+    for blob in fs::read_dir(&lost).unwrap().flatten() {
+        // The documents stay.
+        if !fs::read(blob.path()).unwrap().starts_with(b"{") {
+            fs::remove_file(blob.path()).unwrap();
+        }
+    }
+    let from = format!("--cache-from type=local,src={}", theirs.path("c").display());
+    for last in ["RUN cat /one /two >/three", "COPY --from=one /one /three"] {
+        let plain = Bench::with_busybox(Caller::Own);
+        let image = plain.build(&text(last), "").success().text();
+        let two = Bench::with_busybox(Caller::Own);
+        let output = two.build(&text(last), &from).success();
+        assert_eq!(output.text(), image, "{last}");
+        for says in [" CACHED", "No such file", "it is not used"] {
+            assert!(output.stderr.contains(says), "{last}: {}", output.stderr);
+        }
+        two.clean();
     }
 }

@@ -141,8 +141,6 @@ fn build_agents_and_hosts() {
 fn build_refuses_flags_it_has_not() {
     let bench = Bench::with_busybox(Caller::Own);
     for (more, says) in [
-        ("--cache-from type=gha", "kiln's cache is its store"),
-        ("--cache-to=type=inline", "KILN_STORE"),
         ("--provenance=mode=max", "no attestations"),
         ("--sbom=true", "no attestations"),
         ("--attest type=sbom", "no attestations"),

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::bench::{Bench, Caller, busybox, callers, file};
+use super::cache::made;
 use crate::support::kiln::Output;
 use crate::support::proxy::{Counted, Proxy, Seen};
 use crate::support::registry::{TestRegistry, skopeo};
@@ -270,4 +271,43 @@ fn a_failed_upload_ends_the_build() {
     assert!(failed.stderr.contains(&says), "{}", failed.stderr);
     assert_eq!(world.proxy.take().count("PUT", "/manifests/"), 0);
     bench.clean();
+}
+
+/// What is known from a cache comes for the image; the base stays where it is until a step
+/// runs on it.
+#[test]
+fn a_cache_is_fetched_and_its_base_is_not() {
+    for caller in callers() {
+        let world = World::new();
+        let at = world.at();
+        let text = format!("FROM {at}/base:1\nCOPY a /a\nCOPY b /b\n");
+        let fresh = || {
+            let bench = Bench::new(caller);
+            bench.file("a", "A").file("b", "B");
+            bench
+        };
+        let one = fresh();
+        let image = build(&one, &text, &format!("--cache-to {at}/cache:1")).success().text();
+        world.proxy.take();
+
+        let from = format!("--cache-from {at}/cache:1");
+        let two = fresh();
+        let push = format!("{from} -t {at}/app:1 --push --cache-to {at}/cache:2");
+        let pushed = build(&two, &text, &push).success();
+        assert_eq!(made(&pushed), [false; 2], "{}", pushed.stderr);
+        let digest = |text: &str| text.trim().rsplit('@').next().unwrap().to_owned();
+        assert_eq!(digest(&pushed.text()), digest(&image));
+        let seen = world.proxy.take();
+        assert_eq!(seen.fetched().len(), 2 + 2, "two configs and two layers: {:?}", seen.0);
+        // The base's and the steps' layers are mounted; the caches are of one repository.
+        assert_eq!((seen.mounted(), seen.sent().len()), (4, 2), "two configs: {:?}", seen.0);
+        assert_eq!(world.layers("app:1")[..2], world.layers("base:1"));
+
+        let three = fresh();
+        let changed = text.replace("COPY b /b", "RUN cat /a /etc/big >/c");
+        build(&three, &changed, &format!("{from} -t {at}/app:2 --push")).success();
+        let seen = world.proxy.take();
+        assert_eq!(seen.fetched().len(), 2 + 2 + 1, "the base and a step: {:?}", seen.0);
+        three.clean();
+    }
 }
