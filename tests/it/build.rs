@@ -4,6 +4,7 @@ mod archives;
 mod bench;
 mod cache;
 mod cache_elsewhere;
+mod cache_key;
 mod chroot;
 mod chroot_files;
 mod contexts;
