@@ -111,9 +111,12 @@ pub(super) fn execute(
     // The scheduler's threads wait for downloads; this one must not be a worker of
     // the runtime while it waits for them.
     tokio::task::block_in_place(|| {
-        let told = |error: &BuildError| error.is_cancelled();
-        let stop = || {
-            if !env.cache.looks_again() {
+        // A step that failed by itself comes before a source that was refused.
+        let refused = |error: &BuildError| matches!(error, BuildError::Cache(_));
+        let told = |error: &BuildError| error.is_cancelled() || refused(error);
+        let stop = |error: Option<&BuildError>| {
+            // For a refused source nothing has to be stopped.
+            if !error.is_some_and(refused) {
                 env.cancel.cancel();
             }
         };

@@ -2,6 +2,7 @@
 //! nothing more once one has failed.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 
@@ -13,6 +14,8 @@ struct State<E> {
     left: usize,
     /// The node that failed, or of several the first in the graph.
     failed: Option<(usize, E)>,
+    /// A node panicked: nothing more is run, and all are told.
+    broken: bool,
     /// Threads that have nothing to do, and all of them.
     idle: usize,
     threads: usize,
@@ -33,20 +36,21 @@ struct Schedule<'a, E, N, F, O> {
 /// made when nodes are ready that nobody is there for; a chain is run by the caller's own.
 ///
 /// # Errors
-/// A failure; nodes under way are waited for, `on_failure` is called once so that
+/// A failure; nodes under way are waited for, `on_failure` is called for each so that
 /// they can be told to stop. Of several failures it is that of the first node in
 /// the graph; one that `only_stopped` knows as told to stop gives way to others.
 pub(super) fn run<E: Send>(
     inputs: &[Vec<usize>],
     workers: usize,
     node: impl Fn(usize) -> Result<(), E> + Sync,
-    on_failure: impl Fn() + Sync,
+    on_failure: impl Fn(Option<&E>) + Sync,
     only_stopped: impl Fn(&E) -> bool + Sync,
 ) -> Result<(), E> {
     let waiting: Vec<usize> = inputs.iter().map(Vec::len).collect();
     let ready = (0..inputs.len()).filter(|&at| waiting[at] == 0).collect();
     let (left, failed) = (inputs.len(), None);
-    let state = Mutex::new(State { waiting, ready, left, failed, idle: 0, threads: 1 });
+    let state = State { waiting, ready, left, failed, broken: false, idle: 0, threads: 1 };
+    let state = Mutex::new(state);
     let changed = Condvar::new();
     let schedule = Schedule { state, changed, inputs, workers, node, on_failure, only_stopped };
     std::thread::scope(|scope| schedule.work(scope));
@@ -60,22 +64,27 @@ impl<E, N, F, O> Schedule<'_, E, N, F, O>
 where
     E: Send,
     N: Fn(usize) -> Result<(), E> + Sync,
-    F: Fn() + Sync,
+    F: Fn(Option<&E>) + Sync,
     O: Fn(&E) -> bool + Sync,
 {
     fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         while let Some(at) = self.next(scope) {
-            let result = (self.node)(at);
+            let result = catch_unwind(AssertUnwindSafe(|| (self.node)(at)));
             let mut state = self.lock();
+            let result = result.unwrap_or_else(|panic| {
+                state.broken = true;
+                state.ready.clear();
+                (self.on_failure)(None);
+                self.changed.notify_all();
+                resume_unwind(panic)
+            });
             match result {
                 Ok(()) => state.finish(self.inputs, at),
                 Err(error) => {
                     let order = |at: usize, error: &E| ((self.only_stopped)(error), at);
+                    (self.on_failure)(Some(&error));
                     match &state.failed {
-                        None => {
-                            (self.on_failure)();
-                            state.failed = Some((at, error));
-                        }
+                        None => state.failed = Some((at, error)),
                         Some((before, known)) if order(at, &error) < order(*before, known) => {
                             state.failed = Some((at, error));
                         }
@@ -122,7 +131,7 @@ where
 
 impl<E> State<E> {
     fn is_over(&self) -> bool {
-        self.failed.is_some() || self.left == 0
+        self.broken || self.failed.is_some() || self.left == 0
     }
 
     fn finish(&mut self, inputs: &[Vec<usize>], done: usize) {
@@ -155,7 +164,7 @@ mod tests {
                 assert_eq!(std::thread::current().id(), own);
                 Ok(())
             },
-            || (),
+            |_| (),
             |()| false,
         );
         done.unwrap();
@@ -176,7 +185,7 @@ mod tests {
                 now.fetch_sub(1, Ordering::SeqCst);
                 Ok(())
             },
-            || (),
+            |_| (),
             |()| false,
         );
         done.unwrap();
@@ -200,7 +209,7 @@ mod tests {
                 order.lock().unwrap().push(at);
                 Ok::<(), ()>(())
             },
-            || (),
+            |_| (),
             |()| false,
         )
         .unwrap();
@@ -220,13 +229,39 @@ mod tests {
                 ran.fetch_add(1, Ordering::SeqCst);
                 if at == 1 { Err("broken") } else { Ok(()) }
             },
-            || {
+            |_| {
                 told.fetch_add(1, Ordering::SeqCst);
             },
             |_| false,
         );
         assert_eq!((result, ran.into_inner(), told.into_inner()), (Err("broken"), 2, 1));
-        assert_eq!(run(&[], 2, |_| Ok::<(), ()>(()), || (), |()| false), Ok(()));
+        assert_eq!(run(&[], 2, |_| Ok::<(), ()>(()), |_| (), |()| false), Ok(()));
+    }
+
+    /// A panic is passed on, and nobody waits for what will never be.
+    #[test]
+    fn a_panic_ends_all() {
+        let inputs = [vec![], vec![], vec![0, 1]];
+        let told = AtomicUsize::new(0);
+        let meeting = std::sync::Barrier::new(2);
+        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            run(
+                &inputs,
+                2,
+                |at| {
+                    meeting.wait();
+                    assert_eq!(at, 0, "the other one panics");
+                    Ok::<(), ()>(())
+                },
+                |error| {
+                    assert!(error.is_none());
+                    told.fetch_add(1, Ordering::SeqCst);
+                },
+                |()| false,
+            )
+        }));
+        assert!(ended.is_err());
+        assert_eq!(told.into_inner(), 1);
     }
 
     #[test]
@@ -240,7 +275,7 @@ mod tests {
                 meeting.wait();
                 Err(errors[at])
             };
-            assert_eq!(run(&inputs, 3, fail, || (), |error| *error == "stopped"), Err(named));
+            assert_eq!(run(&inputs, 3, fail, |_| (), |error| *error == "stopped"), Err(named));
         }
     }
 }

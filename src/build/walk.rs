@@ -210,6 +210,8 @@ fn list(
         }
         let stat = match statat(&opened, leaf, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
+            // It has gone since it was listed.
+            Err(rustix::io::Errno::NOENT) => continue,
             Err(error) => return Err(error).at("read", whole(&path())),
         };
         let mut one = Found::of(at, &stat);

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -108,10 +109,20 @@ pub(super) fn announce(store: &Store, root: &Path) -> Result<(), ContainerError>
 pub(super) fn roots(store: &Store) -> Result<Vec<PathBuf>, ContainerError> {
     let mut roots = vec![root(store)?, store.root().join("containers")];
     roots.extend(store.records(STATES)?.into_iter().map(|bytes| OsString::from_vec(bytes).into()));
-    roots.retain(|root| root.is_dir());
     roots.sort();
     roots.dedup();
-    Ok(roots)
+    let mut there = Vec::with_capacity(roots.len());
+    for root in roots {
+        match root.metadata() {
+            Ok(meta) if meta.is_dir() => there.push(root),
+            Ok(_) => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            // Containers that cannot be looked at may stand on the store all the same.
+            Err(error) => return Err(error).at("read", &root)?,
+        }
+    }
+    Ok(there)
 }
 
 /// The right to change a container; given back with the last copy of the

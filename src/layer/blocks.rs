@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
@@ -64,6 +65,26 @@ pub(super) struct Blocks<W: Write> {
     tabled: bool,
     table: BlockTable,
     earlier: Option<Arc<Earlier>>,
+    /// From the first block that is given away.
+    counted: Option<Counted>,
+}
+
+/// Streams under way in this process: they share the threads, and so the memory.
+static STREAMS: AtomicUsize = AtomicUsize::new(0);
+
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        STREAMS.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        STREAMS.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<W: Write> Blocks<W> {
@@ -81,6 +102,7 @@ impl<W: Write> Blocks<W> {
             tabled: false,
             table: BlockTable::default(),
             earlier: None,
+            counted: None,
         }
     }
 
@@ -152,7 +174,9 @@ impl<W: Write> Blocks<W> {
     /// Hands the beginning of the block to a thread; the rest of it begins the next.
     fn give(&mut self, length: usize) -> io::Result<()> {
         // One block a thread, one that waits for it, and one being filled.
-        while self.waiting.len() > rayon::current_num_threads() {
+        self.counted.get_or_insert_with(Counted::new);
+        let (threads, streams) = (rayon::current_num_threads(), STREAMS.load(Ordering::Relaxed));
+        while self.waiting.len() > (2 * threads / streams.max(1)).clamp(1, threads) {
             self.take()?;
         }
         let mut next = self.pool.take();

@@ -128,7 +128,7 @@ impl<R: Read> Reader<R> {
 
     /// Skips the rest of the current entry.
     fn skip(&mut self) -> Result<(), ReadError> {
-        let rest = self.left + self.padding;
+        let rest = self.left.saturating_add(self.padding);
         let skipped = io::copy(&mut (&mut self.from).take(rest), &mut io::sink())?;
         if skipped != rest {
             return Err(self.malformed(None, "the archive is cut off"));

@@ -256,3 +256,18 @@ fn large_files_have_blocks_of_their_own() {
     let stored = flate2::read::MultiGzDecoder::new(first.to.as_slice());
     assert_eq!(LayerIndex::read(stored).unwrap().len(), 3);
 }
+
+/// A size that nothing has, as hostile archives state it.
+#[test]
+fn a_size_beyond_all_bounds_is_an_error() {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("a").unwrap();
+    header.set_mode(0o644);
+    header.set_entry_type(tar::EntryType::Regular);
+    for size in [u64::MAX, u64::MAX - 511, 1 << 63] {
+        header.set_size(size);
+        header.set_cksum();
+        let bytes = [header.as_bytes().as_slice(), &[0; 1024]].concat();
+        assert!(LayerIndex::read(bytes.as_slice()).is_err(), "{size}");
+    }
+}

@@ -7,11 +7,13 @@
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use reqwest::Url;
+use rustix::io::Errno;
 
 use super::{CONNECT, IDLE, USER_AGENT, is_loopback};
 
@@ -137,8 +139,19 @@ impl PutFile {
             match rustix::fs::sendfile(&*server, &self.file, Some(&mut at), stride) {
                 Ok(0) => return Err(PutError::File(io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) => sent.store(at, Ordering::Relaxed),
-                Err(rustix::io::Errno::INTR) => (),
-                Err(error @ rustix::io::Errno::IO) => return Err(PutError::File(error.into())),
+                Err(Errno::INTR) => (),
+                // Not every file system has it.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    let mut piece = vec![0; stride.min(128 << 10)];
+                    let length = self.file.read_at(&mut piece, at).map_err(PutError::File)?;
+                    if length == 0 {
+                        return Err(PutError::File(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                    server.write_all(&piece[..length]).map_err(PutError::Server)?;
+                    at += length as u64;
+                    sent.store(at, Ordering::Relaxed);
+                }
+                Err(error @ Errno::IO) => return Err(PutError::File(error.into())),
                 Err(error) => return Err(PutError::Server(error.into())),
             }
         }
@@ -180,24 +193,27 @@ fn answer(
 }
 
 /// The answer that bytes are, once they are enough for it; `ended` says that no more come.
-fn parse(bytes: &[u8], ended: bool) -> io::Result<Option<Response<Vec<u8>>>> {
+fn parse(mut bytes: &[u8], ended: bool) -> io::Result<Option<Response<Vec<u8>>>> {
     let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return Ok(None);
-    };
-    let head = std::str::from_utf8(&bytes[..end]).map_err(|_| wrong("its head is no text"))?;
-    let mut lines = head.split("\r\n");
-    let first = lines.next().unwrap_or_default();
-    let status: Option<u16> = first.strip_prefix("HTTP/1.").and_then(|rest| {
-        let code = rest.split(' ').nth(1)?;
-        code.parse().ok()
-    });
-    let status = status.ok_or_else(|| wrong("it is no answer of HTTP/1"))?;
-    let body = &bytes[end + 4..];
-    if status < 200 {
+    let (status, lines, body) = loop {
+        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return Ok(None);
+        };
+        let head = std::str::from_utf8(&bytes[..end]).map_err(|_| wrong("its head is no text"))?;
+        let mut lines = head.split("\r\n");
+        let first = lines.next().unwrap_or_default();
+        let status: Option<u16> = first.strip_prefix("HTTP/1.").and_then(|rest| {
+            let code = rest.split(' ').nth(1)?;
+            code.parse().ok()
+        });
+        let status = status.ok_or_else(|| wrong("it is no answer of HTTP/1"))?;
+        let body = &bytes[end + 4..];
+        if status >= 200 {
+            break (status, lines, body);
+        }
         // It only says that it listens.
-        return parse(body, ended);
-    }
+        bytes = body;
+    };
     let mut answer = Response::new(Vec::new());
     *answer.status_mut() = status.try_into().map_err(|_| wrong("its status is none"))?;
     for line in lines {

@@ -86,7 +86,13 @@ fn write(
             }
             to_durable_file(&path, |to| match &blob.bytes {
                 Some(bytes) => text(to, bytes).and_then(|()| work.moved(blob.size)),
-                None => sink::blob(to, store, &blob.digest, work).map(drop),
+                None => match sink::blob(to, store, &blob.digest, work)? {
+                    copied if copied == blob.size => Ok(()),
+                    copied => Err(OutputError::Write(std::io::Error::other(format!(
+                        "{} has {copied} bytes, {} were expected",
+                        blob.digest, blob.size
+                    )))),
+                },
             })?;
         }
         to_durable_file(&folder.join("oci-layout"), |to| text(to, LAYOUT.as_bytes()))?;

@@ -1,7 +1,7 @@
 //! Where archives are written to, and how blobs of the store get there.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek as _, Write};
 
 use super::{OutputError, Work};
 use crate::digest::BlobDigest;
@@ -74,7 +74,12 @@ pub(super) fn blob(
         match copied.map_err(OutputError::Write)? {
             // What is there of it was not read: the file's own place is at its beginning.
             0 if done == 0 => return work.copy(&file, to, unreadable, OutputError::Write),
-            0 => break,
+            0 => {
+                // The kernel goes no further here.
+                (&file).seek(io::SeekFrom::Start(done)).map_err(unreadable)?;
+                let rest = work.copy(&file, to, unreadable, OutputError::Write)?;
+                return Ok(done + rest);
+            }
             copied => {
                 done += copied;
                 work.moved(copied)?;

@@ -266,6 +266,8 @@ struct Naming {
 const NAMING: [&str; 4] = ["steps", "forms", "mount-sources", "downloads"];
 /// Areas whose records are about a layer, by its diff ID.
 const OF_LAYERS: [&str; 2] = ["index", "folders"];
+/// Which repositories have a blob, by its digest.
+const ORIGINS: &str = "blob-origins";
 /// Where the states of containers lie that are not in the store.
 const STATES: &str = "states";
 
@@ -326,6 +328,12 @@ impl Look<'_> {
                 }
                 let need = if area == STATES {
                     Need::Store
+                } else if area == ORIGINS
+                    && self.needs.layers.contains(&key)
+                    && !self.root.join("blobs/sha256").join(&key).exists()
+                {
+                    // Nothing else tells where a layer of a named image is to be had.
+                    Need::Name
                 } else if !OF_LAYERS.contains(&area.as_str()) {
                     Need::Again
                 } else if self.needs.container_trees.contains(&key) {

@@ -6,7 +6,7 @@ use super::PruneError;
 use crate::container;
 use crate::digest::BlobDigest;
 use crate::image::{Descriptor, ImageConfig, Index, Manifest};
-use crate::rootfs;
+use crate::rootfs::{self, RootfsError};
 use crate::store::{Store, StoreError};
 
 /// What names and containers need, by hex digits.
@@ -42,8 +42,13 @@ impl Needs {
                 needs.container_trees.insert(layer.diff_id.hex());
             }
             // What is not known of its layers any more cannot have become a tree of its own.
-            if let Ok(trees) = rootfs::trees_of(store, layers) {
-                needs.container_trees.extend(trees.iter().map(crate::digest::DiffId::hex));
+            match rootfs::trees_of(store, layers) {
+                Ok(trees) => {
+                    needs.container_trees.extend(trees.iter().map(crate::digest::DiffId::hex));
+                }
+                Err(RootfsError::Store(StoreError::NoBlob(_))) => {}
+                // What could not be read now may be needed.
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(needs)

@@ -32,6 +32,9 @@ const PIECE: usize = 256 << 10;
 /// Pieces of one upload that are in memory at once: read, waiting, and being sent.
 const PIECES: usize = 4;
 
+/// Longest wait for the reader of a blob once the registry has answered.
+const LEFT: Duration = Duration::from_secs(2);
+
 /// How long a registry may take to check what it has received.
 const CHECKING: Duration = Duration::from_secs(300);
 
@@ -175,7 +178,8 @@ async fn put(
     // What is left of the stream lies in the request; without it the reader ends.
     drop(ask);
     // A blob that cannot be read is the cause, whatever the registry said to it.
-    if let Ok(Err(error)) = reading.await {
+    // A registry that has answered need not take the rest: that is not waited for.
+    if let Ok(Ok(Err(error))) = tokio::time::timeout(LEFT, reading).await {
         return Err(unreadable(store, blob.digest, error));
     }
     answer

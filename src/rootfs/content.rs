@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::{RootfsError, recent};
 use crate::digest::{DiffId, Digest, Hashing};
 use crate::layer::{Decompressor, Kind, Layer, LayerIndex, Located, ReadError, Reader, View};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Brings layers that the store lacks, or that nobody has looked at yet.
 pub trait Supply: fmt::Debug + Sync {
@@ -179,7 +179,15 @@ fn tables(
         let own = work();
         others.into_iter().fold(own, |done, other| done.and(other.join().unwrap_or(Ok(()))))
     })?;
-    layers.iter().map(|layer| index(store, layer)).collect()
+    let again = |layer: &Layer| match index(store, layer) {
+        // Its record was damaged, or has gone: the layer itself is needed after all.
+        Err(RootfsError::Store(StoreError::NoBlob(_))) if supply.is_some() => {
+            bring(std::iter::once(layer), supply)?;
+            index(store, layer)
+        }
+        other => other,
+    };
+    layers.iter().map(again).collect()
 }
 
 /// Brings those that are to be read. Whether one is here is the supply's to say: of what a

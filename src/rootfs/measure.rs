@@ -99,32 +99,47 @@ fn of(path: &Path) -> io::Result<Measured> {
 }
 
 fn below(folder: &Path, found: &mut Measured) -> io::Result<()> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        // It is being removed, or is somebody else's.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            found.partial = true;
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = entry?;
-        let meta = match entry.metadata() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                found.partial = true;
+    // One open folder at a time, however deep they lie.
+    let mut left = vec![folder.to_path_buf()];
+    while let Some(folder) = left.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                found.missed(error)?;
                 continue;
             }
-            meta => meta?,
         };
-        found.add(&meta);
-        if meta.is_dir() {
-            below(&entry.path(), found)?;
+        for entry in entries {
+            let entry = entry?;
+            let meta = match entry.metadata() {
+                Ok(meta) => meta,
+                Err(error) => {
+                    found.missed(error)?;
+                    continue;
+                }
+            };
+            found.add(&meta);
+            if meta.is_dir() {
+                left.push(entry.path());
+            }
         }
     }
     Ok(())
+}
+
+impl Measured {
+    /// What cannot be looked at is being removed, or is somebody else's, or lies too deep to
+    /// be named.
+    fn missed(&mut self, error: io::Error) -> io::Result<()> {
+        match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidFilename => {
+                self.partial = true;
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
 }
 
 pub(super) fn job(request: &[u8]) -> Result<Vec<u8>, String> {

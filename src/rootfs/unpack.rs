@@ -12,7 +12,7 @@ use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat,
@@ -81,7 +81,6 @@ fn unpack_all(
     places: &[Place<'_>],
     progress: &Progress,
 ) -> Result<(), RootfsError> {
-    use rayon::prelude::*;
     let is_missing = |place: &&Place<'_>| store.held_tree(sandbox.kind(), &place.id).is_none();
     let missing: Vec<&Place<'_>> = places.iter().filter(is_missing).collect();
     let Some(first) = missing.first() else { return Ok(()) };
@@ -91,11 +90,26 @@ fn unpack_all(
     });
     let total = missing.iter().map(|place| place.layer.size).sum();
     let done = AtomicU64::new(0);
-    missing.par_iter().try_for_each(|place| {
-        unpack(store, sandbox, place)?;
-        let size = place.layer.size;
-        task.bytes(done.fetch_add(size, Ordering::Relaxed) + size, Some(total));
-        Ok::<_, RootfsError>(())
+    let next = AtomicUsize::new(0);
+    // Not rayon's threads: it waits for locks and for helpers, and others compress on those.
+    let work = || -> Result<(), RootfsError> {
+        while let Some(place) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            unpack(store, sandbox, place).inspect_err(|_| {
+                // Nobody begins another one.
+                next.store(missing.len(), Ordering::Relaxed);
+            })?;
+            let size = place.layer.size;
+            task.bytes(done.fetch_add(size, Ordering::Relaxed) + size, Some(total));
+        }
+        Ok(())
+    };
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.min(missing.len())).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        others.into_iter().fold(own, |all, other| {
+            all.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
     })?;
     task.done();
     Ok(())

@@ -207,8 +207,10 @@ impl Shelf {
     ) -> Result<(), StoreError> {
         let path = self.folder.join(digest.hex());
         self.leases.stamp(file.as_file())?;
+        let naming = self.unsynced.naming();
         self.unsynced.note(digest, file.as_file())?;
         file.persist(&path).map_err(|error| error.error).at("create", &path)?;
+        drop(naming);
         self.leases.grew(size.next_multiple_of(4096), 1);
         Ok(())
     }

@@ -105,7 +105,14 @@ impl Leases {
     /// ends. What cannot be held counts as absent: it is made anew then.
     pub(super) fn hold(&self, path: &Path) -> Option<Metadata> {
         let meta = path.metadata().ok()?;
-        let session = self.session().ok()?;
+        let session = match self.session() {
+            Ok(session) => session,
+            // Nobody takes anything away there.
+            Err(error) if error.source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                return Some(meta);
+            }
+            Err(_) => return None,
+        };
         if meta.modified().ok()? >= session.since {
             return Some(meta);
         }
@@ -125,6 +132,15 @@ impl Leases {
     pub(super) fn stamp(&self, file: &File) -> Result<(), PathError> {
         let session = self.session()?;
         file.set_modified(session.since + session.begun.elapsed()).at("write", &self.root)
+    }
+
+    /// Whether a process is alive that began before this time. Nothing is cleared up.
+    pub(super) fn lives_since(&self, time: SystemTime) -> bool {
+        fs::read_dir(self.folder()).into_iter().flatten().flatten().any(|entry| {
+            let began = entry.metadata().and_then(|meta| meta.modified());
+            began.is_ok_and(|began| began <= time)
+                && !File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+        })
     }
 
     /// Notes that the store has grown.

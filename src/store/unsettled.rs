@@ -63,17 +63,31 @@ impl Store {
         // Another process may have discarded a tree, and unpacked it again: its note is gone.
         let _alone = FileLock::exclusive(&self.root.join("locks/unsettled"))?;
         for note in fs::read_dir(notes).into_iter().flatten().flatten() {
-            let name = note.file_name();
-            let tree = name.to_str().and_then(|name| name.split_once('.'));
-            let tree = tree.map(|(kind, hex)| self.root.join("trees").join(kind).join(hex));
-            if let Some(tree) = tree.filter(|tree| tree.is_dir()) {
-                // Its files may be another owner's: whoever may removes them from there.
-                let scratch = self.scratch("lost")?;
-                fs::rename(&tree, scratch.path().join("tree")).at("rename", &tree)?;
+            // Its writer is alive: a container with a boot ID of its own uses the store.
+            let written = note.metadata().and_then(|meta| meta.modified());
+            if written.is_ok_and(|written| self.leases.lives_since(written)) {
+                continue;
             }
-            fs::remove_file(note.path()).at("remove", note.path())?;
+            // One that cannot be discarded keeps none of the others.
+            let _ = self.discard_one(&note);
         }
         Ok(fs::remove_dir(notes).at("remove", notes)?)
+    }
+
+    fn discard_one(&self, note: &fs::DirEntry) -> Result<(), StoreError> {
+        let name = note.file_name();
+        let tree = name.to_str().and_then(|name| name.split_once('.'));
+        let tree = tree.map(|(kind, hex)| self.root.join("trees").join(kind).join(hex));
+        if let Some(tree) = tree.filter(|tree| tree.is_dir()) {
+            // Its files may be another owner's: whoever may removes them from there.
+            match self.scratch("lost") {
+                Ok(scratch) => fs::rename(&tree, scratch.path().join("tree")),
+                // A full disk has no room for a folder; another name needs none.
+                Err(_) => fs::rename(&tree, tree.with_extension("lost")),
+            }
+            .at("rename", &tree)?;
+        }
+        Ok(fs::remove_file(note.path()).at("remove", note.path())?)
     }
 }
 

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::StoreError;
 use crate::atomic::{self, AtPath as _, FileLock, PathError};
@@ -24,6 +24,8 @@ pub(super) struct Unsynced {
     own: Mutex<Option<Notes>>,
     /// What this process has put into the store.
     made: Mutex<BTreeSet<BlobDigest>>,
+    /// Shared between a note and the name of its blob: whoever syncs finds both or neither.
+    naming: RwLock<()>,
 }
 
 /// A folder of notes, locked.
@@ -43,12 +45,18 @@ impl Unsynced {
             blobs: root.join("blobs/sha256"),
             own: Mutex::default(),
             made: Mutex::default(),
+            naming: RwLock::default(),
         };
         for notes in unsynced.orphans(|name, boot| !is_of(name, boot)) {
             // What cannot be looked at now is so the next time.
             let _ = unsynced.examine(&notes);
         }
         unsynced
+    }
+
+    /// To be held from a blob's note until it has its name.
+    pub(super) fn naming(&self) -> RwLockReadGuard<'_, ()> {
+        self.naming.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a blob that is about to get its name. Where nothing tells one boot from
@@ -85,7 +93,10 @@ impl Unsynced {
 
     /// Makes durable what this process and those that are gone have noted.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let own = {
+            let _none = self.naming.write().unwrap_or_else(PoisonError::into_inner);
+            self.own.lock().unwrap_or_else(PoisonError::into_inner).take()
+        };
         let mut all = self.orphans(|_, _| true);
         all.extend(own);
         if all.is_empty() {

@@ -182,7 +182,6 @@ impl Cache {
                 }),
             };
             if let Some(error) = failed {
-                self.again.store(true, Ordering::SeqCst);
                 return Err(BuildError::Cache(Box::new(error)));
             }
             let mut pending = lock(&self.pending);

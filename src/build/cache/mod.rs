@@ -24,7 +24,6 @@ pub use export::Mode;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{BuildEnv, BuildError, StepError};
@@ -127,8 +126,6 @@ pub struct Cache {
     pending: Mutex<BTreeMap<BlobDigest, Vec<Pending>>>,
     /// One step at a time brings layers, several at once.
     bringing: tokio::sync::Mutex<()>,
-    /// A source was refused: the steps are to be looked up again.
-    again: AtomicBool,
 }
 
 impl Cache {
@@ -163,12 +160,6 @@ impl Cache {
         *lock(&self.form) = form;
         *lock(&self.results) = graph.results.iter().flat_map(|&id| graph.chain(id)).collect();
     }
-
-    /// True while what failed is only that a source was refused: nothing has to be stopped
-    /// for that.
-    pub(super) fn looks_again(&self) -> bool {
-        self.again.load(Ordering::SeqCst)
-    }
 }
 
 /// Looks the steps up and makes them, anew whenever a source was refused meanwhile: what
@@ -178,7 +169,6 @@ pub(super) fn settled<T>(
     mut walk: impl FnMut() -> Result<T, BuildError>,
 ) -> Result<T, BuildError> {
     loop {
-        env.cache.again.store(false, Ordering::SeqCst);
         lock(&env.cache.pending).clear();
         match walk() {
             Err(BuildError::Cache(_)) => {}

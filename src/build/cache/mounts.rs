@@ -19,6 +19,9 @@ use crate::plan::{Graph, Op, RunMount};
 use crate::rootfs;
 use crate::sandbox::SandboxError;
 
+/// A cache that another build uses for longer is left out.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 impl Cache {
     /// Packs the caches that the steps of a graph name, if they are to be given on. What
     /// is not here, and known from elsewhere, is passed on.
@@ -37,17 +40,25 @@ impl Cache {
         lock(&self.mounts).clear();
         for name in names {
             let id = name.digest();
-            let _alone = loop {
+            let begun = std::time::Instant::now();
+            let alone = loop {
                 match env.store.try_cache(sandbox.kind(), &id, true)? {
-                    Some(lock) => break lock,
+                    Some(lock) => break Some(lock),
                     None if env.cancel.is_cancelled() => {
                         return Err(SandboxError::Cancelled.into());
                     }
+                    None if begun.elapsed() > PATIENCE => break None,
                     None => std::thread::sleep(Duration::from_millis(20)),
                 }
             };
-            let folder = env.store.cache_folder(sandbox.kind(), &id)?.join("fs");
-            if folder.is_dir() {
+            let Some(_alone) = alone else {
+                let said = "another build uses it";
+                env.progress.warn(format!("the cache `{}` is not given on: {said}", name.id));
+                continue;
+            };
+            let above = env.store.cache_folder(sandbox.kind(), &id)?;
+            let folder = above.join("fs");
+            if env.store.hold_folder(&above) && folder.is_dir() {
                 let task = env.progress.task(format!("pack the cache `{}`", name.id));
                 match rootfs::pack_folder(env.store, sandbox, &folder, form) {
                     Ok(layer) => {

@@ -164,6 +164,12 @@ pub(super) fn emit(
     let mut files: BTreeMap<(usize, Located), Name> = BTreeMap::new();
     let mut layers: BTreeMap<(usize, Located), Cow<'_, Out>> = BTreeMap::new();
     let mut archives: BTreeMap<usize, BTreeMap<usize, Cow<'_, Out>>> = BTreeMap::new();
+    // Also those without files: what they are must be what the key was made of.
+    for (number, one) in chosen.iter().enumerate() {
+        if one.archive.is_some() {
+            archives.entry(number).or_default();
+        }
+    }
     let mut links: Vec<Entry> = Vec::new();
     let mut link = |entry: &Entry, first: &Name| {
         let kind = Kind::Hardlink { target: first.clone() };

@@ -293,7 +293,16 @@ fn cached(
         rootfs::make_folder(sandbox, &new.join(content), cache.mode, cache.owner)?;
         let known = (bench.cached)(&Digest::of(name.as_bytes())).filter(|_| cache.seed.is_none());
         if let Some(layer) = known {
-            rootfs::unpack_into(bench.store, sandbox, &layer, &new.join(content))?;
+            let into = new.join(content);
+            if let Err(error) = rootfs::unpack_into(bench.store, sandbox, &layer, &into) {
+                if bench.cancel.is_cancelled() {
+                    return Err(error.into());
+                }
+                // No build fails for what a cache of elsewhere holds.
+                bench.progress.warn(format!("the cache `{}` begins empty: {error}", cache.id));
+                rootfs::remove(sandbox, &into)?;
+                rootfs::make_folder(sandbox, &into, cache.mode, cache.owner)?;
+            }
         }
         // Two that share a new cache may both come here: the first one's stays.
         let renamed = fs::rename(&new, &folder).at("create", &folder);

@@ -14,6 +14,25 @@ pub struct Document {
     pub config: Vec<u8>,
 }
 
+/// All documents together may have so many bytes: they are in memory at once.
+const MOST: u64 = 64 << 20;
+
+struct Sum<'a> {
+    of: &'a Reference,
+    bytes: u64,
+}
+
+impl Sum<'_> {
+    fn add(&mut self, size: u64) -> Result<(), RegistryError> {
+        self.bytes = self.bytes.saturating_add(size);
+        if self.bytes <= MOST {
+            return Ok(());
+        }
+        let (host, what) = (self.of.registry().into(), self.of.familiar());
+        Err(RegistryError::TooLarge { host, what, limit: MOST })
+    }
+}
+
 /// Reads what a name means: one document, or those that an index lists. Attestations
 /// are left out.
 ///
@@ -27,6 +46,7 @@ pub async fn documents(
     let sources = Sources::new(from, at, progress)?;
     let raw = sources.manifest(&from.selector()).await?;
     let mut manifests = Vec::new();
+    let mut size = Sum { of: from, bytes: 0 };
     if raw.media_type.is_index() {
         let listed = index(&raw, from)?.manifests;
         if listed.len() > MANIFESTS {
@@ -35,6 +55,7 @@ pub async fn documents(
         }
         for entry in listed.iter().filter(|entry| entry.media_type.is_manifest()) {
             if entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown") {
+                size.add(entry.size)?;
                 manifests.push(sources.listed(entry).await?);
             }
         }
@@ -48,6 +69,7 @@ pub async fn documents(
             source,
         })?;
         refuse_foreign(&manifest)?;
+        size.add(manifest.config.size)?;
         let config = sources.config(&manifest.config).await?;
         documents.push(Document { raw, manifest, config });
     }
