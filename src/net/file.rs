@@ -269,6 +269,9 @@ mod tests {
             let expected = expected.map(|(status, body)| (status, body.to_owned()));
             assert_eq!(of(text, ended).unwrap(), expected, "{text}");
         }
+        // A server may say often that it listens.
+        let often = format!("{}HTTP/1.1 204 x\r\n\r\n", "HTTP/1. 1\r\n\r\n".repeat(100_000));
+        assert_eq!(of(&often, false).unwrap(), Some((204, String::new())));
         for bad in ["SSH-2.0\r\n\r\n", "HTTP/1.1 x\r\n\r\n", "HTTP/1.1 200 OK\r\nodd\r\n\r\n"] {
             assert!(of(bad, true).is_err(), "{bad}");
         }

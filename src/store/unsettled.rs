@@ -149,6 +149,32 @@ mod tests {
         assert_eq!(fs::read_dir(root.join("tmp")).unwrap().count(), 0);
     }
 
+    /// A container has a boot ID of its own, and may use the same store.
+    #[test]
+    fn trees_of_who_is_alive_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let alive = Store::open(root).unwrap();
+        let id = adopted(&alive, b"one");
+        let own = fs::read_dir(root.join(FOLDER)).unwrap().next().unwrap().unwrap().path();
+        fs::rename(&own, root.join(FOLDER).join("another-boot")).unwrap();
+        assert!(Store::open(root).unwrap().held_tree("root", &id).is_some());
+        drop(alive);
+        assert!(Store::open(root).unwrap().held_tree("root", &id).is_none());
+    }
+
+    /// What cannot be discarded keeps none of the others.
+    #[test]
+    fn one_note_that_leads_nowhere_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let id = adopted(&Store::open(root).unwrap(), b"one");
+        let own = fs::read_dir(root.join(FOLDER)).unwrap().next().unwrap().unwrap().path();
+        fs::create_dir(own.join("root.0")).unwrap();
+        fs::rename(&own, root.join(FOLDER).join("another-boot")).unwrap();
+        assert!(Store::open(root).unwrap().held_tree("root", &id).is_none());
+    }
+
     #[test]
     fn what_is_on_disk_by_now_is_forgotten() {
         let folder = tempfile::tempdir().unwrap();

@@ -62,7 +62,7 @@ fn build_push_pull_save_and_load_in_bounded_memory() {
 }
 
 /// Bytes of memory that a file of the context may cost: its name and what is known of it.
-const PER_FILE: u64 = 300;
+const PER_FILE: u64 = 450;
 
 #[test]
 fn build_of_many_files_takes_memory_for_their_names_only() {

@@ -109,6 +109,11 @@ fn what_an_image_lacks_is_fetched_by_whoever_reads_it() {
         assert_eq!(world.proxy.take().fetched().len(), 2, "{what}");
     };
     fetched("save", &pushed(), &format!("save -o saved.tar {at}/app:1"));
+    // A clean-up leaves what tells where a named image's layers are.
+    let bench = pushed();
+    kiln(&bench, "prune --all --force").success();
+    world.proxy.take();
+    fetched("save after a clean-up", &bench, &format!("save -o saved.tar {at}/app:1"));
     let bench = pushed();
     build(&bench, &format!("FROM {at}/app:1\nRUN true\n"), "-t local").success();
     assert_eq!(world.proxy.take().fetched().len(), 2, "a step that runs");
