@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::csv::{boolean, fields};
+use super::csv::{attributes, boolean, fields};
 use super::{CompressionArg, ValueError};
 use crate::build::{CacheFrom, LayoutEntry, Mode};
 use crate::layer::Compression;
@@ -201,23 +201,7 @@ impl Attrs {
             let names = names.map(|name| reference(name)).collect::<Result<_, _>>()?;
             return Ok(Written::Names(names));
         }
-        let (mut kind, mut left) = (None, Vec::<(String, String)>::new());
-        for field in fields {
-            let Some((name, value)) = field.split_once('=') else {
-                return Err(ValueError::new(format!("`{field}`: name=value is expected")));
-            };
-            let name = name.trim().to_ascii_lowercase();
-            let twice = if name == "type" {
-                kind.replace(value.to_owned()).is_some()
-            } else {
-                let known = left.iter().any(|(other, _)| *other == name);
-                left.push((name.clone(), value.to_owned()));
-                known
-            };
-            if twice {
-                return Err(ValueError::new(format!("`{name}` is given twice")));
-            }
-        }
+        let (kind, left) = attributes(&fields, str::to_ascii_lowercase)?;
         let kind = kind.ok_or_else(|| ValueError::new("it has no type=registry|local|inline"))?;
         Ok(Written::Attrs(Self { kind, left }))
     }

@@ -28,6 +28,35 @@ pub(super) fn fields(text: &str) -> Result<Vec<String>, ValueError> {
     Ok(fields)
 }
 
+/// The value of `type`, and all other attributes in their order.
+pub(super) type Attributes = (Option<String>, Vec<(String, String)>);
+
+/// Reads fields of the form `name=value`, each name once. `spelt` gives the one spelling
+/// of a name.
+pub(super) fn attributes(
+    fields: &[String],
+    spelt: impl Fn(&str) -> String,
+) -> Result<Attributes, ValueError> {
+    let (mut kind, mut left) = (None, Vec::<(String, String)>::new());
+    for field in fields {
+        let Some((name, value)) = field.split_once('=') else {
+            return Err(ValueError::new(format!("`{field}`: name=value is expected")));
+        };
+        let name = spelt(name.trim());
+        let twice = if name == "type" {
+            kind.replace(value.to_owned()).is_some()
+        } else {
+            let known = left.iter().any(|(other, _)| *other == name);
+            left.push((name.clone(), value.to_owned()));
+            known
+        };
+        if twice {
+            return Err(ValueError::new(format!("`{name}` is given twice")));
+        }
+    }
+    Ok((kind, left))
+}
+
 /// True and false as docker's flags spell them; nothing behind `=` is true.
 pub(super) fn boolean(name: &str, value: &str) -> Result<bool, ValueError> {
     match value {

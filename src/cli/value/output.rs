@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::csv::{boolean, fields};
+use super::csv::{attributes, boolean, fields};
 use super::{CompressionArg, ValueError, annotation};
 use crate::image::{Dialect, Style};
 use crate::layer::Compression;
@@ -94,28 +94,13 @@ impl FromStr for OutputArg {
 
 impl Attrs {
     fn read(text: &str) -> Result<Self, ValueError> {
-        let (mut kind, mut left) = (None, Vec::<(String, String)>::new());
-        for field in fields(text)? {
-            let Some((name, value)) = field.split_once('=') else {
-                return Err(ValueError::new(format!("`{field}`: name=value is expected")));
-            };
-            let name = match name.trim() {
-                // An annotation's key counts its case.
-                name if name.starts_with("annotation") => name.to_owned(),
-                name => name.to_ascii_lowercase(),
-            };
-            let name = if name == "destination" { "dest".to_owned() } else { name };
-            let twice = if name == "type" {
-                kind.replace(value.to_owned()).is_some()
-            } else {
-                let known = left.iter().any(|(other, _)| *other == name);
-                left.push((name.clone(), value.to_owned()));
-                known
-            };
-            if twice {
-                return Err(ValueError::new(format!("`{name}` is given twice")));
-            }
-        }
+        let spelt = |name: &str| match name {
+            // An annotation's key counts its case.
+            name if name.starts_with("annotation") => name.to_owned(),
+            name if name.eq_ignore_ascii_case("destination") => "dest".to_owned(),
+            name => name.to_ascii_lowercase(),
+        };
+        let (kind, left) = attributes(&fields(text)?, spelt)?;
         let kind = kind.ok_or_else(|| {
             ValueError::new("it has no type=oci|docker|tar|local|image|registry|cacheonly")
         })?;
