@@ -292,18 +292,17 @@ fn prune_killed_in_the_middle() {
         let bench = Bench::with_busybox(caller);
         bench.file("a", "A");
         let expected = bench.built(FILE);
-        let (mut whole, mut cut) = (0, 0);
-        for round in 0..15 {
+        let (mut round, mut cut) = (0, 0);
+        // A busy machine may wake the killer too late: as many rounds as it takes.
+        while round < 15 || cut < 5 {
             let mut child = spawn(&bench, "prune --all --force");
-            std::thread::sleep(Duration::from_millis(3 * round));
+            std::thread::sleep(Duration::from_millis(3 * (round % 15)));
             child.kill().unwrap();
-            match ended(child).code {
-                Some(0) => whole += 1,
-                _ => cut += 1,
-            }
+            cut += usize::from(ended(child).code != Some(0));
             assert_eq!(bench.built(FILE), expected, "round {round}");
+            round += 1;
+            assert!(round < 100, "{cut} were cut off");
         }
-        assert!(cut > 2, "{whole} ended by themselves");
         kiln(&bench, "rmi out busybox").success();
         prune(&bench, "--all").success();
         assert_eq!((trees(&bench), count(bench.path("store/blobs/sha256"))), (0, 0));
