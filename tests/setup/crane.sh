@@ -10,26 +10,16 @@ make_crane() {
   if [[ ! -x $folder/crane ]]; then
     if [[ -z $goroot ]]; then
       why=$go_why
-    elif ! build_crane "$folder"; then
-      why=$(tail -n 5 "$temp/crane.log")
+    else
+      say "building crane $crane_version, once"
+      go_program "github.com/google/go-containerregistry/cmd/crane@v$crane_version" "$folder" ||
+        why=$(tail -n 5 "$temp/go-program.log")
     fi
   fi
   if [[ -n $why ]]; then
-    say "NO CRANE: the test that reads with it is skipped, since: $why"
+    say "NO CRANE: what reads with it is skipped, since: $why"
     no_crane=yes
     return
   fi
   KILN_TEST_CRANE=$folder/crane
-}
-
-build_crane() {
-  local to=$1 module=github.com/google/go-containerregistry
-  say "building crane $crane_version, once"
-  (cd / && env -u GOFLAGS -u GOOS -u GOARCH GOBIN="$temp/crane" GOTOOLCHAIN=local CGO_ENABLED=0 \
-    go install -trimpath -ldflags '-s -w' "$module/cmd/crane@v$crane_version") \
-    >"$temp/crane.log" 2>&1 </dev/null || return
-  # Whoever sees the file sees all of it.
-  mkdir -p "$to" &&
-    cp "$temp/crane/crane" "$to/crane.$$" &&
-    mv -T "$to/crane.$$" "$to/crane"
 }

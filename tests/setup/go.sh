@@ -53,3 +53,15 @@ fetch_go() {
   }
   mv -T "$to.new" "$to"
 }
+
+# go_program PACKAGE@VERSION FOLDER: builds a program into a folder, which appears whole.
+go_program() {
+  local made=$temp/go-program name=${1%@*}
+  name=${name##*/}
+  (cd / && env -u GOFLAGS -u GOOS -u GOARCH GOBIN="$made" GOTOOLCHAIN=local CGO_ENABLED=0 \
+    go install -trimpath -ldflags '-s -w' "$1") >"$temp/go-program.log" 2>&1 </dev/null || return
+  # Whoever sees the file sees all of it.
+  mkdir -p "$2" &&
+    cp "$made/$name" "$2/$name.$$" &&
+    mv -T "$2/$name.$$" "$2/$name"
+}
