@@ -2,10 +2,10 @@
 //! that fail or lie.
 
 mod counted;
-mod crane;
 mod credentials;
 mod faults;
 mod images;
+mod peers;
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -54,7 +54,7 @@ fn with(folder: &Path, host: &str, user: &str, password: &str) -> Registries {
 }
 
 /// A layer of one file.
-fn layer(store: &Store, content: &[u8]) -> Layer {
+fn layer(store: &Store, content: &[u8], compression: Compression) -> Layer {
     let mut tar = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_ustar();
     header.set_size(content.len() as u64);
@@ -63,20 +63,31 @@ fn layer(store: &Store, content: &[u8]) -> Layer {
     header.set_cksum();
     tar.append(&header, content).unwrap();
     let tar = tar.into_inner().unwrap();
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1));
-    gzip.write_all(&tar).unwrap();
-    let bytes = gzip.finish().unwrap();
+    let bytes = match compression {
+        Compression::None => tar.clone(),
+        Compression::Gzip => {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1));
+            gzip.write_all(&tar).unwrap();
+            gzip.finish().unwrap()
+        }
+        Compression::Zstd => zstd::encode_all(&*tar, 1).unwrap(),
+    };
     let digest = store.put(&bytes).unwrap();
-    Layer {
-        diff_id: DiffId::of(&tar),
-        digest,
-        size: bytes.len() as u64,
-        compression: Compression::Gzip,
-    }
+    Layer { diff_id: DiffId::of(&tar), digest, size: bytes.len() as u64, compression }
 }
 
 fn image(store: &Store, platform: &Platform, contents: &[&[u8]]) -> Image {
-    let layers: Vec<Layer> = contents.iter().map(|content| layer(store, content)).collect();
+    image_as(store, platform, contents, Compression::Gzip)
+}
+
+fn image_as(
+    store: &Store,
+    platform: &Platform,
+    contents: &[&[u8]],
+    compression: Compression,
+) -> Image {
+    let layers = contents.iter().map(|content| layer(store, content, compression));
+    let layers: Vec<Layer> = layers.collect();
     let mut config = ImageConfig::scratch(platform);
     config.config.env.push("A=b".into());
     for _ in &layers {

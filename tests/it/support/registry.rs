@@ -28,20 +28,17 @@ impl TestRegistry {
     /// Starts a registry with more settings: below `http`, and at the top; the
     /// folder is there for files that those name.
     pub(crate) fn configured(http: &str, more: impl Fn(&Path) -> String) -> Self {
-        // Another process may take the port between finding and using it.
-        for _ in 0..5 {
-            if let Some(started) = Self::try_start(http, &more) {
-                return started;
-            }
-        }
-        panic!("docker-registry does not start");
+        Self::of("docker-registry".as_ref(), http, more)
     }
 
-    fn try_start(http: &str, more: impl Fn(&Path) -> String) -> Option<Self> {
+    /// As [`TestRegistry::configured`], of another program that reads the same settings.
+    pub(crate) fn of(program: &Path, http: &str, more: impl Fn(&Path) -> String) -> Self {
+        retried(|| Self::try_start(program, http, &more))
+    }
+
+    fn try_start(program: &Path, http: &str, more: impl Fn(&Path) -> String) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let addr = free.local_addr().unwrap().to_string();
-        drop(free);
+        let addr = free_address();
         let config = format!(
             "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: \"{addr}\"{http}}}\n\
              storage: {{filesystem: {{rootdirectory: \"{}\"}}, delete: {{enabled: true}}}}\n{}",
@@ -50,25 +47,12 @@ impl TestRegistry {
         );
         let path = folder.path().join("config.yml");
         std::fs::write(&path, config).unwrap();
-        let mut child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| missing("docker-registry", "docker-registry", &error));
-        for _ in 0..1200 {
-            if TcpStream::connect(&addr).is_ok() {
-                return Some(Self { addr, child, folder });
-            }
-            if child.try_wait().unwrap().is_some() {
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(25));
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-        None
+        let mut command = Command::new(program);
+        // It would look for somebody to send traces to.
+        command.arg("serve").arg(&path).env("OTEL_TRACES_EXPORTER", "none");
+        let child = listening(&mut command, &addr)
+            .unwrap_or_else(|error| missing("docker-registry", "docker-registry", &error))?;
+        Some(Self { addr, child, folder })
     }
 
     /// Where the registry keeps its files.
@@ -87,6 +71,34 @@ impl Drop for TestRegistry {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Starts a server whose port another process may take between finding and using it.
+pub(crate) fn retried<T>(start: impl Fn() -> Option<T>) -> T {
+    (0..5).find_map(|_| start()).expect("a registry starts")
+}
+
+/// A loopback address that nobody listens at.
+pub(crate) fn free_address() -> String {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    free.local_addr().unwrap().to_string()
+}
+
+/// Starts a server and waits until it listens; none if it does not.
+pub(crate) fn listening(command: &mut Command, addr: &str) -> std::io::Result<Option<Child>> {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    for _ in 0..1200 {
+        if TcpStream::connect(addr).is_ok() {
+            return Ok(Some(child));
+        }
+        if child.try_wait()?.is_some() {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Ok(None)
 }
 
 /// Runs a tool that must succeed.
