@@ -3,9 +3,15 @@
 //! The library reports through a [`Progress`], a cheap handle; the command line
 //! decides whether that becomes bars, lines or JSON. A [`Task`] is one thing that
 //! begins, moves and ends; a task that is dropped without an end has failed.
+//! A task of [`Progress::transfer`] is a blob on its way to or from a registry: its
+//! end says how the blob came to be there, and [`Progress::transferred`] what became
+//! of all of them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::digest::BlobDigest;
 
 /// Where a line of a step's output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,12 +21,56 @@ pub enum Stream {
 }
 
 /// How a task ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     Done,
     /// Nothing had to be done: the result was there.
     Cached,
+    /// Of a transfer: the registry took the blob from another of its repositories.
+    Mounted {
+        from: String,
+    },
+    /// Of a transfer: the other side was asked, and has the blob.
+    Exists,
     Failed,
+}
+
+/// Where a blob goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From a registry into the store.
+    Pull,
+    /// To a registry.
+    Push,
+}
+
+impl Way {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "push",
+        }
+    }
+}
+
+/// What became of transfers; those that failed and those of nothing are not in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Transfers {
+    /// Blobs that were sent to registries.
+    pub sent: u64,
+    /// Bytes of theirs that moved: less than their sizes where an upload went on, more
+    /// where one had to begin anew.
+    pub bytes_sent: u64,
+    pub mounted: u64,
+    /// Blobs that a registry was asked for, and had.
+    pub existed: u64,
+    /// Blobs that were fetched from registries.
+    pub fetched: u64,
+    /// As `bytes_sent`.
+    pub bytes_fetched: u64,
+    /// Blobs that were to be fetched, and were in the store.
+    pub kept: u64,
 }
 
 /// How something differs from what it was in an earlier build.
@@ -76,6 +126,24 @@ pub enum Event {
         id: u64,
         name: String,
     },
+    /// The task is a transfer, of a blob of `total` bytes. Comes after [`Event::Begin`].
+    Transfer {
+        id: u64,
+        way: Way,
+        digest: BlobDigest,
+        total: u64,
+    },
+    /// Goes on behind the first `at` bytes, which the other side has.
+    Resumed {
+        id: u64,
+        at: u64,
+    },
+    /// Nothing moves for this long, and why.
+    Waiting {
+        id: u64,
+        pause: Duration,
+        why: String,
+    },
     /// Bytes moved so far; `total` if it is known.
     Bytes {
         id: u64,
@@ -100,6 +168,11 @@ pub enum Event {
     },
     /// What was done in all, by name: for programs.
     Totals(Vec<(&'static str, u64)>),
+    /// What became of the transfers of one push or pull.
+    Transferred {
+        way: Way,
+        all: Transfers,
+    },
     /// Something the user should know but need not act on.
     Note(String),
     /// Something the user should act on.
@@ -113,6 +186,7 @@ type Sink = dyn Fn(Event) + Send + Sync;
 pub struct Progress {
     sink: Arc<Sink>,
     next: Arc<AtomicU64>,
+    tally: Arc<Mutex<Transfers>>,
     detailed: bool,
     explaining: bool,
 }
@@ -122,6 +196,7 @@ impl Progress {
         Self {
             sink: Arc::new(sink),
             next: Arc::new(AtomicU64::new(1)),
+            tally: Arc::default(),
             detailed: false,
             explaining: false,
         }
@@ -149,7 +224,33 @@ impl Progress {
     pub fn task(&self, name: impl Into<String>) -> Task {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         (self.sink)(Event::Begin { id, name: name.into() });
-        Task { id, progress: self.clone(), ended: false }
+        Task { id, progress: self.clone(), moving: None, ended: false }
+    }
+
+    /// Begins the transfer of a blob of this size.
+    pub fn transfer(
+        &self,
+        way: Way,
+        digest: BlobDigest,
+        size: u64,
+        name: impl Into<String>,
+    ) -> Task {
+        let mut task = self.task(name);
+        task.moving = Some(Moving::new(way, size));
+        (self.sink)(Event::Transfer { id: task.id, way, digest, total: size });
+        task
+    }
+
+    /// Says what became of the transfers since this was called last; a push or a pull has
+    /// ended.
+    pub fn transferred(&self, way: Way) {
+        let all = self.with_tally(std::mem::take);
+        (self.sink)(Event::Transferred { way, all });
+    }
+
+    fn with_tally<T>(&self, work: impl FnOnce(&mut Transfers) -> T) -> T {
+        // Numbers cannot be half-changed.
+        work(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn note(&self, text: impl Into<String>) {
@@ -179,17 +280,87 @@ impl std::fmt::Debug for Progress {
     }
 }
 
+/// How far a transfer is.
+#[derive(Debug)]
+struct Moving {
+    way: Way,
+    size: u64,
+    /// Where in the blob it is.
+    at: AtomicU64,
+    /// Bytes that moved, those that moved in vain included.
+    moved: AtomicU64,
+    mounted_from: OnceLock<String>,
+}
+
+impl Moving {
+    fn new(way: Way, size: u64) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { way, size, at: zero(), moved: zero(), mounted_from: OnceLock::new() }
+    }
+
+    fn bytes(&self, done: u64) {
+        let before = self.at.swap(done, Ordering::Relaxed);
+        // One that is behind where it was has begun anew.
+        let more = done.checked_sub(before).unwrap_or(done);
+        self.moved.fetch_add(more, Ordering::Relaxed);
+    }
+
+    fn count(&self, end: &End, in_all: &mut Transfers) {
+        let (moved, bytes) = match self.way {
+            Way::Pull => (&mut in_all.fetched, &mut in_all.bytes_fetched),
+            Way::Push => (&mut in_all.sent, &mut in_all.bytes_sent),
+        };
+        match end {
+            End::Done => {
+                *moved += 1;
+                *bytes += self.moved.load(Ordering::Relaxed);
+            }
+            End::Mounted { .. } => in_all.mounted += 1,
+            End::Exists if self.way == Way::Pull => in_all.kept += 1,
+            End::Exists => in_all.existed += 1,
+            End::Cached | End::Failed => (),
+        }
+    }
+}
+
 /// One thing under way; see the module.
 #[derive(Debug)]
 pub struct Task {
     id: u64,
     progress: Progress,
+    /// Of a transfer.
+    moving: Option<Moving>,
     ended: bool,
 }
 
 impl Task {
     pub fn bytes(&self, done: u64, total: Option<u64>) {
+        if let Some(moving) = &self.moving {
+            moving.bytes(done);
+        }
         (self.progress.sink)(Event::Bytes { id: self.id, done, total });
+    }
+
+    /// Says that it goes on behind the first `at` bytes, which the other side has: after a
+    /// break, or where another process had to stop.
+    pub fn resumed(&self, at: u64) {
+        if let Some(moving) = &self.moving {
+            moving.at.store(at, Ordering::Relaxed);
+        }
+        (self.progress.sink)(Event::Resumed { id: self.id, at });
+    }
+
+    /// Says that nothing moves for a while. What a server said in `why` is escaped.
+    pub fn waiting(&self, pause: Duration, why: impl std::fmt::Display) {
+        (self.progress.sink)(Event::Waiting { id: self.id, pause, why: why.to_string() });
+    }
+
+    /// Notes that the registry took the blob from another of its repositories: the end is
+    /// [`Task::found`].
+    pub fn mounted_from(&self, repository: &str) {
+        if let Some(moving) = &self.moving {
+            moving.mounted_from.get_or_init(|| repository.to_owned());
+        }
     }
 
     pub fn line(&self, stream: Stream, text: impl Into<String>) {
@@ -201,7 +372,11 @@ impl Task {
         (self.progress.sink)(Event::Causes { id: self.id, causes, wanted });
     }
 
+    /// Ends it; all bytes of a transfer have moved.
     pub fn done(self) {
+        if let Some(size) = self.moving.as_ref().map(|moving| moving.size) {
+            self.bytes(size, Some(size));
+        }
         self.end(End::Done);
     }
 
@@ -209,8 +384,18 @@ impl Task {
         self.end(End::Cached);
     }
 
+    /// Ends a transfer that had nothing to move: the other side has the blob, or took it
+    /// from where [`Task::mounted_from`] says.
+    pub fn found(self) {
+        let from = self.moving.as_ref().and_then(|moving| moving.mounted_from.get()).cloned();
+        self.end(from.map_or(End::Exists, |from| End::Mounted { from }));
+    }
+
     fn end(mut self, end: End) {
         self.ended = true;
+        if let Some(moving) = &self.moving {
+            self.progress.with_tally(|all| moving.count(&end, all));
+        }
         (self.progress.sink)(Event::End { id: self.id, end });
     }
 }
@@ -220,5 +405,56 @@ impl Drop for Task {
         if !self.ended {
             (self.progress.sink)(Event::End { id: self.id, end: End::Failed });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transfers_are_summed_up() {
+        let summary = Arc::new(Mutex::new(Vec::new()));
+        let progress = {
+            let summary = Arc::clone(&summary);
+            Progress::new(move |event| {
+                if let Event::Transferred { all, .. } = event {
+                    summary.lock().unwrap().push(all);
+                }
+            })
+        };
+        let task = |way, size| progress.transfer(way, BlobDigest::of(b"x"), size, "x");
+        let push = |size| task(Way::Push, size);
+        push(100).done();
+        let whole = push(100);
+        whole.bytes(60, Some(100));
+        whole.bytes(20, Some(100));
+        whole.done();
+        let resumed = push(100);
+        resumed.bytes(50, Some(100));
+        resumed.resumed(40);
+        resumed.done();
+        let mounted = push(100);
+        mounted.mounted_from("other");
+        mounted.found();
+        push(100).found();
+        push(100).cached();
+        drop(push(100));
+        task(Way::Pull, 7).done();
+        task(Way::Pull, 7).found();
+        progress.task("no transfer").done();
+        progress.transferred(Way::Push);
+        progress.transferred(Way::Push);
+        let expected = Transfers {
+            sent: 3,
+            // All; 60 in vain, then all; 50, of which 40 stay, then the rest.
+            bytes_sent: 100 + (60 + 100) + (50 + 60),
+            mounted: 1,
+            existed: 1,
+            fetched: 1,
+            bytes_fetched: 7,
+            kept: 1,
+        };
+        assert_eq!(*summary.lock().unwrap(), [expected, Transfers::default()]);
     }
 }

@@ -5,6 +5,7 @@ use super::invocation::Invocation;
 use super::progress::ProgressArgs;
 use super::report::CliError;
 use crate::platform::Platform;
+use crate::progress::Way;
 use crate::reference::Reference;
 use crate::registry::{self, Want};
 
@@ -45,6 +46,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     for name in &args.images {
         let pull = registry::pull(name, &want, store, &registries, &progress);
         let image = invocation.block_on(pull)?;
+        progress.transferred(Way::Pull);
         invocation.print(image.digest().to_string())?;
     }
     Ok(())

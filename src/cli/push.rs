@@ -7,6 +7,7 @@ use super::invocation::Invocation;
 use super::progress::ProgressArgs;
 use super::report::CliError;
 use crate::atomic::AtPath as _;
+use crate::progress::Way;
 use crate::reference::Reference;
 use crate::registry;
 
@@ -48,6 +49,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let registries = args.registry.registries(Some(&to))?;
     let push = registry::push(&image, &to, store, &registries, &progress);
     let pinned = invocation.block_on(push)?;
+    progress.transferred(Way::Push);
     if let Some(path) = &args.digestfile {
         std::fs::write(path, pinned.digest().to_string()).at("write", path)?;
     }

@@ -10,6 +10,7 @@ use super::progress::ProgressArgs;
 use super::report::CliError;
 use crate::build::Cache;
 use crate::layer::LayerForm;
+use crate::progress::Way;
 use crate::reference::Reference;
 use crate::registry;
 
@@ -62,6 +63,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let store = invocation.store()?;
     let push = registry::push(&image, &args.tag, store, &registries, &progress);
     let pinned = invocation.block_on(push)?;
+    progress.transferred(Way::Push);
     invocation.print(format!("pushed {pinned}"))?;
     args.deploy.roll_out(&pinned, &args.tag, args.manifest.as_deref(), &progress, invocation)
 }

@@ -52,6 +52,7 @@ pub async fn push_artifact(
     at: &Registries,
     progress: &Progress,
 ) -> Result<Pinned, RegistryError> {
+    at.tell(progress);
     let destination = Destination::open(to, at).await?;
     let config = Bytes::from(artifact.config.bytes.clone());
     let layer =

@@ -93,6 +93,9 @@ pub(super) async fn download(
         if !(response.status() == StatusCode::OK || goes_on) {
             return Err(session.refusal(response, &what).await);
         }
+        if begun > 0 && goes_on {
+            task.resumed(begun);
+        }
         match receive(session, response, layer, &what, &mut writer, into, task).await? {
             None => break,
             Some(error) => {
@@ -100,6 +103,7 @@ pub(super) async fn download(
                     backoff = Backoff::default();
                 }
                 let Some(pause) = backoff.wait(None) else { return Err(error) };
+                task.waiting(pause, &error);
                 tokio::time::sleep(pause).await;
             }
         }

@@ -15,7 +15,7 @@ use super::upload::{self, Blob, Source};
 use super::{Registries, RegistryError, blob, origin, size_text};
 use crate::digest::{BlobDigest, DiffId};
 use crate::layer::{Compression, Layer};
-use crate::progress::{Progress, Task};
+use crate::progress::{Progress, Task, Way};
 use crate::reference::Reference;
 use crate::store::Store;
 
@@ -59,15 +59,15 @@ impl Destination {
         progress: &Progress,
     ) -> Result<(), RegistryError> {
         let what = format!("layer {digest} ({})", size_text(size));
-        let task = progress.task(format!("push sha256:{} ({})", digest.short(), size_text(size)));
-        if !self.session.holds(digest)
-            && self.bring(digest, size, from, progress, &what, &task).await?
-        {
+        let shown = format!("push sha256:{} ({})", digest.short(), size_text(size));
+        let task = progress.transfer(Way::Push, digest, size, shown);
+        if self.session.holds(digest) {
+            task.cached();
+        } else if self.bring(digest, size, from, progress, &what, &task).await? {
             self.session.at.set_sent(self.session.name());
-            task.bytes(size, Some(size));
             task.done();
         } else {
-            task.cached();
+            task.found();
         }
         self.session.set_held(digest);
         origin::remember(from, digest, &self.session.name())
@@ -91,7 +91,10 @@ impl Destination {
             && let Some(session) = self.reading(&other)
         {
             match upload::mount(&session, digest, &other, what).await {
-                Ok(None) => return Ok(false),
+                Ok(None) => {
+                    task.mounted_from(&other);
+                    return Ok(false);
+                }
                 Ok(Some(url)) => opened = Some((session, url)),
                 Err(error) if error.may_pass() => return Err(error),
                 // Some registries refuse instead of asking for the bytes.
@@ -122,14 +125,17 @@ impl Destination {
         progress: &Progress,
     ) -> Result<(), RegistryError> {
         let what = format!("config {digest}");
-        let task = progress.task(format!("push config sha256:{}", digest.short()));
-        let known = self.session.holds(digest)
-            || bytes.len() > SMALL && blob::exists(&self.session, digest, &what).await?;
-        if known {
+        let (size, shown) = (bytes.len() as u64, format!("push config sha256:{}", digest.short()));
+        let task = progress.transfer(Way::Push, digest, size, shown);
+        if self.session.holds(digest) {
             task.cached();
             return Ok(());
         }
-        let blob = Blob { digest, size: bytes.len() as u64, source: Source::Memory(bytes) };
+        if bytes.len() > SMALL && blob::exists(&self.session, digest, &what).await? {
+            task.found();
+            return Ok(());
+        }
+        let blob = Blob { digest, size, source: Source::Memory(bytes) };
         upload::send(&self.session, &blob, None, &what, &task).await?;
         self.session.set_held(digest);
         task.done();

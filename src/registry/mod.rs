@@ -42,12 +42,14 @@ pub use uploads::Uploads;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
 use crate::digest::BlobDigest;
 use crate::net::{self, Clients};
+use crate::progress::Progress;
 use auth::Keyring;
 use endpoint::Scheme;
 use mirror::Mirrors;
@@ -88,6 +90,8 @@ struct Known {
     held: HashSet<(String, BlobDigest)>,
     /// Repositories that a blob was sent to since the last push there.
     sent: HashSet<String>,
+    /// Where waits between repeats are told.
+    told: Option<Progress>,
     /// Held while a layer is fetched: a step and an upload may want the same.
     fetching: HashMap<BlobDigest, Arc<tokio::sync::Mutex<()>>>,
 }
@@ -202,6 +206,22 @@ impl Registries {
 
     fn fetching(&self, digest: BlobDigest) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(self.known().fetching.entry(digest).or_default())
+    }
+
+    /// From now on waits between repeats are told there.
+    fn tell(&self, progress: &Progress) {
+        self.known().told = Some(progress.clone());
+    }
+
+    /// Says why nothing is asked for a while; a wait below a second matters to few.
+    fn say_waiting(&self, pause: Duration, why: &str) {
+        let told = self.known().told.clone();
+        let text = format!("waiting {:.1} s: {why}", pause.as_secs_f64());
+        match told {
+            Some(told) if pause >= Duration::from_secs(1) => told.note(text),
+            Some(told) => told.detail(text),
+            None => (),
+        }
     }
 
     fn set_token(&self, key: String, value: HeaderValue) {

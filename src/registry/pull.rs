@@ -17,7 +17,7 @@ use crate::digest::BlobDigest;
 use crate::image::{AnyImage, Descriptor, Image, Index, Manifest, Raw};
 use crate::layer::{Compression, Layer};
 use crate::platform::Platform;
-use crate::progress::Progress;
+use crate::progress::{Progress, Way};
 use crate::reference::{Pinned, Reference};
 use crate::store::Store;
 
@@ -60,6 +60,7 @@ impl<'a> Sources<'a> {
         progress: &'a Progress,
     ) -> Result<Self, RegistryError> {
         let places = at.mirrors().for_pull(from)?;
+        at.tell(progress);
         Ok(Self {
             at,
             name: from.name(),
@@ -119,10 +120,10 @@ impl<'a> Sources<'a> {
 
     /// Fetches a layer unless the store has it.
     pub(super) async fn layer(&self, layer: &Layer, into: &Store) -> Result<(), RegistryError> {
-        let size = size_text(layer.size);
-        let task = self.progress.task(format!("pull sha256:{} ({size})", layer.digest.short()));
+        let shown = format!("pull sha256:{} ({})", layer.digest.short(), size_text(layer.size));
+        let task = self.progress.transfer(Way::Pull, layer.digest, layer.size, shown);
         if into.has_blob(&layer.digest, layer.size) {
-            task.cached();
+            task.found();
             return Ok(());
         }
         let mut turn = 0;

@@ -94,6 +94,7 @@ pub async fn push(
         });
     }
     let parts = Parts::of(image, from)?;
+    at.tell(progress);
     let destination = Destination::open(to, at).await?;
     let session = &destination.session;
     let selector = to.tag().map_or_else(|| digest.to_string(), str::to_owned);

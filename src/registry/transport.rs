@@ -187,7 +187,7 @@ impl Session {
         loop {
             let shown = self.at.token(&self.token_key());
             let once = matches!(ask.body, Body::Stream(_));
-            let pause = match self.hop(ask, shown.as_ref()).await {
+            let (pause, why) = match self.hop(ask, shown.as_ref()).await {
                 Ok((response, true)) if response.status() == StatusCode::UNAUTHORIZED => {
                     if renewed || once {
                         return Ok(response);
@@ -210,7 +210,10 @@ impl Session {
                         return Ok(response);
                     }
                     match backoff.wait(retry_after(response.headers())) {
-                        Some(pause) => pause,
+                        Some(pause) => {
+                            let status = response.status();
+                            (pause, format!("{} answered {status} to {}", self.host, ask.what))
+                        }
                         None => return Ok(response),
                     }
                 }
@@ -219,11 +222,12 @@ impl Session {
                     let refused = matches!(error, RegistryError::Unreachable { .. });
                     let turns = if refused { &mut connecting } else { &mut backoff };
                     match turns.wait(None) {
-                        Some(pause) => pause,
+                        Some(pause) => (pause, error.to_string()),
                         None => return Err(error),
                     }
                 }
             };
+            self.at.say_waiting(pause, &why);
             tokio::time::sleep(pause).await;
         }
     }

@@ -104,6 +104,7 @@ pub(super) async fn send(
             Err(error) => return Err(error),
         };
         let Some(pause) = backoff.wait(None) else { return Err(error) };
+        task.waiting(pause, &error);
         tokio::time::sleep(pause).await;
     }
 }

@@ -71,6 +71,7 @@ impl Uploads {
         runtime: &Handle,
         failed: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, RegistryError> {
+        at.tell(progress);
         let mut targets: Vec<Arc<Target>> = Vec::new();
         for name in to {
             let place = at.mirrors().for_push(name)?;

@@ -23,10 +23,14 @@ fn listening() -> (Progress, Arc<Mutex<Vec<String>>>) {
             keep.lock().unwrap().push(text);
         }
         Event::Begin { .. }
+        | Event::Transfer { .. }
+        | Event::Resumed { .. }
+        | Event::Waiting { .. }
         | Event::Bytes { .. }
         | Event::Causes { .. }
         | Event::End { .. }
-        | Event::Totals(_) => {}
+        | Event::Totals(_)
+        | Event::Transferred { .. } => {}
     });
     (progress, lines)
 }

@@ -6,6 +6,7 @@ mod credentials;
 mod faults;
 mod images;
 mod peers;
+mod progress;
 
 use std::collections::HashMap;
 use std::io::Write as _;

@@ -16,7 +16,7 @@ use crate::image::{Annotations, AnyImage, Note, Style};
 use crate::layer::{Compression, LayerForm};
 use crate::output::{self, Archive, Dest, Named, OutputError, Split, Work};
 use crate::platform::Platform;
-use crate::progress::Progress;
+use crate::progress::{Progress, Way};
 use crate::reference::{Pinned, Reference};
 use crate::registry::{self, Registries};
 
@@ -267,7 +267,9 @@ fn keep_and_push(
     let store = invocation.store()?;
     let keep = || kept.iter().try_for_each(|name| store.keep(name, image));
     let push = |to: &Reference| {
-        invocation.block_on(registry::push(image, to, store, registries, progress))
+        let pinned = invocation.block_on(registry::push(image, to, store, registries, progress))?;
+        progress.transferred(Way::Push);
+        Ok(pinned)
     };
     if to.is_empty() {
         keep()?;

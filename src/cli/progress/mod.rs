@@ -2,6 +2,7 @@
 
 pub(super) mod json;
 mod plain;
+mod rate;
 mod tty;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,11 +57,15 @@ impl Renderer {
                     report::say(&report::warning(&text, false));
                 }
                 Event::Begin { .. }
+                | Event::Transfer { .. }
+                | Event::Resumed { .. }
+                | Event::Waiting { .. }
                 | Event::Bytes { .. }
                 | Event::Line { .. }
                 | Event::Causes { .. }
                 | Event::End { .. }
                 | Event::Totals(_)
+                | Event::Transferred { .. }
                 | Event::Note(_) => (),
             },
         }

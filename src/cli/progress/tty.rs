@@ -3,10 +3,13 @@
 //! line that scrolls away. Of a failed one the end of its output is shown.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use super::rate::{self, Meter};
 use crate::cli::text::{self, Colours};
 use crate::progress::{End, Event};
 
@@ -26,6 +29,11 @@ struct Task {
     began: Instant,
     bar: ProgressBar,
     counts: Counts,
+    /// The bar looks at it when it draws.
+    meter: Arc<Mutex<Meter>>,
+    transfer: bool,
+    /// Whether its line says more than its name.
+    remark: bool,
     live: Vec<ProgressBar>,
     tail: VecDeque<String>,
     written: usize,
@@ -40,19 +48,35 @@ enum Counts {
 }
 
 impl Counts {
-    fn style(self) -> ProgressStyle {
+    fn style(self, meter: &Arc<Mutex<Meter>>) -> ProgressStyle {
         let template = match self {
             Self::Time => "{spinner} {wide_msg} {elapsed:>5}",
-            Self::Bytes => {
-                "{spinner} {wide_msg} {decimal_bytes:>10} {decimal_bytes_per_sec:>12} {elapsed:>5}"
-            }
+            Self::Bytes => "{spinner} {wide_msg} {decimal_bytes:>10} {rate:>10} {elapsed:>5}",
             Self::BytesOf => {
-                "{spinner} {wide_msg} [{bar:20}] {decimal_bytes:>10}/{decimal_total_bytes:10} \
-                 {decimal_bytes_per_sec:>12}"
+                "{spinner} {wide_msg} [{bar:12}] {decimal_bytes:>9}/{decimal_total_bytes:9} \
+                 {rate:>9} {left:>6}"
+            }
+        };
+        let key = |shown: fn(&Meter, Instant) -> Option<String>| {
+            let meter = Arc::clone(meter);
+            move |_: &ProgressState, out: &mut dyn Write| {
+                let shown = shown(&lock(&meter), Instant::now()).unwrap_or_default();
+                // It writes to memory.
+                let _ = out.write_str(&shown);
             }
         };
         style(template)
+            .with_key(
+                "rate",
+                key(|meter, now| Some(format!("{}/s", text::bytes(meter.rate(now)?)))),
+            )
+            .with_key("left", key(|meter, now| Some(rate::left(meter.left(now)?))))
     }
+}
+
+fn lock(meter: &Mutex<Meter>) -> std::sync::MutexGuard<'_, Meter> {
+    // What it shows is for the eye only.
+    meter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -82,8 +106,9 @@ impl Tty {
     pub(super) fn show(&mut self, event: Event) {
         match event {
             Event::Begin { id, name } => {
-                let bar =
-                    self.bars.add(ProgressBar::new_spinner().with_style(Counts::Time.style()));
+                let meter = Arc::new(Mutex::new(Meter::new(Instant::now())));
+                let style = Counts::Time.style(&meter);
+                let bar = self.bars.add(ProgressBar::new_spinner().with_style(style));
                 let name = text::line(&name, Colours::Strip);
                 bar.set_message(name.clone());
                 bar.enable_steady_tick(Duration::from_millis(100));
@@ -92,6 +117,9 @@ impl Tty {
                     began: Instant::now(),
                     bar,
                     counts: Counts::Time,
+                    meter,
+                    transfer: false,
+                    remark: false,
                     live: Vec::new(),
                     tail: VecDeque::new(),
                     written: 0,
@@ -101,6 +129,21 @@ impl Tty {
             Event::Bytes { id, done, total } => {
                 if let Some(task) = self.tasks.get_mut(&id) {
                     task.bytes(done, total);
+                }
+            }
+            Event::Transfer { id, .. } => {
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.transfer = true;
+                }
+            }
+            Event::Resumed { id, at } => {
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.resumed(at);
+                }
+            }
+            Event::Waiting { id, pause, why } => {
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.waiting(pause, &why);
                 }
             }
             Event::Line { id, stream: _, text } => {
@@ -120,10 +163,11 @@ impl Tty {
             }
             Event::End { id, end } => {
                 if let Some(task) = self.tasks.remove(&id) {
-                    self.end(task, end);
+                    self.end(task, &end);
                 }
             }
             Event::Totals(_) => (),
+            Event::Transferred { way, all } => self.print(&rate::summary(way, &all)),
             Event::Note(text) => self.print(&text::message(&text)),
             Event::Warning(text) => {
                 let mark = self.paint("33", "warning");
@@ -132,7 +176,7 @@ impl Tty {
         }
     }
 
-    fn end(&self, task: Task, end: End) {
+    fn end(&self, task: Task, end: &End) {
         task.clear(&self.bars);
         self.print(&task.last_words(end, |code, text| self.paint(code, text)));
     }
@@ -152,14 +196,29 @@ impl Task {
         let counts = if total.is_some() { Counts::BytesOf } else { Counts::Bytes };
         if self.counts != counts {
             self.counts = counts;
-            self.bar.set_style(counts.style());
-            // The rate counts from the first byte, not from the task's begin.
-            self.bar.reset_eta();
+            self.bar.set_style(counts.style(&self.meter));
+        }
+        lock(&self.meter).bytes(Instant::now(), done, total);
+        if std::mem::take(&mut self.remark) {
+            self.bar.set_message(self.name.clone());
         }
         if let Some(total) = total {
             self.bar.set_length(total);
         }
         self.bar.set_position(done);
+    }
+
+    fn resumed(&mut self, at: u64) {
+        lock(&self.meter).resume(Instant::now(), at);
+        self.remark = true;
+        self.bar.set_message(format!("{} resumed at {}", self.name, text::bytes(at)));
+        self.bar.set_position(at);
+    }
+
+    fn waiting(&mut self, pause: Duration, why: &str) {
+        self.remark = true;
+        let why = text::line(why, Colours::Strip);
+        self.bar.set_message(format!("{} waiting {}: {why}", self.name, rate::pause(pause)));
     }
 
     fn line(&mut self, line: String, bars: &MultiProgress) {
@@ -187,10 +246,18 @@ impl Task {
         }
     }
 
-    fn last_words(&self, end: End, paint: impl Fn(&str, &str) -> String) -> String {
+    fn last_words(&self, end: &End, paint: impl Fn(&str, &str) -> String) -> String {
         let seconds = self.began.elapsed().as_secs_f64();
         match end {
-            End::Done => format!("{} {} {seconds:.1}s", paint("32", "✓"), self.name),
+            End::Done => {
+                let sum = lock(&self.meter).sum(Instant::now());
+                let sum = if self.transfer { sum } else { String::new() };
+                format!("{} {} {seconds:.1}s{sum}", paint("32", "✓"), self.name)
+            }
+            End::Mounted { .. } | End::Exists => {
+                let found = paint("2", &rate::found(end));
+                format!("{} {} {found}", paint("32", "✓"), self.name)
+            }
             End::Cached => format!("{} {} {}", paint("32", "✓"), self.name, paint("2", "cached")),
             End::Failed => {
                 let mut out = format!("{} {} {seconds:.1}s", paint("31", "✗"), self.name);
@@ -211,7 +278,8 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::Stream;
+    use crate::digest::BlobDigest;
+    use crate::progress::{Stream, Way};
 
     #[test]
     fn a_failed_task_shows_the_end_of_its_output() {
@@ -227,10 +295,34 @@ mod tests {
         let task = tty.tasks.remove(&1).unwrap();
         assert_eq!(task.live.len(), LIVE);
         assert_eq!(task.live[2].message(), "line 25");
-        let words = task.last_words(End::Failed, |_, text| text.to_owned());
+        let words = task.last_words(&End::Failed, |_, text| text.to_owned());
         let lines: Vec<&str> = words.lines().collect();
         assert!(lines[0].starts_with("✗ RUN make"));
         assert_eq!(lines[1], "  … 5 lines before these");
         assert_eq!((lines[2], lines[21], lines.len()), ("  │ line 6", "  │ line 25", 22));
+    }
+
+    #[test]
+    fn a_transfer_shows_why_nothing_moves() {
+        let mut tty = Tty::new(false);
+        tty.bars.set_draw_target(ProgressDrawTarget::hidden());
+        tty.show(Event::Begin { id: 1, name: "push x".into() });
+        let digest = BlobDigest::of(b"x");
+        tty.show(Event::Transfer { id: 1, way: Way::Push, digest, total: 100_000 });
+        let message = |tty: &Tty| tty.tasks[&1].bar.message();
+        let why = "h\u{1b}[2J failed with 503".to_owned();
+        tty.show(Event::Waiting { id: 1, pause: Duration::from_secs(2), why });
+        assert_eq!(message(&tty), "push x waiting 2.0 s: h failed with 503");
+        tty.show(Event::Resumed { id: 1, at: 40_000 });
+        assert_eq!(message(&tty), "push x resumed at 40.0kB");
+        tty.show(Event::Bytes { id: 1, done: 100_000, total: Some(100_000) });
+        assert_eq!(message(&tty), "push x");
+        let words = |end: End| tty.tasks[&1].last_words(&end, |_, text| text.to_owned());
+        let done = words(End::Done);
+        assert!(done.starts_with("✓ push x ") && done.contains("s 100kB"), "{done}");
+        assert!(done.ends_with(", resumed at 40.0kB"), "{done}");
+        let mounted = words(End::Mounted { from: "team/app".into() });
+        assert_eq!(mounted, "✓ push x mounted from team/app");
+        assert_eq!(words(End::Exists), "✓ push x exists");
     }
 }

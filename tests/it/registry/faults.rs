@@ -132,7 +132,7 @@ async fn answers_that_are_final() {
 }
 
 /// A registry in memory that takes one push, with a fault.
-async fn taking(fault: &'static str) -> Server {
+pub(super) async fn taking(fault: &'static str) -> Server {
     let held: Mutex<HashMap<String, Vec<u8>>> = Mutex::default();
     let puts = AtomicUsize::new(0);
     Server::start(move |request| {
@@ -150,7 +150,7 @@ async fn taking(fault: &'static str) -> Server {
                     return Vec::new();
                 }
                 if fault == "502" && first {
-                    return answer("502 Bad Gateway", &[], b"<html>");
+                    return answer("502 Bad Gateway", &[], b"<html>\x1b[2J");
                 }
                 if fault == "full" {
                     return answer("507 Insufficient Storage", &[], b"disk is full");
