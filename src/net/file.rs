@@ -8,10 +8,11 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use reqwest::Url;
 use rustix::io::Errno;
 
@@ -33,28 +34,31 @@ const TURN: Duration = Duration::from_millis(100);
 /// Most bytes of an answer: servers have nothing to say to a file but a status.
 const MOST: u64 = 80 << 10;
 
-/// A file to put.
+/// A request that carries a part of a file.
 #[derive(Debug)]
-pub struct PutFile {
+pub struct FileRequest {
+    pub method: Method,
     pub url: Url,
     /// Besides Host, User-Agent and Content-Length.
     pub headers: HeaderMap,
-    pub file: File,
+    pub file: Arc<File>,
+    /// Where the part begins, in bytes.
+    pub from: u64,
     /// Bytes of the file that go out.
     pub size: u64,
 }
 
-/// Why the file is not there.
+/// Why there is no answer.
 #[derive(Debug)]
-pub enum PutError {
-    /// It cannot be read, or is shorter than was said.
+pub enum RequestError {
+    /// The file cannot be read, or is shorter than was said.
     File(io::Error),
     /// The server, or the way to it.
     Server(io::Error),
 }
 
-impl PutFile {
-    /// Whether an address can be put to in this way.
+impl FileRequest {
+    /// Whether an address can be sent to in this way.
     #[must_use]
     pub fn can(url: &Url) -> bool {
         url.scheme() == "http" && url.host_str().is_some_and(is_loopback)
@@ -65,19 +69,19 @@ impl PutFile {
     ///
     /// # Errors
     /// If the file cannot be read, or no answer comes.
-    pub fn put(
+    pub fn send(
         &self,
         sent: &AtomicU64,
         wanted: impl Fn() -> bool,
-    ) -> Result<Response<Vec<u8>>, PutError> {
-        let mut server = self.connect().map_err(PutError::Server)?;
-        match self.send(&mut server, sent, &wanted) {
-            Ok(()) => answer(&server, ANSWER, &wanted).map_err(PutError::Server),
+    ) -> Result<Response<Vec<u8>>, RequestError> {
+        let mut server = self.connect().map_err(RequestError::Server)?;
+        match self.bytes(&mut server, sent, &wanted) {
+            Ok(()) => answer(&server, ANSWER, &wanted).map_err(RequestError::Server),
             // A server that has heard enough has said why.
-            Err(PutError::Server(error)) => {
-                answer(&server, GLANCE, &wanted).map_err(|_| PutError::Server(error))
+            Err(RequestError::Server(error)) => {
+                answer(&server, GLANCE, &wanted).map_err(|_| RequestError::Server(error))
             }
-            Err(error @ PutError::File(_)) => Err(error),
+            Err(error @ RequestError::File(_)) => Err(error),
         }
     }
 
@@ -106,11 +110,11 @@ impl PutFile {
     }
 
     fn head(&self) -> Vec<u8> {
-        let Self { url, size, .. } = self;
+        let Self { method, url, size, .. } = self;
         let path = url.query().map(|query| format!("?{query}")).unwrap_or_default();
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let mut head = format!(
-            "PUT {}{path} HTTP/1.1\r\nHost: {}{port}\r\nUser-Agent: {USER_AGENT}\r\n\
+            "{method} {}{path} HTTP/1.1\r\nHost: {}{port}\r\nUser-Agent: {USER_AGENT}\r\n\
              Connection: close\r\nContent-Length: {size}\r\n",
             url.path(),
             url.host_str().unwrap_or_default(),
@@ -123,36 +127,36 @@ impl PutFile {
         head
     }
 
-    fn send(
+    fn bytes(
         &self,
         server: &mut TcpStream,
         sent: &AtomicU64,
         wanted: &impl Fn() -> bool,
-    ) -> Result<(), PutError> {
-        server.write_all(&self.head()).map_err(PutError::Server)?;
-        let mut at = 0;
-        while at < self.size {
+    ) -> Result<(), RequestError> {
+        server.write_all(&self.head()).map_err(RequestError::Server)?;
+        let (mut at, end) = (self.from, self.from + self.size);
+        while at < end {
             if !wanted() {
-                return Err(PutError::Server(io::ErrorKind::Interrupted.into()));
+                return Err(RequestError::Server(io::ErrorKind::Interrupted.into()));
             }
-            let stride = usize::try_from(STRIDE.min(self.size - at)).unwrap_or(usize::MAX);
+            let stride = usize::try_from(STRIDE.min(end - at)).unwrap_or(usize::MAX);
             match rustix::fs::sendfile(&*server, &self.file, Some(&mut at), stride) {
-                Ok(0) => return Err(PutError::File(io::ErrorKind::UnexpectedEof.into())),
-                Ok(_) => sent.store(at, Ordering::Relaxed),
+                Ok(0) => return Err(RequestError::File(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => sent.store(at - self.from, Ordering::Relaxed),
                 Err(Errno::INTR) => (),
                 // Not every file system has it.
                 Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                     let mut piece = vec![0; stride.min(128 << 10)];
-                    let length = self.file.read_at(&mut piece, at).map_err(PutError::File)?;
+                    let length = self.file.read_at(&mut piece, at).map_err(RequestError::File)?;
                     if length == 0 {
-                        return Err(PutError::File(io::ErrorKind::UnexpectedEof.into()));
+                        return Err(RequestError::File(io::ErrorKind::UnexpectedEof.into()));
                     }
-                    server.write_all(&piece[..length]).map_err(PutError::Server)?;
+                    server.write_all(&piece[..length]).map_err(RequestError::Server)?;
                     at += length as u64;
-                    sent.store(at, Ordering::Relaxed);
+                    sent.store(at - self.from, Ordering::Relaxed);
                 }
-                Err(error @ Errno::IO) => return Err(PutError::File(error.into())),
-                Err(error) => return Err(PutError::Server(error.into())),
+                Err(error @ Errno::IO) => return Err(RequestError::File(error.into())),
+                Err(error) => return Err(RequestError::Server(error.into())),
             }
         }
         Ok(())
@@ -286,7 +290,7 @@ mod tests {
             ("https://127.0.0.1:5000/x", false),
             ("http://10.0.0.1/x", false),
         ] {
-            assert_eq!(PutFile::can(&url.parse().unwrap()), can, "{url}");
+            assert_eq!(FileRequest::can(&url.parse().unwrap()), can, "{url}");
         }
     }
 }

@@ -9,7 +9,7 @@
 //! `ALL_PROXY` and `NO_PROXY` are honoured as curl does, except that loopback
 //! addresses are always spoken to directly.
 //!
-//! [`PutFile`] alone is not of that client: it brings files to servers of this machine.
+//! [`FileRequest`] alone is not of that client: it brings files to servers of this machine.
 //!
 //! The client follows no redirect and repeats nothing: who asks knows what it
 //! may send where ([`crate::registry`]). Here are the limits for that:
@@ -21,7 +21,7 @@ mod resolve;
 mod text;
 
 pub use backoff::{Backoff, retry_after};
-pub use file::{PutError, PutFile};
+pub use file::{FileRequest, RequestError};
 pub use text::escaped;
 
 use std::net::IpAddr;

@@ -109,7 +109,7 @@ impl Destination {
             let layer = as_layer(digest, size);
             origin::pull_layers(None, &[layer], from, at, progress).await?;
         }
-        let blob = Blob { digest, size, source: Source::Store(from) };
+        let blob = Blob { digest, size, source: Source::Store(from), kept: Some(from) };
         match opened {
             Some((session, url)) => upload::send(&session, &blob, Some(url), what, task).await?,
             None => upload::send(&self.session, &blob, None, what, task).await?,
@@ -135,7 +135,8 @@ impl Destination {
             task.found();
             return Ok(());
         }
-        let blob = Blob { digest, size, source: Source::Memory(bytes) };
+        let source = Source::Memory(bytes);
+        let blob = Blob { digest, size, source, kept: None };
         upload::send(&self.session, &blob, None, &what, &task).await?;
         self.session.set_held(digest);
         task.done();

@@ -31,9 +31,7 @@ pub(super) async fn get(
 ) -> Result<Raw, RegistryError> {
     let url = session.url(&format!("manifests/{selector}"))?;
     let ask = Ask::new(Method::GET, url, what).header(ACCEPT, ACCEPTED);
-    let response = session.ask(&ask).await?;
-    let headers = response.headers().clone();
-    let bytes = session.body(response, what, MAX_DOCUMENT).await?;
+    let (headers, bytes) = session.fetch(&ask, MAX_DOCUMENT).await?;
     let found = BlobDigest::of(&bytes);
     // A digest that was asked for decides; else the registry's own word.
     let expected = selector.parse::<BlobDigest>().ok().or_else(|| stated(&headers));
@@ -143,7 +141,11 @@ pub(super) async fn is(
         return Ok(false);
     }
     let limit = raw.bytes.len() as u64;
-    match session.body(response, what, limit).await {
+    let bytes = match session.body(response, what, limit).await {
+        Err(error) if error.may_pass() => session.fetch(&ask, limit).await.map(|(_, bytes)| bytes),
+        bytes => bytes,
+    };
+    match bytes {
         Ok(bytes) => Ok(bytes == raw.bytes),
         Err(RegistryError::TooLarge { .. }) => Ok(false),
         Err(error) => Err(error),

@@ -26,6 +26,7 @@ mod mirror;
 mod origin;
 mod pull;
 mod push;
+mod reading;
 mod transport;
 mod upload;
 mod uploads;
@@ -40,6 +41,7 @@ pub use push::push;
 pub use uploads::Uploads;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -66,6 +68,9 @@ pub struct Options {
     pub auth_file: Option<PathBuf>,
     /// A `registries.conf` used instead of the usual one.
     pub registries_conf: Option<PathBuf>,
+    /// Most bytes of a blob that one request brings; a larger blob goes in chunks of this
+    /// size. 64 MiB if unset.
+    pub chunk: Option<NonZeroU64>,
 }
 
 /// The way to all registries: settings, credentials, connections. Cheap to clone.
@@ -77,6 +82,7 @@ struct Inner {
     clients: Clients,
     mirrors: Mirrors,
     keyring: Keyring,
+    chunk: u64,
     known: Mutex<Known>,
 }
 
@@ -126,6 +132,7 @@ impl Registries {
             clients: Clients::default(),
             mirrors,
             keyring: Keyring::new(options.credentials, options.auth_file),
+            chunk: options.chunk.map_or(upload::CHUNK, NonZeroU64::get),
             known: Mutex::new(Known { insecure, ..Known::default() }),
         }))
     }
@@ -154,6 +161,11 @@ impl Registries {
 
     fn keyring(&self) -> &Keyring {
         &self.0.keyring
+    }
+
+    /// Most bytes of a blob for one request.
+    fn chunk(&self) -> u64 {
+        self.0.chunk
     }
 
     /// Named as insecure by the user, on the command line or in registries.conf.

@@ -132,9 +132,21 @@ impl Session {
             host: self.host.clone(),
             why: format!("no Location in the answer to {what}"),
         })?;
-        endpoint::follow(from, value, |host| self.at.plain_allowed(host)).map_err(|why| {
-            RegistryError::Redirect { host: self.host.clone(), what: what.into(), why }
+        self.follow(from, value).map_err(|why| RegistryError::Redirect {
+            host: self.host.clone(),
+            what: what.into(),
+            why,
         })
+    }
+
+    /// The address that a text names, seen from another, or why kiln does not go there.
+    fn follow(&self, from: &Url, text: &str) -> Result<Url, String> {
+        endpoint::follow(from, text, |host| self.at.plain_allowed(host))
+    }
+
+    /// An address that an earlier process was sent to, if this one may go there too.
+    pub(super) fn known_address(&self, text: &str) -> Option<Url> {
+        self.follow(&self.base, text).ok()
     }
 
     /// The same, with a token that may also read another repository of the registry.
@@ -405,6 +417,27 @@ impl Session {
                 RegistryError::Server { host, what, status: status.as_u16(), words }
             }
             status => RegistryError::Refused { host, what, status: status.as_u16(), words },
+        }
+    }
+
+    /// As [`Session::ask`], and reads a document of up to `limit` bytes: headers and body.
+    /// One that breaks off is asked for again.
+    pub(super) async fn fetch(
+        &self,
+        ask: &Ask<'_>,
+        limit: u64,
+    ) -> Result<(HeaderMap, Vec<u8>), RegistryError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let response = self.ask(ask).await?;
+            let headers = response.headers().clone();
+            let error = match self.body(response, ask.what, limit).await {
+                Ok(bytes) => return Ok((headers, bytes)),
+                Err(error) if error.may_pass() => error,
+                Err(error) => return Err(error),
+            };
+            let Some(pause) = backoff.wait(None) else { return Err(error) };
+            tokio::time::sleep(pause).await;
         }
     }
 
