@@ -149,11 +149,25 @@ impl FileLock {
     /// now.
     #[must_use]
     pub fn try_removable(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt as _;
         let file = File::options().read(true).write(true).open(path).ok()?;
         file.try_lock().ok()?;
-        let (held, named) = (file.metadata().ok()?, path.metadata().ok()?);
-        ((held.dev(), held.ino()) == (named.dev(), named.ino())).then_some(Self { _file: file })
+        Some(Self { _file: file }).filter(|lock| lock.is_named(path))
+    }
+
+    /// As [`FileLock::exclusive_removable`], if nobody else has the lock now.
+    ///
+    /// # Errors
+    /// If the file cannot be made or locked.
+    pub fn try_exclusive_removable(path: &Path) -> Result<Option<Self>, PathError> {
+        // A file that its last holder has removed meanwhile was somebody's a moment ago.
+        Ok(Self::try_exclusive(path)?.filter(|lock| lock.is_named(path)))
+    }
+
+    /// Whether the lock's file still has its name.
+    fn is_named(&self, path: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let (Ok(held), Ok(named)) = (self._file.metadata(), path.metadata()) else { return false };
+        (held.dev(), held.ino()) == (named.dev(), named.ino())
     }
 
     /// Removes the lock's file, and with it the lock. A file that cannot be removed

@@ -128,6 +128,21 @@ impl RegistryError {
                         .to_owned(),
                 )
             }),
+            Self::Refused { status: 413, .. } => Some(
+                "the registry, or a proxy before it, takes no requests of this size (layers go \
+                 in chunks of up to 64 MiB); its limit has to be raised"
+                    .to_owned(),
+            ),
+            Self::Unreachable { host, .. } => Some(format!(
+                "check the name and the port, and whether {host} is reached through a proxy \
+                 (HTTPS_PROXY, NO_PROXY)"
+            )),
+            Self::Interrupted { host, .. } | Self::Server { host, status: 500 | 502..=504, .. } => {
+                Some(format!(
+                    "it was tried several times; try again when {host} and the network are well: \
+                 what has arrived whole is not moved again"
+                ))
+            }
             Self::Store(StoreError::NoBlob(_)) => Some("pull the image first".to_owned()),
             _ => None,
         }

@@ -7,6 +7,9 @@
 //! more in which a request broke off. Where the session is gone a new one is opened, unless the
 //! blob turns out to be there: the answer to the last request may be what was lost.
 //!
+//! Where a large blob's session is, the store remembers, for a process after one that was
+//! killed (`upload/kept.rs`).
+//!
 //! The registry compares the bytes with the digest that the PUT states (it refuses what does
 //! not match), so they are not hashed here as well, except those that come from another
 //! registry; after a refusal a file is read again, to say whether it is to blame. An upload
@@ -14,6 +17,7 @@
 
 mod course;
 mod flow;
+mod kept;
 
 use std::fs::File;
 use std::path::Path;
@@ -92,6 +96,12 @@ pub(super) async fn send(
     task: &Task,
 ) -> Result<(), RegistryError> {
     let mut course = Course::new(session, blob, opened, what, task)?;
+    let sent = run(&mut course, task).await;
+    course.end(sent)
+}
+
+/// Takes steps until the upload is over.
+async fn run(course: &mut Course<'_>, task: &Task) -> Result<(), RegistryError> {
     let mut backoff = Backoff::patient();
     loop {
         let before = course.most();

@@ -95,6 +95,17 @@ impl Store {
         let record = self.record_path(area, key);
         Ok(Slot { store: self, path: record, lock_path: path, lock: Some(lock) })
     }
+
+    /// As [`Store::slot`], unless somebody else has it now.
+    ///
+    /// # Errors
+    /// If the lock cannot be taken.
+    pub fn try_slot(&self, area: &str, key: &Digest) -> Result<Option<Slot<'_>>, StoreError> {
+        let lock_path = self.root.join("locks").join(format!("{area}-{}", key.hex()));
+        let lock = FileLock::try_exclusive_removable(&lock_path)?;
+        let path = self.record_path(area, key);
+        Ok(lock.map(|lock| Slot { store: self, path, lock_path, lock: Some(lock) }))
+    }
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {
@@ -136,6 +147,14 @@ impl Slot<'_> {
     /// # Errors
     /// If the store cannot be written.
     pub fn write(self, fact: &impl Serialize) -> Result<(), StoreError> {
+        self.note(fact)
+    }
+
+    /// Remembers a fact, and keeps the slot for the next.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn note(&self, fact: &impl Serialize) -> Result<(), StoreError> {
         let folder = self.path.parent().unwrap_or(self.store.root());
         atomic::private_folder(folder)?;
         let bytes =
@@ -143,5 +162,16 @@ impl Slot<'_> {
         atomic::replace(&self.path, &bytes)?;
         self.store.grew((bytes.len() as u64).next_multiple_of(4096), 1);
         Ok(())
+    }
+
+    /// Forgets what was remembered, if anything was.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn forget(&self) -> Result<(), StoreError> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => Ok(removed.at("remove", &self.path)?),
+        }
     }
 }

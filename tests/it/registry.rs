@@ -7,6 +7,8 @@ mod faults;
 mod images;
 mod peers;
 mod progress;
+mod resume;
+mod trouble;
 
 use std::collections::HashMap;
 use std::io::Write as _;

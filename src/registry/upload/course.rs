@@ -10,6 +10,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use super::super::transport::{Ask, Session, passing};
 use super::super::{RegistryError, blob};
 use super::flow::{Broken, Flow};
+use super::kept::Kept;
 use super::{Blob, opened};
 use crate::net::retry_after;
 use crate::progress::Task;
@@ -34,6 +35,12 @@ pub(super) struct Course<'a> {
     what: &'a str,
     task: &'a Task,
     flow: Flow<'a>,
+    /// Remembers the session of an upload in chunks.
+    kept: Option<Kept<'a>>,
+    /// A session that is open already, for when there is no other.
+    spare: Option<Url>,
+    /// The session is one that an earlier process opened, and was not seen yet.
+    remembered: bool,
     /// Most bytes of a request.
     chunk: u64,
     /// Where the session is; none is open otherwise.
@@ -68,17 +75,25 @@ impl<'a> Course<'a> {
         what: &'a str,
         task: &'a Task,
     ) -> Result<Self, RegistryError> {
+        let (size, chunk) = (blob.size, session.at.chunk());
+        let flow = Flow::open(blob, what)?;
+        let kept = if size > chunk { Kept::of(session, blob)? } else { None };
+        let url = kept.as_ref().and_then(|kept| kept.url(session));
+        let remembered = url.is_some();
         Ok(Self {
             session,
             blob,
             what,
             task,
-            flow: Flow::open(blob, what)?,
-            chunk: session.at.chunk(),
-            url: opened,
+            flow,
+            kept,
+            spare: opened,
+            remembered,
+            chunk,
+            url,
             at: 0,
-            unsure: false,
-            reached: 0,
+            unsure: remembered,
+            reached: if remembered { size } else { 0 },
             most: 0,
             begun: false,
             closed: false,
@@ -112,6 +127,27 @@ impl<'a> Course<'a> {
         }
     }
 
+    /// What is remembered at the end: a session that the next process may go on with, if the
+    /// registry was only away.
+    pub(super) fn end(self, sent: Result<(), RegistryError>) -> Result<(), RegistryError> {
+        let away = sent.as_ref().is_err_and(|error| {
+            error.may_pass() || matches!(error, RegistryError::TooManyRequests { .. })
+        });
+        match &self.kept {
+            Some(kept) if !away => sent.and(kept.forget()),
+            _ => sent,
+        }
+    }
+
+    /// The session is at an address now.
+    fn go(&mut self, url: Url) -> Result<(), RegistryError> {
+        if let Some(kept) = self.kept.as_ref().filter(|_| !self.whole) {
+            kept.note(&url)?;
+        }
+        self.url = Some(url);
+        Ok(())
+    }
+
     /// Opens a session.
     async fn begin(&mut self) -> Result<Step, RegistryError> {
         match self.open().await {
@@ -125,9 +161,13 @@ impl<'a> Course<'a> {
         if self.closed && blob::exists(session, self.blob.digest, what).await? {
             return Ok(Step::Done);
         }
+        if let Some(url) = self.spare.take() {
+            self.go(url)?;
+            return Ok(Step::On);
+        }
         let url = session.url("blobs/uploads/")?;
         let response = session.ask(&Ask::new(Method::POST, url.clone(), what)).await?;
-        self.url = Some(opened(session, &url, &response, what)?);
+        self.go(opened(session, &url, &response, what)?)?;
         let least = response.headers().get(CHUNK_MIN).and_then(|value| value.to_str().ok());
         let least = least.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         self.chunk = session.at.chunk().max(least);
@@ -147,6 +187,19 @@ impl<'a> Course<'a> {
 
     /// Asks the registry how far it is.
     async fn locate(&mut self, url: Url) -> Result<Step, RegistryError> {
+        let remembered = std::mem::take(&mut self.remembered);
+        match self.ask(&url).await {
+            // What is remembered is worth one question.
+            Err(RegistryError::Store(error)) => Err(error.into()),
+            Err(_) | Ok(Step::Wait(..)) if remembered => {
+                self.lose();
+                Ok(Step::On)
+            }
+            step => step,
+        }
+    }
+
+    async fn ask(&mut self, url: &Url) -> Result<Step, RegistryError> {
         let Self { session, what, .. } = *self;
         let response = match session.send(&Ask::new(Method::GET, url.clone(), what)).await {
             Ok(response) => response,
@@ -165,7 +218,7 @@ impl<'a> Course<'a> {
         let at = confirmed(response.headers()).filter(|at| *at <= self.reached);
         match at.filter(|_| status.is_success()) {
             Some(at) => {
-                self.url = Some(self.next(&url, &response)?);
+                self.go(self.next(url, &response)?)?;
                 self.at = at;
                 self.most = self.most.max(at);
                 self.resumed |= at > 0;
@@ -207,9 +260,15 @@ impl<'a> Course<'a> {
             return self.refused(response).await;
         }
         let at = confirmed(response.headers()).unwrap_or(end);
-        self.url = Some(self.next(&url, &response)?);
+        self.go(self.next(&url, &response)?)?;
         if at <= begin || at > end {
             self.unsure = true;
+            self.misplaced += 1;
+            if self.misplaced > 1 {
+                // It does not know what it does: all at once then, as it must be able to.
+                self.whole = true;
+                self.lose();
+            }
             let (host, why) = (self.session.host.clone(), "it took a chunk and has not got it");
             return Ok(Step::Wait(RegistryError::Protocol { host, why: why.into() }, None));
         }

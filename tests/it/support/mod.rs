@@ -1,5 +1,6 @@
 //! What tests of several areas need.
 
+pub(crate) mod faults;
 pub(crate) mod git;
 pub(crate) mod http;
 pub(crate) mod kiln;
