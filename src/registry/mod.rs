@@ -12,8 +12,10 @@
 //! reads error bodies without a limit, follows redirects to plain HTTP, drops
 //! `Retry-After`, swallows what a token service says when it refuses, and cannot
 //! renew a token or use an identity token; those are promises made here
-//! (`transport.rs`). Not done yet: uploads that resume in the middle (a broken one
-//! begins anew), client certificates and roots per registry, deleting.
+//! (`transport.rs`). A transfer that breaks off goes on where it was: downloads within a process
+//! (`reading.rs`), uploads after a kill too, where the registry knows how far they came
+//! (`upload.rs`). Not done yet: downloads that go on after a kill, client certificates and roots
+//! per registry, deleting.
 
 mod artifact;
 mod auth;

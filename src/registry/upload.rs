@@ -18,6 +18,8 @@
 mod course;
 mod flow;
 mod kept;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::path::Path;

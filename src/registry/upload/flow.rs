@@ -59,7 +59,7 @@ pub(super) struct Flow<'a> {
 enum From<'a> {
     Memory(&'a Bytes),
     File { file: Arc<File>, start: u64, path: PathBuf },
-    Remote(Remote<'a>),
+    Remote(Box<Remote<'a>>),
 }
 
 impl<'a> Flow<'a> {
@@ -78,12 +78,12 @@ impl<'a> Flow<'a> {
             Source::File { file, start, path } => {
                 From::File { file: Arc::clone(file), start, path: path.to_path_buf() }
             }
-            Source::Remote(session) => From::Remote(Remote {
+            Source::Remote(session) => From::Remote(Box::new(Remote {
                 session,
                 reading: None,
                 hash: Some(Hashing::new(std::io::sink())),
                 hashed: 0,
-            }),
+            })),
         };
         Ok(Self { size, digest, what, from })
     }

@@ -168,3 +168,68 @@ async fn refusals_are_final_and_say_why() {
     let all = all.enumerate().map(|(number, (rule, pulls))| (number, rule, pulls));
     all_well(all, one).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partial_answers_are_taken_for_what_they_are() {
+    let here = here();
+    let memory = Memory::new(&here.store, &noise(200_000));
+    for way in ["other place", "other size", "416", "no ranges", "longer", "endless", "shorter"] {
+        let (of_server, turn) = (Arc::clone(&memory), AtomicUsize::new(0));
+        let server = Server::start(move |request| {
+            if !of_server.is_layer(request) {
+                return of_server.get(request);
+            }
+            let bytes = of_server.layer_bytes();
+            let (all, last) = (bytes.len(), bytes.len() - 1);
+            let begin: Option<usize> = request
+                .header("range")
+                .and_then(|text| text.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+            let turn = turn.fetch_add(1, Ordering::SeqCst);
+            let part = |range: String, bytes: &[u8]| {
+                answer("206 Partial Content", &[("Content-Range", &range)], bytes)
+            };
+            match (way, begin) {
+                ("longer", _) => answer("200 OK", &[], &[bytes, b"0"].concat()),
+                ("shorter", _) => answer("200 OK", &[], &bytes[1..]),
+                // How much there is shows at the end only.
+                ("endless", _) => [b"HTTP/1.1 200 OK\r\n\r\n", bytes, &[0; 1 << 20]].concat(),
+                (_, None) if turn == 0 => {
+                    let mut whole = answer("200 OK", &[], bytes);
+                    whole.truncate(whole.len() / 2);
+                    whole
+                }
+                // Bytes that must not be taken.
+                ("other place", Some(begin)) => {
+                    part(format!("bytes {}-{last}/{all}", begin - 1), &bytes[begin - 1..])
+                }
+                ("other size", Some(begin)) => {
+                    part(format!("bytes {begin}-{last}/{}", all + 1), &vec![0; all - begin])
+                }
+                ("416", Some(_)) => answer("416 Range Not Satisfiable", &[], b""),
+                // It breaks off before the place where it was.
+                ("no ranges", Some(_)) if turn == 1 => {
+                    let mut whole = answer("200 OK", &[], bytes);
+                    whole.truncate(whole.len() / 3);
+                    whole
+                }
+                _ => answer("200 OK", &[], bytes),
+            }
+        })
+        .await;
+        let into = here.other(way);
+        let pulled = pull_app(&server, &here, &into).await;
+        let asked = server.seen().iter().filter(|seen| memory.is_layer(seen)).count();
+        match way {
+            "longer" | "endless" | "shorter" => {
+                let error = pulled.unwrap_err();
+                assert!(matches!(error, RegistryError::Mismatch { .. }), "{way}: {error}");
+                assert_eq!(asked, 1, "{way}");
+            }
+            _ => {
+                pulled.unwrap_or_else(|error| panic!("{way}: {error}"));
+                assert!(into.has_blob(&memory.layer.digest, memory.layer.size), "{way}");
+                assert_eq!(asked, 3, "{way}");
+            }
+        }
+    }
+}
