@@ -67,7 +67,7 @@ pub(super) async fn download(
 ) -> Result<(), RegistryError> {
     let what = format!("layer {} ({})", layer.digest, size_text(layer.size));
     let mut writer = into.writer()?;
-    let mut reading = Reading::new(session, layer.digest, layer.size, 0, &what)?;
+    let mut reading = Reading::new(session, layer.digest, layer.size, 0, &what)?.telling(task);
     while let Some(piece) = reading.next().await? {
         writer.write_all(&piece).at("write", into.blob_path(&layer.digest))?;
         task.bytes(writer.count(), Some(layer.size));

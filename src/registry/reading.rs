@@ -14,6 +14,7 @@ use super::RegistryError;
 use super::transport::{Ask, Session, why};
 use crate::digest::BlobDigest;
 use crate::net::{Backoff, IDLE};
+use crate::progress::Task;
 
 /// A blob being read.
 pub(super) struct Reading<'a> {
@@ -35,6 +36,8 @@ pub(super) struct Reading<'a> {
     backoff: Backoff,
     /// Whether bytes have come: what breaks then is worth more patience.
     moved: bool,
+    /// Told of breaks.
+    task: Option<&'a Task>,
 }
 
 impl<'a> Reading<'a> {
@@ -61,7 +64,13 @@ impl<'a> Reading<'a> {
             ended: at > 0 && at >= size,
             backoff: Backoff::patient(),
             moved: false,
+            task: None,
         })
+    }
+
+    /// Tells a task when it goes on after a break, and what it waits for.
+    pub(super) fn telling(self, task: &'a Task) -> Self {
+        Self { task: Some(task), ..self }
     }
 
     /// Where the next piece begins.
@@ -117,6 +126,9 @@ impl<'a> Reading<'a> {
                 Err(error) => return Err(error),
             };
             let Some(pause) = self.backoff.wait(None) else { return Err(error) };
+            if let Some(task) = self.task {
+                task.waiting(pause, &error);
+            }
             tokio::time::sleep(pause).await;
         }
         Ok(None)
@@ -170,6 +182,9 @@ impl<'a> Reading<'a> {
                     let right = covers(&answer, from, self.size)
                         && length.is_none_or(|length| length <= self.size - from);
                     if right {
+                        if let Some(task) = self.task {
+                            task.resumed(from);
+                        }
                         self.skip = 0;
                         return Ok(answer);
                     }

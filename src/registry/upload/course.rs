@@ -221,7 +221,10 @@ impl<'a> Course<'a> {
                 self.go(self.next(url, &response)?)?;
                 self.at = at;
                 self.most = self.most.max(at);
-                self.resumed |= at > 0;
+                if at > 0 {
+                    self.resumed = true;
+                    self.task.resumed(at);
+                }
                 self.unsure = false;
             }
             None => self.lose(),
