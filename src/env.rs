@@ -1,8 +1,7 @@
 //! Every environment variable kiln reads, each documented once.
 //!
 //! No other module reads the environment (the Kubernetes client reads its own:
-//! `KUBECONFIG` and, in a cluster, `KUBERNETES_SERVICE_*`; the HTTP client the
-//! usual proxy variables, its TLS `SSL_CERT_FILE` and `SSL_CERT_DIR`).
+//! `KUBECONFIG`, in a cluster `KUBERNETES_SERVICE_*`, and the proxy variables).
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,6 +28,14 @@ variables! {
     REGISTRY_AUTH_FILE = "REGISTRY_AUTH_FILE";
     /// A `registries.conf` read instead of the user's and the system's.
     REGISTRIES_CONF = "CONTAINERS_REGISTRIES_CONF";
+    /// A folder of additions to it, read instead of the user's and the system's.
+    REGISTRIES_CONF_DIR = "CONTAINERS_REGISTRIES_CONF_DIR";
+    /// A bundle of root certificates in PEM, used instead of the system's.
+    SSL_CERT_FILE = "SSL_CERT_FILE";
+    /// Folders of root certificates (`:` between them), used instead of the system's.
+    SSL_CERT_DIR = "SSL_CERT_DIR";
+    /// Set in CGI programs, where `HTTP_PROXY` cannot be believed.
+    REQUEST_METHOD = "REQUEST_METHOD";
     /// How progress is shown where no `--progress` says it: auto, tty, plain, rawjson, quiet.
     PROGRESS = "KILN_PROGRESS";
     /// As `KILN_PROGRESS`, where that is not set: what docker's builders read.
@@ -47,7 +54,7 @@ variables! {
     SSH_AUTH_SOCK = "SSH_AUTH_SOCK";
 }
 
-/// The proxies of whoever calls kiln, for programs that it starts.
+/// The proxies of whoever calls kiln: its own way out, and that of programs that it starts.
 pub const PROXIES: [&str; 8] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",

@@ -22,6 +22,43 @@ pub struct Reference {
     repository: String,
     tag: Option<String>,
     digest: Option<BlobDigest>,
+    short: Short,
+}
+
+/// Whether the name was written without a registry. It is no part of what the
+/// reference means where it is kept: it neither tells references apart nor is written down.
+#[derive(Debug, Clone, Copy, Default)]
+enum Short {
+    #[default]
+    No,
+    /// The repository as it is.
+    Repository,
+    /// The repository without `library/`.
+    Word,
+}
+
+impl PartialEq for Short {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Short {}
+
+impl PartialOrd for Short {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Short {
+    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
+impl std::hash::Hash for Short {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
 }
 
 /// Why a text is no reference.
@@ -55,10 +92,26 @@ impl Reference {
         self.digest
     }
 
+    /// The name without tag and digest as it was written, if that was without a registry:
+    /// for a pull it may mean something else than Docker Hub's.
+    #[must_use]
+    pub fn short(&self) -> Option<&str> {
+        match self.short {
+            Short::No => None,
+            Short::Repository => Some(&self.repository),
+            Short::Word => self.repository.strip_prefix("library/"),
+        }
+    }
+
     /// The same place under another registry and repository.
     #[must_use]
     pub fn at(&self, registry: &str, repository: &str) -> Self {
-        Self { registry: registry.into(), repository: repository.into(), ..self.clone() }
+        Self {
+            registry: registry.into(),
+            repository: repository.into(),
+            short: Short::No,
+            ..self.clone()
+        }
     }
 
     /// The same name for one digest only.
@@ -128,11 +181,11 @@ impl FromStr for Reference {
         if tag.is_some_and(|tag| !is_tag(tag)) {
             return Err(refuse("its tag may have letters, digits, `_`, `.` and `-`, 128 at most"));
         }
-        let (registry, repository) = match name.split_once('/') {
-            Some((first, path)) if is_host(first) => (first, path.to_owned()),
+        let (registry, repository, short) = match name.split_once('/') {
+            Some((first, path)) if is_host(first) => (first, path.to_owned(), Short::No),
             // On Docker Hub a single word is an official image.
-            None => (DOCKER_HUB, format!("library/{name}")),
-            Some(_) => (DOCKER_HUB, name.to_owned()),
+            None => (DOCKER_HUB, format!("library/{name}"), Short::Word),
+            Some(_) => (DOCKER_HUB, name.to_owned(), Short::Repository),
         };
         let registry = if registry == "index.docker.io" { DOCKER_HUB } else { registry };
         let repository = match repository.as_str() {
@@ -152,7 +205,8 @@ impl FromStr for Reference {
         }
         // `latest` stands in only where neither was given.
         let tag = tag.or(if digest.is_none() { Some("latest") } else { None });
-        Ok(Self { registry: registry.to_owned(), repository, tag: tag.map(str::to_owned), digest })
+        let (registry, tag) = (registry.to_owned(), tag.map(str::to_owned));
+        Ok(Self { registry, repository, tag, digest, short })
     }
 }
 
@@ -164,7 +218,8 @@ fn is_host(first: &str) -> bool {
 }
 
 /// A host name, an IPv4 address or an IPv6 one in brackets, with an optional port.
-fn is_domain(text: &str) -> bool {
+#[must_use]
+pub fn is_domain(text: &str) -> bool {
     let (host, port) = match text.rfind(':') {
         Some(colon) if !text[colon..].contains(']') => (&text[..colon], Some(&text[colon + 1..])),
         _ => (text, None),
@@ -249,6 +304,7 @@ impl Pinned {
             repository: self.repository.clone(),
             tag: None,
             digest: Some(self.digest),
+            short: Short::No,
         }
     }
 }
@@ -292,6 +348,23 @@ mod tests {
             assert_eq!(reference.familiar(), familiar);
             assert_eq!(full.parse::<Reference>().unwrap(), reference, "a full name means itself");
             assert_eq!(familiar.parse::<Reference>().unwrap(), reference);
+        }
+    }
+
+    #[test]
+    fn a_short_name_is_remembered_and_is_the_same_name() {
+        for (text, short) in [
+            ("golang:1", Some("golang")),
+            ("library/golang", Some("library/golang")),
+            ("me/app", Some("me/app")),
+            ("docker.io/golang", None),
+            ("localhost/app", None),
+        ] {
+            let one: Reference = text.parse().unwrap();
+            assert_eq!(one.short(), short);
+            let full: Reference = one.to_string().parse().unwrap();
+            assert_eq!((full.short(), &full), (None, &one));
+            assert_eq!(full.cmp(&one), std::cmp::Ordering::Equal);
         }
     }
 

@@ -148,7 +148,7 @@ impl Fetcher {
     ) -> Result<Option<Record>, Failed> {
         let mut at = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let client = self.clients.get(Trust::of(&at, true));
+            let client = self.clients.get(&at, &Trust::default());
             let client = client.map_err(|e| refused(&at, e.to_string()))?;
             let mut request = client.get(at.clone());
             if let Some(known) = known {

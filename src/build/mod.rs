@@ -411,9 +411,7 @@ async fn planned(
             match plan::plan(file, request, &bases).map_err(wrong)? {
                 Planned::Missing(more) => {
                     for want in more {
-                        let same = |known: &BaseRequest| {
-                            known.reference == want.reference && known.platform == want.platform
-                        };
+                        let same = |known: &BaseRequest| known.is(&want.reference, &want.platform);
                         if !wanted.iter().any(same) {
                             wanted.push(want);
                         }

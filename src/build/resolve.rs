@@ -1,9 +1,11 @@
-//! Where bases come from: the store, else their registry.
+//! Where bases come from: the store, else their registry. A name without a registry is first
+//! one that the store has, then what it means for a pull.
 
 use super::{BuildEnv, BuildError, BuildRequest, ContextSource};
 use crate::image::{AnyImage, Image};
 use crate::plan::{Base, BaseRequest, NamedContext};
-use crate::registry;
+use crate::reference::Reference;
+use crate::registry::{self, RegistryError};
 
 /// What the plan has to know of a named context.
 pub(super) fn named(source: &ContextSource) -> NamedContext {
@@ -25,20 +27,32 @@ pub(super) async fn base(
     if let Some(base) = at_hand(want, ask, env)? {
         return Ok(base);
     }
-    let name = want.reference.familiar();
-    let task = env.progress.task(format!("resolve {name} for {}", want.platform));
-    let resolved = registry::resolve(&want.reference, &want.platform, env.registries, env.progress)
-        .await
-        .map_err(|source| BuildError::Base {
-            name: want.reference.familiar(),
-            span: want.span,
-            source_text: ask.dockerfile.clone(),
-            source: Box::new(source),
-        })?;
+    let name = meant(want, ask, env)?;
+    let task = env.progress.task(format!("resolve {} for {}", name.familiar(), want.platform));
+    let resolved = registry::resolve(&name, &want.platform, env.registries, env.progress).await;
+    let resolved = resolved.map_err(|error| wrong(want, ask, error))?;
     task.done();
-    let (name, layers) = (&want.reference, resolved.image.layers());
-    registry::remember_layers(name, layers, env.store, env.registries).map_err(Box::new)?;
-    Ok(base_of(want, &resolved.image))
+    let layers = resolved.image.layers();
+    registry::remember_layers(&name, layers, env.store, env.registries).map_err(Box::new)?;
+    Ok(base_of(&name, &resolved.image))
+}
+
+/// The name that is pulled where the store has no such image.
+fn meant(
+    want: &BaseRequest,
+    ask: &BuildRequest,
+    env: &BuildEnv<'_>,
+) -> Result<Reference, BuildError> {
+    env.registries.meaning(&want.reference).map_err(|error| wrong(want, ask, error))
+}
+
+fn wrong(want: &BaseRequest, ask: &BuildRequest, source: RegistryError) -> BuildError {
+    BuildError::Base {
+        name: want.reference.familiar(),
+        span: want.span,
+        source_text: ask.dockerfile.clone(),
+        source: Box::new(source),
+    }
 }
 
 /// A base that needs no registry.
@@ -53,7 +67,7 @@ pub(super) fn at_hand(
     });
     if let Some(loaded) = loaded {
         return match for_platform(loaded, want) {
-            Some(image) => Ok(Some(base_of(want, &image))),
+            Some(image) => Ok(Some(base_of(&want.reference, &image))),
             None => Err(BuildError::ContextPlatform {
                 platform: Box::new(want.platform.clone()),
                 span: want.span,
@@ -64,12 +78,19 @@ pub(super) fn at_hand(
     if ask.pull && want.reference.digest().is_none() {
         return Ok(None);
     }
-    Ok(stored(want, env)?.map(|image| base_of(want, &image)))
+    if let Some(image) = stored(&want.reference, want, env)? {
+        return Ok(Some(base_of(&want.reference, &image)));
+    }
+    let name = meant(want, ask, env)?;
+    if name == want.reference {
+        return Ok(None);
+    }
+    Ok(stored(&name, want, env)?.map(|image| base_of(&name, &image)))
 }
 
-fn base_of(want: &BaseRequest, image: &Image) -> Base {
+fn base_of(name: &Reference, image: &Image) -> Base {
     Base {
-        reference: want.reference.clone(),
+        reference: name.clone(),
         digest: image.digest(),
         config: image.config().clone(),
         layers: image.layers().to_vec(),
@@ -82,8 +103,12 @@ fn for_platform(image: &AnyImage, want: &BaseRequest) -> Option<Image> {
     fitting.min_by_key(near).cloned()
 }
 
-fn stored(want: &BaseRequest, env: &BuildEnv<'_>) -> Result<Option<Image>, BuildError> {
-    let Some(at) = env.store.find(&want.reference)? else { return Ok(None) };
+fn stored(
+    name: &Reference,
+    want: &BaseRequest,
+    env: &BuildEnv<'_>,
+) -> Result<Option<Image>, BuildError> {
+    let Some(at) = env.store.find(name)? else { return Ok(None) };
     let image = for_platform(&env.store.image(&at)?, want);
     // Its layers are read much later, if at all, and its name may be taken away until then.
     for layer in image.iter().flat_map(Image::layers) {

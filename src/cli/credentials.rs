@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::report::CliError;
@@ -38,9 +39,28 @@ pub struct TlsFlag {
         action = clap::ArgAction::Set
     )]
     pub tls_verify: bool,
+
+    /// Folder with roots (*.crt) and client certificates (*.cert, *.key) for the registry,
+    /// instead of its own below certs.d
+    #[arg(long, value_name = "DIR")]
+    pub cert_dir: Option<PathBuf>,
 }
 
 impl RegistryArgs {
+    /// As [`Self::registries`], to pull a name, which may be short for one of another registry.
+    ///
+    /// # Errors
+    /// As there, or if the name could mean several.
+    pub fn to_pull(&self, name: &Reference) -> Result<Registries, CliError> {
+        match name.short() {
+            None => self.registries(Some(name)),
+            Some(_) => {
+                let meant = Registries::load(Options::default())?.meaning(name)?;
+                self.registries(Some(&meant))
+            }
+        }
+    }
+
     /// The way to registries under these flags; `--creds` are for the registry of
     /// `name`, and what `--tls-verify=false` says is said of it too.
     ///
@@ -48,6 +68,7 @@ impl RegistryArgs {
     /// If `registries.conf` is malformed, or the credentials are for nobody.
     pub fn registries(&self, name: Option<&Reference>) -> Result<Registries, CliError> {
         let mut options = Options { insecure: self.insecure.clone(), ..Options::default() };
+        options.cert_dir.clone_from(&self.tls.cert_dir);
         let host = name.map(|name| name.registry().to_owned());
         if !self.tls.tls_verify {
             let host = host.clone().ok_or_else(|| {

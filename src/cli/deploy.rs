@@ -107,7 +107,7 @@ pub enum ObjectKind {
 /// If the image is not in its registry, the cluster refuses, or the rollout fails.
 pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let progress = invocation.progress(args.progress.progress)?;
-    let registries = args.registry.registries(Some(&args.image))?;
+    let registries = args.registry.to_pull(&args.image)?;
     let task = progress.task(format!("resolve {}", args.image.familiar()));
     let pinned = invocation.block_on(registry::pin(&args.image, &registries, &progress))?;
     task.done();

@@ -51,7 +51,11 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         store.names()?.into_iter().map(|(name, at)| (Some(name), at)).collect();
     entries.extend(store.unnamed()?.into_iter().map(|at| (None, at)));
     if let Some(filter) = &args.filter {
-        entries.retain(|(name, at)| name.as_ref().is_some_and(|name| fits(name, at, filter)));
+        let meant = invocation.meant(filter)?;
+        let filters = || [Some(filter), meant.as_ref()].into_iter().flatten();
+        entries.retain(|(name, at)| {
+            name.as_ref().is_some_and(|name| filters().any(|filter| fits(name, at, filter)))
+        });
     }
     if args.quiet {
         let mut digests: Vec<String> =

@@ -20,6 +20,7 @@ use crate::env;
 use crate::image::Descriptor;
 use crate::progress::Progress;
 use crate::reference::Reference;
+use crate::registry::{Options, Registries, RegistryError};
 use crate::store::{Store, StoreError};
 
 /// Flags that every command takes.
@@ -120,8 +121,39 @@ impl Invocation {
         self.store.get().map(Arc::as_ref)
     }
 
+    /// The image of a name in the store, with the name that it has there. A name without a
+    /// registry is Docker Hub's, as it is given to what is built; if there is none, it is
+    /// what a pull of it would have brought.
+    ///
+    /// # Errors
+    /// If the store, or registries.conf, cannot be read.
+    pub fn named(&self, name: &Reference) -> Result<Option<(Reference, Descriptor)>, CliError> {
+        let store = self.store()?;
+        if let Some(found) = store.find(name)? {
+            return Ok(Some((name.clone(), found)));
+        }
+        let Some(meant) = self.meant(name)? else { return Ok(None) };
+        Ok(store.find(&meant)?.map(|found| (meant, found)))
+    }
+
+    /// The name that a pull of a name without a registry keeps, if it is another one.
+    ///
+    /// # Errors
+    /// If registries.conf cannot be read.
+    pub fn meant(&self, name: &Reference) -> Result<Option<Reference>, CliError> {
+        if name.short().is_none() {
+            return Ok(None);
+        }
+        match Registries::load(Options::default())?.meaning(name) {
+            Ok(meant) => Ok(Some(meant).filter(|meant| meant != name)),
+            // One that could be several was not pulled as one of them.
+            Err(RegistryError::Short { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// What an image's name or the first digits of its digest point to: a name
-    /// comes before a digest. The name is the one that was given, if it was one.
+    /// comes before a digest. The name is the one that the image has, if one was given.
     ///
     /// # Errors
     /// If there is no such image.
@@ -129,9 +161,9 @@ impl Invocation {
         let store = self.store()?;
         let name = text.parse::<Reference>();
         if let Ok(name) = &name
-            && let Some(found) = store.find(name)?
+            && let Some((name, found)) = self.named(name)?
         {
-            return Ok((Some(name.clone()), found));
+            return Ok((Some(name), found));
         }
         if let Some(found) = store.find_id(text)? {
             return Ok((None, found));

@@ -62,7 +62,8 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         }
     };
     let insecure = if args.tls.tls_verify { Vec::new() } else { vec![args.registry.clone()] };
-    let registries = Registries::load(Options { insecure, ..Options::default() })?;
+    let registries =
+        Registries::load(Options { insecure, cert_dir: args.tls.cert_dir, ..Options::default() })?;
     let credentials = Credentials::password(user, password.reveal());
     let login = async {
         registry::login(&args.registry, &credentials, &registries).await.map_err(|error| {

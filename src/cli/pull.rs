@@ -37,7 +37,10 @@ pub struct Args {
 /// If a registry does not give one, or gives something wrong.
 pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let progress = invocation.progress(args.progress.progress)?;
-    let registries = args.registry.registries(args.images.first())?;
+    let registries = match args.images.first() {
+        Some(name) => args.registry.to_pull(name)?,
+        None => args.registry.registries(None)?,
+    };
     let want = match args.all_platforms {
         true => Want::All,
         false => Want::One(args.platform.unwrap_or_else(Platform::host)),

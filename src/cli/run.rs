@@ -155,7 +155,7 @@ fn image(args: &Args, progress: &Progress, invocation: &Invocation) -> Result<Im
     let store = invocation.store()?;
     let name = args.image.parse::<Reference>();
     let named = match &name {
-        Ok(name) => store.find(name)?,
+        Ok(name) => invocation.named(name)?.map(|(_, at)| at),
         Err(_) => None,
     };
     let known = match named {
@@ -165,7 +165,7 @@ fn image(args: &Args, progress: &Progress, invocation: &Invocation) -> Result<Im
     let found = match (known, name) {
         (Some(at), _) => store.image(&at)?,
         (None, Ok(name)) => {
-            let registries = args.registry.registries(Some(&name))?;
+            let registries = args.registry.to_pull(&name)?;
             let want = registry::Want::One(platform.clone());
             invocation.block_on(registry::pull(&name, &want, store, &registries, progress))?
         }
@@ -191,7 +191,10 @@ fn image(args: &Args, progress: &Progress, invocation: &Invocation) -> Result<Im
     // One that was only pushed may have its base's layers in the registry alone.
     if !store.has_layers(image.layers()) {
         let name = args.image.parse::<Reference>().ok();
-        let registries = args.registry.registries(name.as_ref())?;
+        let registries = match &name {
+            Some(name) => args.registry.to_pull(name)?,
+            None => args.registry.registries(None)?,
+        };
         let layers = image.layers();
         let pull = registry::pull_layers(None, layers, store, &registries, progress);
         invocation.block_on(pull)?;

@@ -1,13 +1,15 @@
 //! The HTTP client that everything but the Kubernetes client goes out through.
 //!
-//! TLS is rustls with ring. Roots of trust are the system's; a machine without
+//! TLS is rustls with ring (`tls.rs`). Roots of trust are the system's; a machine without
 //! any (an air-gapped or scratch one) gets Mozilla's list, so that the lack of
-//! a bundle is met only by those who need another root. Names are resolved by
+//! a bundle is met only by those who need another root. A host may have roots and client
+//! certificates of its own ([`Certs`]); each host has a client of its own, so that nothing
+//! of one is shown to another. Names are resolved by
 //! hickory-dns, never by the libc (a static binary cannot load its modules);
 //! without a `resolv.conf` only `/etc/hosts` and `localhost` are known, since a
 //! public name server was never asked for. `HTTP_PROXY`, `HTTPS_PROXY`,
 //! `ALL_PROXY` and `NO_PROXY` are honoured as curl does, except that loopback
-//! addresses are always spoken to directly.
+//! addresses are always spoken to directly (`proxy.rs`).
 //!
 //! [`FileRequest`] alone is not of that client: it brings files to servers of this machine.
 //!
@@ -16,17 +18,26 @@
 //! [`Backoff`] for repeats, [`escaped`] for texts of servers.
 
 mod backoff;
+mod certs;
 mod file;
+mod proxy;
 mod resolve;
 mod text;
+mod tls;
 
 pub use backoff::{Backoff, retry_after};
+pub use certs::{Certs, CertsError};
 pub use file::{FileRequest, RequestError};
 pub use text::escaped;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+
+use reqwest::Url;
 
 /// What kiln calls itself.
 pub const USER_AGENT: &str = concat!("kiln/", env!("CARGO_PKG_VERSION"));
@@ -47,81 +58,145 @@ pub fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Whom a client may talk to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far a host is trusted.
+#[derive(Debug, Clone)]
 pub struct Trust {
     /// False accepts any certificate: for hosts the user named as insecure.
     pub verify: bool,
-    /// True for loopback addresses, which no proxy can reach.
-    pub direct: bool,
-    /// True where nothing speaks TLS, no proxy either: no root certificates are read.
-    pub plain: bool,
+    /// What the host has of its own.
+    pub certs: Option<Arc<Certs>>,
 }
 
-impl Trust {
-    /// For an address.
-    #[must_use]
-    pub fn of(url: &reqwest::Url, verify: bool) -> Self {
-        let direct = is_loopback(url.host_str().unwrap_or_default());
-        Self { verify, direct, plain: direct && url.scheme() == "http" }
+impl Default for Trust {
+    fn default() -> Self {
+        Self { verify: true, certs: None }
     }
 }
 
-/// The clients, made when first needed; one per kind, since connections are
-/// pooled in them. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Clients {
-    made: Arc<[OnceLock<Result<reqwest::Client, ClientError>>; 8]>,
+/// What tells clients apart.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    tls: bool,
+    /// Host and port; empty for what is spoken to in the clear on this machine.
+    host: String,
+    verify: bool,
+    /// The folder of certificates, and whether kiln shows some.
+    certs: Option<(PathBuf, bool)>,
 }
 
+#[derive(Debug, Clone)]
+struct Made {
+    client: reqwest::Client,
+    /// True once the host wanted to see a certificate.
+    asked: Arc<AtomicBool>,
+}
+
+type Slot = Arc<OnceLock<Result<Made, ClientError>>>;
+
+#[derive(Debug, Default)]
+struct Shared {
+    made: Mutex<HashMap<Kind, Slot>>,
+    roots: tls::Roots,
+    proxies: OnceLock<proxy::Proxies>,
+}
+
+/// The clients, made when first needed; one per host and trust, since connections are
+/// pooled in them. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Clients(Arc<Shared>);
+
 impl Clients {
-    /// The client for a kind of host.
+    /// The client for an address.
     ///
     /// # Errors
     /// If it cannot be set up, as with a malformed proxy address.
-    pub fn get(&self, trust: Trust) -> Result<reqwest::Client, ClientError> {
-        let [verify, direct, plain] = [trust.verify, trust.direct, trust.plain].map(usize::from);
-        let at = verify + 2 * direct + 4 * plain;
-        self.made[at].get_or_init(|| build(trust)).clone()
+    pub fn get(&self, url: &Url, trust: &Trust) -> Result<reqwest::Client, ClientError> {
+        Ok(self.made(url, trust)?.client)
     }
-}
 
-fn build(trust: Trust) -> Result<reqwest::Client, ClientError> {
-    install_crypto();
-    let base = || {
+    /// Whether the host of an address has wanted to see a client certificate.
+    #[must_use]
+    pub fn asked(&self, url: &Url, trust: &Trust) -> bool {
+        self.made(url, trust).is_ok_and(|made| made.asked.load(Ordering::Relaxed))
+    }
+
+    /// The proxy that an address is reached through, in words without its password.
+    #[must_use]
+    pub fn proxy(&self, url: &Url) -> Option<String> {
+        self.proxies().of(url).ok().flatten().map(|proxy| proxy.to_string())
+    }
+
+    fn proxies(&self) -> &proxy::Proxies {
+        self.0.proxies.get_or_init(proxy::Proxies::from_env)
+    }
+
+    fn made(&self, url: &Url, trust: &Trust) -> Result<Made, ClientError> {
+        let tls = url.scheme() != "http";
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port_or_known_default().unwrap_or_default();
+        let kind = match !tls && is_loopback(host) {
+            true => Kind { tls, host: String::new(), verify: true, certs: None },
+            false => Kind {
+                tls,
+                host: format!("{host}:{port}"),
+                verify: trust.verify,
+                certs: trust.certs.as_ref().map(|it| (it.folder().to_owned(), it.has_pairs())),
+            },
+        };
+        // A panic elsewhere leaves the map whole.
+        let mut all = self.0.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = Arc::clone(all.entry(kind).or_default());
+        drop(all);
+        slot.get_or_init(|| self.make(url, trust)).clone()
+    }
+
+    fn make(&self, url: &Url, trust: &Trust) -> Result<Made, ClientError> {
+        install_crypto();
         let builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
-            .connect_timeout(CONNECT);
+            .connect_timeout(CONNECT)
+            .no_proxy();
         let builder = match resolve::without_servers() {
             Some(hosts) => builder.no_hickory_dns().dns_resolver(hosts),
             None => builder.hickory_dns(true),
         };
-        if trust.direct { builder.no_proxy() } else { builder }
-    };
-    if trust.plain {
-        let none = base().tls_certs_only(std::iter::empty()).build();
-        return none.map_err(|error| ClientError(causes(&error)));
+        let cannot = |error: reqwest::Error| ClientError(causes(&error.without_url()));
+        let proxy = self.proxies().of(url)?;
+        let own = trust.certs.as_ref().is_some_and(|certs| certs.has_pairs());
+        if let Some(proxy) = proxy.as_ref().filter(|proxy| proxy.url.scheme() == "https")
+            && url.scheme() != "http"
+            && (own || !trust.verify)
+        {
+            let host = url.host_str().unwrap_or_default();
+            return Err(ClientError(format!(
+                "what holds for {host} alone (that its certificate is not looked at, or a client \
+                 certificate) would hold for the proxy {proxy} too, as it speaks TLS: name one \
+                 with http://"
+            )));
+        }
+        let asked = Arc::new(AtomicBool::new(false));
+        let builder = if url.scheme() != "http" {
+            let certs = trust.certs.as_deref();
+            builder.tls_backend_preconfigured(tls::config(
+                trust.verify,
+                certs,
+                &self.0.roots,
+                &asked,
+            )?)
+        } else if proxy.as_ref().is_some_and(|proxy| proxy.url.scheme() == "https") {
+            builder.tls_backend_preconfigured(tls::config(true, None, &self.0.roots, &asked)?)
+        } else {
+            // Nothing here speaks TLS: no root certificates are read.
+            builder.tls_certs_only(std::iter::empty())
+        };
+        let builder = match proxy {
+            Some(proxy) => builder.proxy(reqwest::Proxy::all(proxy.url).map_err(cannot)?),
+            None => builder,
+        };
+        Ok(Made { client: builder.build().map_err(cannot)?, asked })
     }
-    if !trust.verify {
-        return base()
-            .tls_danger_accept_invalid_certs(true)
-            .build()
-            .map_err(|error| ClientError(causes(&error)));
-    }
-    let system = match base().build() {
-        Ok(client) => return Ok(client),
-        Err(error) => error,
-    };
-    let mut roots = Vec::new();
-    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
-        roots.push(
-            reqwest::Certificate::from_der(root).map_err(|error| ClientError(causes(&error)))?,
-        );
-    }
-    // What was wrong first is the better message if both ways fail.
-    base().tls_certs_only(roots).build().map_err(|_| ClientError(causes(&system)))
 }
 
 /// True for `localhost` and loopback addresses; `host` may carry a port.
@@ -174,11 +249,30 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_client_can_be_made() {
-        let clients = Clients::default();
-        for number in 0..8 {
-            let [verify, direct, plain] = [1, 2, 4].map(|bit| number & bit != 0);
-            clients.get(Trust { verify, direct, plain }).unwrap();
+    fn a_proxy_with_tls_is_not_trusted_as_a_host_is() {
+        for (verify, proxy, made) in [
+            (true, "https://p.example", true),
+            (false, "https://p.example", false),
+            (false, "http://p.example", true),
+        ] {
+            let clients = Clients::default();
+            clients.0.proxies.set(proxy::Proxies::https(proxy)).unwrap();
+            let trust = Trust { verify, ..Trust::default() };
+            let got = clients.get(&"https://r.example/".parse().unwrap(), &trust);
+            assert_eq!(got.is_ok(), made, "{proxy}: {got:?}");
         }
+    }
+
+    #[test]
+    fn a_client_for_each_host_and_trust() {
+        let clients = Clients::default();
+        for verify in [true, false] {
+            for url in ["https://a.example/", "https://b.example/", "http://127.0.0.1:1/"] {
+                let trust = Trust { verify, ..Trust::default() };
+                clients.get(&url.parse().unwrap(), &trust).unwrap();
+                clients.get(&url.parse().unwrap(), &trust).unwrap();
+            }
+        }
+        assert_eq!(clients.0.made.lock().unwrap().len(), 5);
     }
 }

@@ -118,7 +118,7 @@ impl Layout {
         let mut wants: Vec<BaseRequest> = Vec::new();
         let mut want = |origin: &Origin, span: Span| {
             let Origin::Image { reference, platform } = origin else { return };
-            if !wants.iter().any(|w| w.reference == *reference && w.platform == *platform) {
+            if !wants.iter().any(|want| want.is(reference, platform)) {
                 let (reference, platform) = (reference.clone(), platform.clone());
                 wants.push(BaseRequest { reference, platform, span });
             }

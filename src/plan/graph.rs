@@ -126,9 +126,25 @@ pub struct BaseRequest {
     pub span: Span,
 }
 
+impl BaseRequest {
+    /// Whether two are for the same image. A name without a registry may lead elsewhere
+    /// than the full one that is its equal.
+    #[must_use]
+    pub fn is(&self, reference: &Reference, platform: &Platform) -> bool {
+        self.reference == *reference
+            && self.reference.short() == reference.short()
+            && self.platform == *platform
+    }
+}
+
+/// What tells images apart, as [`BaseRequest::is`] does.
+fn key(reference: &Reference, platform: &Platform) -> (Reference, Option<String>, Platform) {
+    (reference.clone(), reference.short().map(str::to_owned), platform.clone())
+}
+
 /// The images that are known, and guesses in the place of others.
 #[derive(Debug, Clone, Default)]
-pub struct Bases(BTreeMap<(Reference, Platform), (Base, Certainty)>);
+pub struct Bases(BTreeMap<(Reference, Option<String>, Platform), (Base, Certainty)>);
 
 /// How much of an image is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +158,7 @@ enum Certainty {
 
 impl Bases {
     pub fn insert(&mut self, reference: Reference, platform: Platform, base: Base) {
-        self.0.insert((reference, platform), (base, Certainty::Known));
+        self.0.insert(key(&reference, &platform), (base, Certainty::Known));
     }
 
     /// Lets an empty image stand for one, where nothing is to be built. The plan asks
@@ -163,7 +179,7 @@ impl Bases {
             config: ImageConfig::scratch(&want.platform),
             layers: Vec::new(),
         };
-        self.0.insert((want.reference.clone(), want.platform.clone()), (base, certainty));
+        self.0.insert(key(&want.reference, &want.platform), (base, certainty));
     }
 
     #[must_use]
@@ -187,7 +203,7 @@ impl Bases {
     }
 
     fn entry(&self, reference: &Reference, platform: &Platform) -> Option<&(Base, Certainty)> {
-        self.0.get(&(reference.clone(), platform.clone()))
+        self.0.get(&key(reference, platform))
     }
 
     #[must_use]

@@ -6,11 +6,11 @@ use std::time::Duration;
 use reqwest::{StatusCode, Url};
 
 use super::{Registries, RegistryError};
-use crate::net::{self, Trust, causes};
+use crate::net::{self, causes};
 use crate::reference::DOCKER_HUB;
 
 /// Where Docker Hub's API answers.
-const HUB_API: &str = "registry-1.docker.io";
+pub(super) const HUB_API: &str = "registry-1.docker.io";
 
 /// Longest wait for a host that may speak plain HTTP to answer a TLS greeting.
 const PROBE: Duration = Duration::from_secs(5);
@@ -46,6 +46,7 @@ pub(super) async fn base(
     };
     let https = address(Scheme::Https)?;
     at.online(host)?;
+    at.set_registry(&host_of(&https));
     if !at.plain_allowed(api) {
         return Ok(https);
     }
@@ -61,11 +62,12 @@ pub(super) async fn base(
     }
     let client = at.client_for(&https)?;
     let ping = https.join("v2/").map_err(|_| RegistryError::NotAHost(host.into()))?;
-    let scheme = match tokio::time::timeout(PROBE, client.get(ping).send()).await {
+    let scheme = match tokio::time::timeout(PROBE, client.get(ping.clone()).send()).await {
         Ok(Ok(_)) => Scheme::Https,
-        // A certificate that is not trusted is a reason to stop, not to go on in the clear.
-        Ok(Err(error)) if rejects_certificate(&error) => {
-            return Err(broken(host, "its certificate", error));
+        // A certificate that is not trusted is a reason to stop, not to go on in the clear,
+        // and so is a server that does not like kiln's.
+        Ok(Err(error)) if speaks_tls(at, &ping, &error) => {
+            return Err(broken(at, &ping, host, "its certificate", error));
         }
         Ok(Err(_)) | Err(_) => Scheme::Http,
     };
@@ -129,28 +131,143 @@ pub(super) fn host_of(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// How a client is to treat an address.
-pub(super) fn trust(url: &Url, insecure: bool) -> Trust {
-    Trust::of(url, !insecure)
-}
-
 /// The error that a failed exchange means.
-pub(super) fn broken(host: &str, what: &str, error: reqwest::Error) -> RegistryError {
-    let tls = tls_cause(&error).map(|cause| {
-        // The first bytes were no TLS record: the other side speaks something else.
-        matches!(cause, rustls::Error::InvalidMessage(_))
-    });
+pub(super) fn broken(
+    at: &Registries,
+    url: &Url,
+    host: &str,
+    what: &str,
+    error: reqwest::Error,
+) -> RegistryError {
+    use rustls::Error as Tls;
+    let host = host.to_owned();
     let connect = error.is_connect();
+    let proxy = at.proxy(url);
+    let refused = refused_by_proxy(&error);
+    let tls = tls_cause(&error).cloned();
     let why = causes(&error.without_url());
+    if let Some(proxy) = &proxy
+        && refused
+    {
+        return RegistryError::Proxy { host, proxy: proxy.clone(), words: String::new() };
+    }
     match tls {
-        Some(plain) => RegistryError::Tls { host: host.into(), why, plain },
-        None if connect => RegistryError::Unreachable { host: host.into(), why },
-        None => RegistryError::Interrupted { host: host.into(), what: what.into(), why },
+        Some(Tls::AlertReceived(alert)) if at.asked_for_certificate(url) => {
+            at.certificate_wanted(url, host, format!("it says `{alert:?}`"))
+        }
+        // The first bytes were no TLS record: the other side speaks something else.
+        Some(Tls::InvalidMessage(_)) => {
+            let help = format!("if {host} is meant to be used without TLS, name it as insecure");
+            RegistryError::Tls { host, why, plain: true, help }
+        }
+        Some(Tls::InvalidCertificate(fault)) => {
+            let (why, help) = certificate(at, url, &host, &fault, why);
+            RegistryError::Tls { host, why, plain: false, help }
+        }
+        Some(_) => {
+            let help = format!("see what `openssl s_client -connect {}` says", dialled(url));
+            RegistryError::Tls { host, why, plain: false, help }
+        }
+        // The alert that says so may be lost when the connection is reset.
+        None if at.asked_for_certificate(url) && !at.has_answered(url) => {
+            at.certificate_wanted(url, host, why)
+        }
+        None => {
+            let why = match proxy {
+                Some(proxy) => format!("{why} (through the proxy {proxy})"),
+                None => why,
+            };
+            if connect {
+                RegistryError::Unreachable { host, why }
+            } else {
+                RegistryError::Interrupted { host, what: what.into(), why }
+            }
+        }
     }
 }
 
-fn rejects_certificate(error: &reqwest::Error) -> bool {
-    matches!(tls_cause(error), Some(rustls::Error::InvalidCertificate(_)))
+/// What is wrong with a server's certificate, and what to try.
+fn certificate(
+    at: &Registries,
+    url: &Url,
+    host: &str,
+    fault: &rustls::CertificateError,
+    otherwise: String,
+) -> (String, String) {
+    use rustls::CertificateError as Fault;
+    let insecure = format!("or name {host} as insecure");
+    match fault {
+        Fault::UnknownIssuer => (
+            "its certificate is signed by nobody that this machine trusts".into(),
+            format!(
+                "put the registry's root certificate into {} as ca.crt, or among the system's, \
+                 {insecure}",
+                at.folder_for(url).display()
+            ),
+        ),
+        Fault::Expired | Fault::ExpiredContext { .. } => (
+            format!("its certificate has expired{}", moments(fault)),
+            format!("whoever runs {host} has to renew it; is this machine's clock right?"),
+        ),
+        Fault::NotValidYet | Fault::NotValidYetContext { .. } => (
+            format!("its certificate is not valid yet{}", moments(fault)),
+            "is this machine's clock right?".into(),
+        ),
+        Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
+            let names = match fault {
+                Fault::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
+                    net::escaped(&format!(", but for {}", presented.join(", ")), 300)
+                }
+                _ => String::new(),
+            };
+            (
+                format!(
+                    "its certificate is not for the name `{}`{names}",
+                    url.host_str().unwrap_or_default()
+                ),
+                format!("use a name that the certificate is for, {insecure}"),
+            )
+        }
+        _ => (
+            otherwise,
+            format!("whoever runs {host} has to give it a certificate that holds, {insecure}"),
+        ),
+    }
+}
+
+/// When a certificate's time is, if that is known.
+fn moments(fault: &rustls::CertificateError) -> String {
+    use rustls::CertificateError as Fault;
+    let day = |time: &rustls::pki_types::UnixTime| {
+        let seconds = i64::try_from(time.as_secs()).ok()?;
+        let time = jiff::Timestamp::from_second(seconds).ok()?;
+        Some(time.to_string())
+    };
+    let (bound, word) = match fault {
+        Fault::ExpiredContext { not_after, .. } => (not_after, "until"),
+        Fault::NotValidYetContext { not_before, .. } => (not_before, "from"),
+        _ => return String::new(),
+    };
+    day(bound).map_or_else(String::new, |day| format!(" (it is valid {word} {day})"))
+}
+
+/// True if the other side spoke TLS and does not want to go on.
+fn speaks_tls(at: &Registries, url: &Url, error: &reqwest::Error) -> bool {
+    match tls_cause(error) {
+        Some(rustls::Error::InvalidCertificate(_)) => true,
+        _ => at.asked_for_certificate(url) || refused_by_proxy(error),
+    }
+}
+
+/// True if a proxy wants to know who is there. The client's own type for it is private.
+fn refused_by_proxy(error: &(dyn std::error::Error + 'static)) -> bool {
+    causes(error).contains("proxy authorization required")
+}
+
+/// Host and port, as `openssl` takes them.
+fn dialled(url: &Url) -> String {
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
+    format!("{host}:{}", port.unwrap_or_default())
 }
 
 /// What TLS had to object, if it was TLS.

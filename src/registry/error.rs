@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::atomic::PathError;
 use crate::digest::BlobDigest;
 use crate::image::ImageError;
-use crate::net::ClientError;
+use crate::net::{CertsError, ClientError};
 use crate::platform::Platform;
 use crate::store::StoreError;
 
@@ -20,10 +20,37 @@ pub enum RegistryError {
     Client(#[from] ClientError),
     #[error("registry `{name}` is blocked by {}", path.display())]
     Blocked { name: String, path: PathBuf },
+    #[error(
+        "`{name}` is short for any of {}, which {} searches",
+        .candidates.join(", "),
+        path.display()
+    )]
+    Short { name: String, candidates: Vec<String>, path: PathBuf },
     #[error("cannot reach {host}: {why}")]
     Unreachable { host: String, why: String },
     #[error("no secure connection to {host}: {why}")]
-    Tls { host: String, why: String, plain: bool },
+    Tls {
+        host: String,
+        why: String,
+        /// It does not speak TLS at all.
+        plain: bool,
+        /// What to try.
+        help: String,
+    },
+    #[error(
+        "{host} cannot be reached through the proxy {proxy}: the proxy asks for a login (407){}",
+        said(words)
+    )]
+    Proxy { host: String, proxy: String, words: String },
+    #[error(transparent)]
+    Certs(#[from] CertsError),
+    #[error("{source}; before that {}", .earlier.join("; "))]
+    Everywhere {
+        /// What mirrors had to say, in the order they were asked.
+        earlier: Vec<String>,
+        /// What the last place said.
+        source: Box<RegistryError>,
+    },
     #[error("{host} asks for a login for {what}{}; tried: {tried}", said(words))]
     Unauthorized { host: String, what: String, tried: String, words: String },
     #[error("{host} denies access to {what}{}; tried: {tried}", said(words))]
@@ -109,12 +136,16 @@ impl RegistryError {
             Self::Token { host, status: 401 | 403, .. } => {
                 Some(format!("log in with `kiln login {host}`"))
             }
-            Self::Tls { host, plain: true, .. } => {
-                Some(format!("if {host} is meant to be used without TLS, name it as insecure"))
-            }
-            Self::Tls { host, .. } => Some(format!(
-                "add the registry's root certificate to the system's, or name {host} as insecure"
+            Self::Tls { help, .. } => Some(help.clone()),
+            Self::Short { name, .. } => Some(format!(
+                "write the one that is meant in full, or name it for `{name}` under [aliases] of \
+                 that file"
             )),
+            Self::Proxy { .. } => Some(
+                "give the proxy a user and a password in its variable: http://USER:PASSWORD@HOST:PORT"
+                    .to_owned(),
+            ),
+            Self::Everywhere { source, .. } => source.hint(),
             Self::TooManyRequests { host, .. } => Some(format!(
                 "wait, or log in with `kiln login {host}`: accounts have other limits"
             )),
@@ -154,7 +185,8 @@ impl RegistryError {
             self,
             Self::Offline { .. }
                 | Self::Client(_)
-                | Self::Blocked { .. }
+                | Self::Certs(_)
+                | Self::Short { .. }
                 | Self::Platform { .. }
                 | Self::Config { .. }
                 | Self::Io(_)

@@ -14,12 +14,12 @@
 //! renew a token or use an identity token; those are promises made here
 //! (`transport.rs`). A transfer that breaks off goes on where it was: downloads within a process
 //! (`reading.rs`), uploads after a kill too, where the registry knows how far they came
-//! (`upload.rs`). Not done yet: downloads that go on after a kill, client certificates and roots
-//! per registry, deleting.
+//! (`upload.rs`). Not done yet: downloads that go on after a kill, deleting.
 
 mod artifact;
 mod auth;
 mod blob;
+mod certs;
 mod destination;
 mod endpoint;
 mod error;
@@ -48,12 +48,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use reqwest::Url;
 use reqwest::header::HeaderValue;
 
 use crate::digest::BlobDigest;
 use crate::net::{self, Clients};
 use crate::progress::Progress;
+use crate::reference::Reference;
 use auth::Keyring;
 use endpoint::Scheme;
 use mirror::Mirrors;
@@ -68,11 +68,14 @@ pub struct Options {
     pub credentials: Vec<(String, Credentials)>,
     /// A file of credentials used instead of the usual ones.
     pub auth_file: Option<PathBuf>,
-    /// A `registries.conf` used instead of the usual one.
+    /// A `registries.conf` used instead of the usual one, without what lies beside that.
     pub registries_conf: Option<PathBuf>,
     /// Most bytes of a blob that one request brings; a larger blob goes in chunks of this
     /// size. 64 MiB if unset.
     pub chunk: Option<NonZeroU64>,
+    /// A folder of certificates (containers-certs.d(5)) for all registries, used instead of
+    /// each one's own.
+    pub cert_dir: Option<PathBuf>,
 }
 
 /// The way to all registries: settings, credentials, connections. Cheap to clone.
@@ -82,6 +85,7 @@ pub struct Registries(Arc<Inner>);
 struct Inner {
     offline: bool,
     clients: Clients,
+    cert_dir: Option<PathBuf>,
     mirrors: Mirrors,
     keyring: Keyring,
     chunk: u64,
@@ -93,6 +97,7 @@ struct Inner {
 struct Known {
     insecure: BTreeSet<String>,
     schemes: HashMap<String, Scheme>,
+    hosts: certs::Hosts,
     tokens: HashMap<String, HeaderValue>,
     /// Blobs that a repository (`host/repository`) was seen to have.
     held: HashSet<(String, BlobDigest)>,
@@ -132,6 +137,7 @@ impl Registries {
         Self(Arc::new(Inner {
             offline,
             clients: Clients::default(),
+            cert_dir: options.cert_dir,
             mirrors,
             keyring: Keyring::new(options.credentials, options.auth_file),
             chunk: options.chunk.map_or(upload::CHUNK, NonZeroU64::get),
@@ -161,6 +167,14 @@ impl Registries {
         &self.0.mirrors
     }
 
+    /// The name that a pull of a name is one of: what a short name means here.
+    ///
+    /// # Errors
+    /// If it could mean several.
+    pub fn meaning(&self, name: &Reference) -> Result<Reference, RegistryError> {
+        self.mirrors().meaning(name)
+    }
+
     fn keyring(&self) -> &Keyring {
         &self.0.keyring
     }
@@ -182,11 +196,6 @@ impl Registries {
 
     fn plain_allowed(&self, host: &str) -> bool {
         net::is_loopback(host) || self.insecure(host)
-    }
-
-    fn client_for(&self, url: &Url) -> Result<reqwest::Client, RegistryError> {
-        let insecure = self.insecure(&endpoint::host_of(url));
-        Ok(self.0.clients.get(endpoint::trust(url, insecure))?)
     }
 
     fn scheme(&self, host: &str) -> Option<Scheme> {
@@ -222,9 +231,14 @@ impl Registries {
         Arc::clone(self.known().fetching.entry(digest).or_default())
     }
 
-    /// From now on waits between repeats are told there.
+    /// From now on waits between repeats are told there; at first also what is odd about
+    /// registries.conf.
     fn tell(&self, progress: &Progress) {
-        self.known().told = Some(progress.clone());
+        if self.known().told.replace(progress.clone()).is_none() {
+            for warning in self.mirrors().warnings() {
+                progress.warn(warning);
+            }
+        }
     }
 
     /// Says why nothing is asked for a while; a wait below a second matters to few.

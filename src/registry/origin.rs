@@ -65,8 +65,9 @@ pub fn remember_layers(
     store: &Store,
     at: &Registries,
 ) -> Result<(), RegistryError> {
+    let of = &at.mirrors().meaning(of)?;
     let home = at.mirrors().for_pull(of)?.pop();
-    let home = home.map(|place| format!("{}/{}", place.host, place.repository));
+    let home = home.map(|place| place.name());
     for layer in layers {
         for origin in home.iter().filter(|home| **home != of.name()).chain([&of.name()]) {
             remember(store, layer.digest, origin)?;
@@ -93,11 +94,13 @@ pub async fn pull_layers(
     if missing.is_empty() {
         return Ok(());
     }
+    let of = of.map(|of| at.mirrors().meaning(of)).transpose()?;
     let mut names: BTreeMap<String, Sources<'_>> = BTreeMap::new();
     let mut wanted = Vec::with_capacity(missing.len());
     for layer in missing.into_values() {
+        let mut blocked = None;
         let mut places = known(into, layer.digest);
-        places.extend(of.map(Reference::name).filter(|name| !places.contains(name)));
+        places.extend(of.as_ref().map(Reference::name).filter(|name| !places.contains(name)));
         for place in &places {
             // What the record holds that is no repository is no reason to stop.
             if let Ok(name) = place.parse::<Reference>()
@@ -105,8 +108,18 @@ pub async fn pull_layers(
             {
                 // By digest: mirrors may be for that only.
                 let name = name.pin(layer.digest).reference();
-                names.insert(place.clone(), Sources::new(&name, at, progress)?);
+                match Sources::new(&name, at, progress) {
+                    Ok(sources) => drop(names.insert(place.clone(), sources)),
+                    // Others may have it.
+                    Err(error @ RegistryError::Blocked { .. }) => blocked = Some(error),
+                    Err(error) => return Err(error),
+                }
             }
+        }
+        if let Some(error) = blocked
+            && !places.iter().any(|place| names.contains_key(place))
+        {
+            return Err(error);
         }
         wanted.push((layer, places));
     }

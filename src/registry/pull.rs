@@ -59,8 +59,8 @@ impl<'a> Sources<'a> {
         at: &'a Registries,
         progress: &'a Progress,
     ) -> Result<Self, RegistryError> {
-        let places = at.mirrors().for_pull(from)?;
         at.tell(progress);
+        let places = at.mirrors().for_pull(from)?;
         Ok(Self {
             at,
             name: from.name(),
@@ -74,26 +74,16 @@ impl<'a> Sources<'a> {
         session.get_or_try_init(|| Session::open(self.at, place, Action::Pull)).await
     }
 
-    /// True if there is another place to try after this error; says so.
-    fn goes_on(&self, turn: usize, error: &RegistryError) -> bool {
-        let more = turn + 1 < self.places.len() && error.another_may();
-        if more {
-            self.progress.note(format!("{error}; trying {} next", self.places[turn + 1].0.host));
-        }
-        more
-    }
-
     async fn manifest(&self, selector: &str) -> Result<Raw, RegistryError> {
         let what = format!("manifest {}{selector}", self.prefix(selector));
-        let mut turn = 0;
+        let mut turns = Turns::default();
         loop {
-            let got = match self.session(turn).await {
+            let got = match self.session(turns.turn()).await {
                 Ok(session) => manifest::get(session, selector, &what).await,
                 Err(error) => Err(error),
             };
-            match got {
-                Err(error) if self.goes_on(turn, &error) => turn += 1,
-                got => return got,
+            if let Some(got) = turns.after(got, self)? {
+                return Ok(got);
             }
         }
     }
@@ -105,15 +95,14 @@ impl<'a> Sources<'a> {
 
     async fn config(&self, at: &Descriptor) -> Result<Vec<u8>, RegistryError> {
         let what = format!("config {} of {}", at.digest, self.name);
-        let mut turn = 0;
+        let mut turns = Turns::default();
         loop {
-            let got = match self.session(turn).await {
+            let got = match self.session(turns.turn()).await {
                 Ok(session) => blob::document(session, at, &what).await,
                 Err(error) => Err(error),
             };
-            match got {
-                Err(error) if self.goes_on(turn, &error) => turn += 1,
-                got => return got,
+            if let Some(got) = turns.after(got, self)? {
+                return Ok(got);
             }
         }
     }
@@ -126,20 +115,17 @@ impl<'a> Sources<'a> {
             task.found();
             return Ok(());
         }
-        let mut turn = 0;
+        let mut turns = Turns::default();
         loop {
-            let got = match self.session(turn).await {
+            let got = match self.session(turns.turn()).await {
                 Ok(session) => blob::download(session, layer, into, &task).await,
                 Err(error) => Err(error),
             };
-            match got {
-                Ok(()) => break,
-                Err(error) if self.goes_on(turn, &error) => turn += 1,
-                Err(error) => return Err(error),
+            if turns.after(got, self)?.is_some() {
+                break;
             }
         }
-        let (place, _) = &self.places[turn];
-        origin::remember(into, layer.digest, &format!("{}/{}", place.host, place.repository))?;
+        origin::remember(into, layer.digest, &self.places[turns.turn()].0.name())?;
         task.done();
         Ok(())
     }
@@ -196,6 +182,40 @@ impl<'a> Sources<'a> {
     }
 }
 
+/// Which place is asked, and what those before it said.
+#[derive(Default)]
+struct Turns(Vec<String>);
+
+impl Turns {
+    fn turn(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What a place gave; `None` if the next one is to be asked, of which the user is told.
+    fn after<T>(
+        &mut self,
+        got: Result<T, RegistryError>,
+        of: &Sources<'_>,
+    ) -> Result<Option<T>, RegistryError> {
+        let error = match got {
+            Ok(got) => return Ok(Some(got)),
+            Err(error) => error,
+        };
+        match of.places.get(self.turn() + 1) {
+            Some((next, _)) if error.another_may() => {
+                of.progress.note(format!("{error}; trying {} next", next.host));
+                self.0.push(error.to_string());
+                Ok(None)
+            }
+            _ if self.0.is_empty() => Err(error),
+            _ => Err(RegistryError::Everywhere {
+                earlier: std::mem::take(&mut self.0),
+                source: Box::new(error),
+            }),
+        }
+    }
+}
+
 /// Layers that a manifest says to fetch from elsewhere are not fetched.
 fn refuse_foreign(manifest: &Manifest) -> Result<(), RegistryError> {
     match manifest.layers.iter().find(|layer| !layer.urls.is_empty()) {
@@ -214,11 +234,13 @@ pub async fn resolve(
     at: &Registries,
     progress: &Progress,
 ) -> Result<Resolved, RegistryError> {
+    let from = &at.mirrors().meaning(from)?;
     let sources = Sources::new(from, at, progress)?;
     one(&sources, from, platform).await
 }
 
-/// What a name points to in its registry now, as a reference that always will.
+/// What a name points to in its registry now, as a reference that always will; of a short
+/// name, in the registry that it means.
 ///
 /// # Errors
 /// If the registry does not say.
@@ -227,6 +249,7 @@ pub async fn pin(
     at: &Registries,
     progress: &Progress,
 ) -> Result<Pinned, RegistryError> {
+    let name = &at.mirrors().meaning(name)?;
     if let Some(digest) = name.digest() {
         return Ok(name.pin(digest));
     }
@@ -269,7 +292,7 @@ fn index(raw: &Raw, from: &Reference) -> Result<Index, RegistryError> {
 
 /// Fetches an image into the store and names it there. For one platform of
 /// several the name points to that platform's manifest, unless it has a digest:
-/// then to what has that digest.
+/// then to what has that digest. A short name is kept as what it means.
 ///
 /// # Errors
 /// If the registry does not give it, or what it gives is wrong. What is in the
@@ -281,6 +304,7 @@ pub async fn pull(
     at: &Registries,
     progress: &Progress,
 ) -> Result<AnyImage, RegistryError> {
+    let from = &at.mirrors().meaning(from)?;
     let sources = Sources::new(from, at, progress)?;
     let platform = match want {
         Want::One(platform) => platform,

@@ -93,8 +93,8 @@ pub async fn push(
             found: digest.to_string(),
         });
     }
-    let parts = Parts::of(image, from)?;
     at.tell(progress);
+    let parts = Parts::of(image, from)?;
     let destination = Destination::open(to, at).await?;
     let session = &destination.session;
     let selector = to.tag().map_or_else(|| digest.to_string(), str::to_owned);

@@ -86,6 +86,9 @@ impl Session {
         place: &Place,
         action: Action,
     ) -> Result<Self, RegistryError> {
+        if let Some(path) = &place.blocked {
+            return Err(RegistryError::Blocked { name: place.name(), path: path.clone() });
+        }
         let base = endpoint::base(at, &place.host, place.insecure).await?;
         let actions = match action {
             Action::Pull => "pull",
@@ -292,6 +295,7 @@ impl Session {
                     self.interrupted(ask.what, format!("no answer within {} s", IDLE.as_secs()))
                 })?
                 .map_err(|error| self.lost(&url, ask.what, error))?;
+            self.at.set_answered(&url);
             if !redirects(&ask.method, response.status()) {
                 return Ok((response, own));
             }
@@ -315,7 +319,7 @@ impl Session {
         let named = endpoint::host_of(url);
         // The registry's own name where it is meant, as `docker.io`.
         let host = if endpoint::same_origin(url, &self.base) { self.host.clone() } else { named };
-        endpoint::broken(&host, what, error)
+        endpoint::broken(&self.at, url, &host, what, error)
     }
 
     /// Shows credentials as the challenge wants them. False if there is nothing
@@ -409,6 +413,10 @@ impl Session {
             StatusCode::NOT_FOUND => RegistryError::NotFound { host, what, words },
             StatusCode::TOO_MANY_REQUESTS => {
                 RegistryError::TooManyRequests { host, what, retry_after, words }
+            }
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                let proxy = self.at.proxy(&self.base).unwrap_or_else(|| "before it".into());
+                RegistryError::Proxy { host, proxy, words }
             }
             _ if codes.contains(&Code::NameInvalid) => {
                 RegistryError::Name { host, repository, words }

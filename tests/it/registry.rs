@@ -5,9 +5,12 @@ mod counted;
 mod credentials;
 mod faults;
 mod images;
+mod mirrors;
 mod peers;
 mod progress;
+mod proxies;
 mod resume;
+mod tls;
 mod trouble;
 
 use std::collections::HashMap;

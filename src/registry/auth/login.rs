@@ -54,10 +54,11 @@ pub async fn login(
     let options = Options {
         insecure: insecure.then(|| host.clone()).into_iter().collect(),
         credentials: vec![(host.clone(), credentials.clone())],
+        cert_dir: at.cert_dir(),
         ..Options::default()
     };
     let alone = Registries::with(options, at.mirrors().clone(), at.is_offline());
-    let place = Place { host: host.clone(), repository: String::new(), insecure };
+    let place = Place::registry(&host, insecure);
     let session = Session::open(&alone, &place, Action::Pull).await?;
     let ask = Ask::new(reqwest::Method::GET, session.url("")?, "the API");
     session.ask(&ask).await?;

@@ -166,8 +166,12 @@ impl Server {
             ..Options::default()
         };
         let at = Registries::load(options).unwrap();
-        let place =
-            Place { host: self.addr.clone(), repository: repository.into(), insecure: false };
+        let place = Place {
+            host: self.addr.clone(),
+            repository: repository.into(),
+            insecure: false,
+            blocked: None,
+        };
         Session::open(&at, &place, Action::Push).await.unwrap()
     }
 

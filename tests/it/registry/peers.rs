@@ -65,7 +65,7 @@ impl Peer {
     /// One that a program serves with these words, of an address and of a folder for files.
     fn program(program: &Path, words: impl Fn(&str, &Path) -> String) -> Self {
         retried(|| {
-            let (addr, folder) = (free_address(), tempfile::tempdir().unwrap());
+            let (addr, folder) = (free_address("127.0.0.1"), tempfile::tempdir().unwrap());
             let words = words(&addr, folder.path());
             let mut command = Command::new(program);
             command.args(words.split(' ')).current_dir(folder.path());

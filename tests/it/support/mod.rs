@@ -1,6 +1,9 @@
 //! What tests of several areas need.
 
+pub(crate) mod apart;
+pub(crate) mod authority;
 pub(crate) mod faults;
+pub(crate) mod forward;
 pub(crate) mod git;
 pub(crate) mod http;
 pub(crate) mod kiln;

@@ -1,6 +1,6 @@
 //! A real registry: Debian's docker-registry on a free port of this machine.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -31,14 +31,24 @@ impl TestRegistry {
         Self::of("docker-registry".as_ref(), http, more)
     }
 
-    /// As [`TestRegistry::configured`], of another program that reads the same settings.
-    pub(crate) fn of(program: &Path, http: &str, more: impl Fn(&Path) -> String) -> Self {
-        retried(|| Self::try_start(program, http, &more))
+    /// As [`TestRegistry::configured`], at another address than the loopback's.
+    pub(crate) fn configured_at(ip: &str, http: &str, more: impl Fn(&Path) -> String) -> Self {
+        retried(|| Self::try_start("docker-registry".as_ref(), ip, http, &more))
     }
 
-    fn try_start(program: &Path, http: &str, more: impl Fn(&Path) -> String) -> Option<Self> {
+    /// As [`TestRegistry::configured`], of another program that reads the same settings.
+    pub(crate) fn of(program: &Path, http: &str, more: impl Fn(&Path) -> String) -> Self {
+        retried(|| Self::try_start(program, "127.0.0.1", http, &more))
+    }
+
+    fn try_start(
+        program: &Path,
+        ip: &str,
+        http: &str,
+        more: impl Fn(&Path) -> String,
+    ) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let addr = free_address();
+        let addr = free_address(ip);
         let config = format!(
             "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: \"{addr}\"{http}}}\n\
              storage: {{filesystem: {{rootdirectory: \"{}\"}}, delete: {{enabled: true}}}}\n{}",
@@ -78,9 +88,9 @@ pub(crate) fn retried<T>(start: impl Fn() -> Option<T>) -> T {
     (0..5).find_map(|_| start()).expect("a registry starts")
 }
 
-/// A loopback address that nobody listens at.
-pub(crate) fn free_address() -> String {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+/// An address of this machine that nobody listens at.
+pub(crate) fn free_address(ip: &str) -> String {
+    let free = TcpListener::bind((ip, 0)).unwrap();
     free.local_addr().unwrap().to_string()
 }
 
