@@ -18,11 +18,39 @@ pub struct RegistryArgs {
     pub creds: Option<Creds>,
 
     #[command(flatten)]
+    pub auth: AuthFileFlag,
+
+    #[command(flatten)]
     pub tls: TlsFlag,
 
     /// As --tls-verify=false, for this host[:port] only; may be repeated
     #[arg(long, value_name = "HOST")]
     pub insecure: Vec<String>,
+}
+
+/// Where credentials are.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct AuthFileFlag {
+    /// File of credentials, as docker's config.json or podman's auth.json [default:
+    /// $REGISTRY_AUTH_FILE, else those two]
+    #[arg(long, value_name = "FILE")]
+    pub authfile: Option<PathBuf>,
+}
+
+impl AuthFileFlag {
+    /// The file that credentials are read from.
+    ///
+    /// # Errors
+    /// If the user named one that is not there.
+    pub fn there(&self) -> Result<Option<PathBuf>, CliError> {
+        match &self.authfile {
+            Some(file) if !file.exists() => {
+                let missing = format!("--authfile: {} is not there", file.display());
+                Err(CliError::plain(missing).hint("`kiln login --authfile FILE` makes one"))
+            }
+            file => Ok(file.clone()),
+        }
+    }
 }
 
 /// How far a registry's connection is trusted.
@@ -65,9 +93,11 @@ impl RegistryArgs {
     /// `name`, and what `--tls-verify=false` says is said of it too.
     ///
     /// # Errors
-    /// If `registries.conf` is malformed, or the credentials are for nobody.
+    /// If `registries.conf` is malformed, the credentials are for nobody, or their file is
+    /// not there.
     pub fn registries(&self, name: Option<&Reference>) -> Result<Registries, CliError> {
-        let mut options = Options { insecure: self.insecure.clone(), ..Options::default() };
+        let (insecure, auth_file) = (self.insecure.clone(), self.auth.there()?);
+        let mut options = Options { insecure, auth_file, ..Options::default() };
         options.cert_dir.clone_from(&self.tls.cert_dir);
         let host = name.map(|name| name.registry().to_owned());
         if !self.tls.tls_verify {

@@ -4,17 +4,22 @@ use std::io::{self, BufRead, IsTerminal as _, Read as _};
 
 use rustix::termios::OptionalActions;
 
-use super::credentials::{Password, TlsFlag};
+use super::credentials::{AuthFileFlag, Password, TlsFlag};
 use super::invocation::Invocation;
 use super::report::{self, CliError};
 use crate::atomic::AtPath as _;
+use crate::net::escaped;
 use crate::registry::{self, Credentials, Options, Registries, RegistryError};
+
+/// Most bytes of a password: no header could carry more.
+const LONGEST: u64 = 64 << 10;
 
 /// Store credentials for a registry, after trying them
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Host of the registry, with its port if that is not 443
-    #[arg(value_name = "REGISTRY", default_value = "docker.io")]
+    /// Host of the registry, with its port if that is not 443; with a repository or the
+    /// beginning of one behind it, the credentials are for what lies below that
+    #[arg(value_name = "REGISTRY[/REPOSITORY]", default_value = "docker.io")]
     pub registry: String,
 
     /// Name of the user [default: asked for]
@@ -26,9 +31,16 @@ pub struct Args {
     #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
     pub password: Option<Password>,
 
-    /// Read the password from stdin
+    /// Read the password from stdin, to its end; one newline there is not part of it
     #[arg(long, requires = "username")]
     pub password_stdin: bool,
+
+    /// Only print which user commands would log in as; fail if there is none
+    #[arg(long, conflicts_with_all = ["username", "password", "password_stdin"])]
+    pub get_login: bool,
+
+    #[command(flatten)]
+    pub auth: AuthFileFlag,
 
     #[command(flatten)]
     pub tls: TlsFlag,
@@ -39,6 +51,17 @@ pub struct Args {
 /// # Errors
 /// If the registry refuses them, or they cannot be kept.
 pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
+    let insecure = if args.tls.tls_verify { Vec::new() } else { vec![args.registry.clone()] };
+    let auth_file = args.auth.authfile.clone();
+    let registries = Registries::load(Options { insecure, auth_file, ..Options::default() })?;
+    if args.get_login {
+        let found = registry::logged_in(&args.registry, &registries);
+        let Some(login) = invocation.block_on(found)? else {
+            return Err(CliError::plain(format!("not logged in to {}", args.registry))
+                .hint(format!("log in with `kiln login {}`", args.registry)));
+        };
+        return invocation.print(escaped(&login.user, 200));
+    }
     let ask = |what: &str| -> Result<String, CliError> {
         if !io::stdin().is_terminal() {
             return Err(CliError::usage(format!(
@@ -55,15 +78,15 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     };
     let password = match args.password {
         Some(password) => password,
-        None if args.password_stdin => line(&mut io::stdin().lock())?.into(),
+        None if args.password_stdin => whole(&mut io::stdin().lock())?.into(),
         None => {
             let _quiet = NoEcho::new();
             ask("password")?.into()
         }
     };
-    let insecure = if args.tls.tls_verify { Vec::new() } else { vec![args.registry.clone()] };
-    let registries =
-        Registries::load(Options { insecure, cert_dir: args.tls.cert_dir, ..Options::default() })?;
+    if user.is_empty() || password.reveal().is_empty() {
+        return Err(CliError::usage("a user's name and a password are needed; one is empty"));
+    }
     let credentials = Credentials::password(user, password.reveal());
     let login = async {
         registry::login(&args.registry, &credentials, &registries).await.map_err(|error| {
@@ -83,8 +106,19 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
 
 fn line(from: &mut impl BufRead) -> Result<String, CliError> {
     let mut text = String::new();
-    from.take(1 << 16).read_line(&mut text).at("read", "stdin")?;
+    from.take(LONGEST).read_line(&mut text).at("read", "stdin")?;
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// A password of several lines, as a key in JSON is one, keeps them.
+fn whole(from: &mut impl io::Read) -> Result<String, CliError> {
+    let mut text = String::new();
+    from.take(LONGEST + 1).read_to_string(&mut text).at("read", "stdin")?;
+    if text.len() as u64 > LONGEST {
+        return Err(CliError::usage(format!("the password has more than {LONGEST} bytes")));
+    }
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
 
 /// The terminal shows nothing of what is typed while this lives.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use super::credentials::AuthFileFlag;
 use super::invocation::Invocation;
 use super::progress::ProgressArgs;
 use super::report::CliError;
@@ -38,6 +39,9 @@ pub struct Args {
     pub platform: Option<Platform>,
 
     #[command(flatten)]
+    pub auth: AuthFileFlag,
+
+    #[command(flatten)]
     pub progress: ProgressArgs,
 }
 
@@ -64,7 +68,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let images = collect(&args.images, invocation)?;
     let store = invocation.store()?;
     for named in &images {
-        whole(named, &progress, invocation)?;
+        whole(named, &args.auth, &progress, invocation)?;
     }
     let form = match args.format {
         Format::Oci => Archive::Oci,
@@ -92,14 +96,20 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
 
 /// Fetches the layers of an image that was only pushed, so that its base's are in the
 /// registry alone. Platforms that were never here are not meant.
-fn whole(named: &Named, progress: &Progress, invocation: &Invocation) -> Result<(), CliError> {
+fn whole(
+    named: &Named,
+    auth: &AuthFileFlag,
+    progress: &Progress,
+    invocation: &Invocation,
+) -> Result<(), CliError> {
     let store = invocation.store()?;
     let lacking: Vec<&Image> =
         named.image.images().iter().filter(|image| !store.has_layers(image.layers())).collect();
     if lacking.is_empty() {
         return Ok(());
     }
-    let registries = Registries::load(Options::default())?;
+    let options = Options { auth_file: auth.there()?, ..Options::default() };
+    let registries = Registries::load(options)?;
     for image in lacking {
         let layers = image.layers();
         let pull = registry::pull_layers(None, layers, store, &registries, progress);

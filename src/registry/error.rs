@@ -133,7 +133,7 @@ impl RegistryError {
             Self::Unauthorized { host, .. } | Self::Denied { host, .. } => {
                 Some(format!("log in with `kiln login {host}`, or check that the name is right"))
             }
-            Self::Token { host, status: 401 | 403, .. } => {
+            Self::Token { host, status: 400 | 401 | 403, .. } => {
                 Some(format!("log in with `kiln login {host}`"))
             }
             Self::Tls { help, .. } => Some(help.clone()),

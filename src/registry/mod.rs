@@ -8,16 +8,17 @@
 //! they are (lists, schema 2); schema 1 is refused.
 //!
 //! Of oci-client this module takes the wire's vocabulary: the error envelope
-//! with its codes, and the token document. Its client is not used, since it
+//! with its codes. Its client is not used, since it
 //! reads error bodies without a limit, follows redirects to plain HTTP, drops
 //! `Retry-After`, swallows what a token service says when it refuses, and cannot
 //! renew a token or use an identity token; those are promises made here
-//! (`transport.rs`). A transfer that breaks off goes on where it was: downloads within a process
-//! (`reading.rs`), uploads after a kill too, where the registry knows how far they came
-//! (`upload.rs`). Not done yet: downloads that go on after a kill, deleting.
+//! (`transport.rs`, `authorize.rs`). A transfer that breaks off goes on where it was: downloads
+//! within a process (`reading.rs`), uploads after a kill too, where the registry knows how far
+//! they came (`upload.rs`). Not done yet: downloads that go on after a kill, deleting.
 
 mod artifact;
 mod auth;
+mod authorize;
 mod blob;
 mod certs;
 mod destination;
@@ -35,7 +36,7 @@ mod uploads;
 mod words;
 
 pub use artifact::{lacking, push_artifact};
-pub use auth::{Credentials, Kept, login, logout};
+pub use auth::{Credentials, Kept, Login, logged_in, login, logout, logout_all};
 pub use error::RegistryError;
 pub use origin::{pull_layers, remember_layers};
 pub use pull::{Document, Resolved, Want, documents, pin, pull, resolve};
@@ -48,21 +49,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use reqwest::header::HeaderValue;
-
 use crate::digest::BlobDigest;
 use crate::net::{self, Clients};
 use crate::progress::Progress;
 use crate::reference::Reference;
-use auth::Keyring;
+use auth::{Keyring, Tokens};
 use endpoint::Scheme;
 use mirror::Mirrors;
 
 /// What the user said about registries.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Hosts (`host` or `host:port`) that may be spoken to over plain HTTP or
-    /// with a certificate nobody vouches for.
+    /// Hosts (`host` or `host:port`; a repository behind it does not matter) that may be
+    /// spoken to over plain HTTP or with a certificate nobody vouches for.
     pub insecure: Vec<String>,
     /// Credentials and the registry they are for; no other gets to see them.
     pub credentials: Vec<(String, Credentials)>,
@@ -89,6 +88,7 @@ struct Inner {
     mirrors: Mirrors,
     keyring: Keyring,
     chunk: u64,
+    tokens: Tokens,
     known: Mutex<Known>,
 }
 
@@ -98,7 +98,6 @@ struct Known {
     insecure: BTreeSet<String>,
     schemes: HashMap<String, Scheme>,
     hosts: certs::Hosts,
-    tokens: HashMap<String, HeaderValue>,
     /// Blobs that a repository (`host/repository`) was seen to have.
     held: HashSet<(String, BlobDigest)>,
     /// Repositories that a blob was sent to since the last push there.
@@ -133,7 +132,7 @@ impl Registries {
 
     fn with(options: Options, mirrors: Mirrors, offline: bool) -> Self {
         let insecure =
-            options.insecure.iter().map(|host| auth::canonical(host)).collect::<BTreeSet<_>>();
+            options.insecure.iter().map(|name| auth::host_of(name)).collect::<BTreeSet<_>>();
         Self(Arc::new(Inner {
             offline,
             clients: Clients::default(),
@@ -141,6 +140,7 @@ impl Registries {
             mirrors,
             keyring: Keyring::new(options.credentials, options.auth_file),
             chunk: options.chunk.map_or(upload::CHUNK, NonZeroU64::get),
+            tokens: Tokens::default(),
             known: Mutex::new(Known { insecure, ..Known::default() }),
         }))
     }
@@ -184,6 +184,10 @@ impl Registries {
         self.0.chunk
     }
 
+    fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
     /// Named as insecure by the user, on the command line or in registries.conf.
     fn insecure(&self, host: &str) -> bool {
         let known = self.known();
@@ -204,10 +208,6 @@ impl Registries {
 
     fn set_scheme(&self, host: &str, scheme: Scheme) {
         self.known().schemes.insert(host.to_owned(), scheme);
-    }
-
-    fn token(&self, key: &str) -> Option<HeaderValue> {
-        self.known().tokens.get(key).cloned()
     }
 
     fn holds(&self, name: &str, digest: BlobDigest) -> bool {
@@ -250,10 +250,6 @@ impl Registries {
             Some(told) => told.detail(text),
             None => (),
         }
-    }
-
-    fn set_token(&self, key: String, value: HeaderValue) {
-        self.known().tokens.insert(key, value);
     }
 }
 

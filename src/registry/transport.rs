@@ -5,7 +5,7 @@
 //! only; a challenge met elsewhere is not answered; redirects are few, never
 //! from https to http, and to plain http only where that is allowed; waits end;
 //! 429, 5xx and broken connections are repeated with back-off, other answers
-//! are final; a token that ran out is renewed once.
+//! are final; what the registry does not take is renewed (`authorize.rs`).
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::auth::{self, Challenge, TokenAsk};
+use super::authorize::{Access, Turns};
 use super::endpoint;
 use super::mirror::Place;
 use super::{Registries, RegistryError, words};
@@ -36,12 +36,9 @@ pub(super) struct Session {
     /// As the user knows it: `docker.io`, `registry.corp:5000`.
     pub(super) host: String,
     pub(super) repository: String,
-    base: Url,
-    scopes: Vec<String>,
-    /// What was shown to the registry, in words.
-    tried: std::sync::Mutex<String>,
-    /// Held while a token is fetched, so that parallel requests share it.
-    renewing: tokio::sync::Mutex<()>,
+    pub(super) base: Url,
+    /// What is shown to the registry.
+    pub(super) access: Access,
 }
 
 /// One request.
@@ -104,9 +101,7 @@ impl Session {
             host: place.host.clone(),
             repository: place.repository.clone(),
             base,
-            scopes,
-            tried: std::sync::Mutex::new("no credentials".into()),
-            renewing: tokio::sync::Mutex::new(()),
+            access: Access::new(scopes),
         })
     }
 
@@ -154,16 +149,12 @@ impl Session {
 
     /// The same, with a token that may also read another repository of the registry.
     pub(super) fn reading(&self, repository: &str) -> Self {
-        let mut scopes = self.scopes.clone();
-        scopes.push(format!("repository:{repository}:pull"));
         Self {
             at: self.at.clone(),
             host: self.host.clone(),
             repository: self.repository.clone(),
             base: self.base.clone(),
-            scopes,
-            tried: std::sync::Mutex::new("no credentials".into()),
-            renewing: tokio::sync::Mutex::new(()),
+            access: self.access.and(format!("repository:{repository}:pull")),
         }
     }
 
@@ -181,45 +172,29 @@ impl Session {
         format!("{}/{}", self.host, self.repository)
     }
 
-    fn tried(&self) -> String {
-        self.tried.lock().map_or_else(|broken| broken.into_inner().clone(), |tried| tried.clone())
-    }
-
-    /// What is shown at an address, if it is the registry's own.
-    pub(super) fn authorization(&self, url: &Url) -> Option<HeaderValue> {
-        self.at.token(&self.token_key()).filter(|_| endpoint::same_origin(url, &self.base))
-    }
-
-    fn token_key(&self) -> String {
-        format!("{} {}", self.base, self.scopes.join(" "))
-    }
-
     /// Sends a request and gives the final answer, whatever its status.
     pub(super) async fn send(&self, ask: &Ask<'_>) -> Result<Response, RegistryError> {
         let mut backoff = Backoff::default();
         let mut connecting = Backoff::short();
-        let mut renewed = false;
+        let mut turns = Turns::default();
         loop {
-            let shown = self.at.token(&self.token_key());
+            let shown = self.shown().await?;
             let once = matches!(ask.body, Body::Stream(_));
             let (pause, why) = match self.hop(ask, shown.as_ref()).await {
                 Ok((response, true)) if response.status() == StatusCode::UNAUTHORIZED => {
-                    if renewed || once {
-                        return Ok(response);
-                    }
-                    renewed = true;
-                    if !self.authorize(&response, shown.as_ref(), ask.what).await? {
+                    // Of a stream it is done by who has it.
+                    let (headers, shown) = (response.headers(), shown.as_ref());
+                    if once || !self.renew(headers, shown, ask.what, &mut turns).await? {
                         return Ok(response);
                     }
                     continue;
                 }
                 Ok((response, own)) => {
                     if !own && response.status() == StatusCode::UNAUTHORIZED {
-                        return Err(RegistryError::Redirect {
-                            host: self.host.clone(),
-                            what: ask.what.into(),
-                            why: "it asks for a login there".into(),
-                        });
+                        return Err(self.foreign_login(ask.what));
+                    }
+                    if own {
+                        self.accepted(shown.as_ref());
                     }
                     if once || !passing(response.status()) {
                         return Ok(response);
@@ -320,76 +295,6 @@ impl Session {
         // The registry's own name where it is meant, as `docker.io`.
         let host = if endpoint::same_origin(url, &self.base) { self.host.clone() } else { named };
         endpoint::broken(&self.at, url, &host, what, error)
-    }
-
-    /// Shows credentials as the challenge wants them. False if there is nothing
-    /// (new) to show.
-    async fn authorize(
-        &self,
-        response: &Response,
-        shown: Option<&HeaderValue>,
-        what: &str,
-    ) -> Result<bool, RegistryError> {
-        let _one_at_a_time = self.renewing.lock().await;
-        let key = self.token_key();
-        if self.at.token(&key).as_ref() != shown {
-            return Ok(true);
-        }
-        let found = self.at.keyring().find(&self.host, &self.repository).await?;
-        if let Some(found) = &found
-            && let Ok(mut tried) = self.tried.lock()
-        {
-            tried.clone_from(&found.source);
-        }
-        let credentials = found.as_ref().map(|found| &found.credentials);
-        let challenges = auth::challenges(response.headers());
-        let bearer = challenges.iter().find_map(|challenge| match challenge {
-            Challenge::Bearer { realm, service, scope } => Some((realm, service, scope)),
-            Challenge::Basic => None,
-        });
-        let value = if let Some((realm, service, scope)) = bearer {
-            let realm = self.realm(realm)?;
-            let ask = TokenAsk {
-                host: &self.host,
-                service: service.as_deref(),
-                scopes: &auth::scopes(&self.scopes, scope.as_deref()),
-                credentials,
-                tried: &self.tried(),
-                realm,
-            };
-            auth::request_token(&self.at.client_for(&ask.realm)?, &ask).await?
-        } else if challenges.contains(&Challenge::Basic) {
-            let Some(auth::Credentials { user, secret: auth::Secret::Password(password) }) =
-                credentials
-            else {
-                return Ok(false);
-            };
-            match auth::basic(user, password) {
-                Some(value) => value,
-                None => return Ok(false),
-            }
-        } else {
-            return Err(RegistryError::Protocol {
-                host: self.host.clone(),
-                why: format!("it asks for a login for {what}, but not how (Basic or Bearer)"),
-            });
-        };
-        if shown == Some(&value) {
-            return Ok(false);
-        }
-        self.at.set_token(key, value);
-        Ok(true)
-    }
-
-    /// The token service's address, if credentials may go there.
-    fn realm(&self, text: &str) -> Result<Url, RegistryError> {
-        endpoint::follow(&self.base, text, |host| self.at.plain_allowed(host)).map_err(|why| {
-            RegistryError::Redirect {
-                host: self.host.clone(),
-                what: "the request for a token".into(),
-                why,
-            }
-        })
     }
 
     /// The error that an answer means.

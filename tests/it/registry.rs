@@ -5,13 +5,16 @@ mod counted;
 mod credentials;
 mod faults;
 mod images;
+mod logins;
 mod mirrors;
 mod peers;
 mod progress;
 mod proxies;
 mod resume;
 mod tls;
+mod tokens;
 mod trouble;
+mod trust;
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -31,7 +34,7 @@ use kiln::registry::{
 use kiln::store::Store;
 
 use crate::support::http::{Request, Server, answer};
-use crate::support::registry::{TestRegistry, certificate, oci, skopeo, skopeo_copy, tool};
+use crate::support::registry::{TestRegistry, certificate, oci, skopeo, skopeo_copy};
 
 fn amd64() -> Platform {
     Platform::new("linux", "amd64")

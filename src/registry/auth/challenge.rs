@@ -83,11 +83,13 @@ fn known(scheme: &str, parameters: Vec<(String, String)>) -> Option<Challenge> {
     };
     match scheme {
         "basic" => Some(Challenge::Basic),
-        "bearer" => Some(Challenge::Bearer {
-            realm: get("realm")?,
-            service: get("service"),
-            scope: get("scope").filter(|scope| !scope.is_empty()),
-        }),
+        "bearer" => {
+            // Several scopes are one text with spaces; some servers name each by itself.
+            let scopes = parameters.iter().filter(|(have, _)| have == "scope");
+            let scopes: Vec<&str> = scopes.map(|(_, value)| value.trim()).collect();
+            let scope = Some(scopes.join(" ")).filter(|scope| !scope.trim().is_empty());
+            Some(Challenge::Bearer { realm: get("realm")?, service: get("service"), scope })
+        }
         _ => None,
     }
 }
@@ -114,6 +116,14 @@ mod tests {
         );
         for (text, expected) in [
             (hub.to_owned(), vec![hub_is.clone()]),
+            (
+                r#"Bearer realm="https://t/",scope="a:b:pull",scope="a:c:pull",error="x""#.into(),
+                vec![bearer("https://t/", None, Some("a:b:pull a:c:pull"))],
+            ),
+            (
+                r#"Bearer realm="https://t/",scope="" "#.into(),
+                vec![bearer("https://t/", None, None)],
+            ),
             ("Basic realm=\"x, y\"".into(), vec![Challenge::Basic]),
             ("basic".into(), vec![Challenge::Basic]),
             (format!("Basic realm=\"a\", {hub}"), vec![Challenge::Basic, hub_is]),

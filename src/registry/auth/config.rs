@@ -2,6 +2,7 @@
 //!
 //! Fields that kiln does not know are kept when it writes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -112,24 +113,31 @@ impl AuthFile {
             // Old versions of docker padded with NUL.
             password = Some(secret.trim_end_matches('\0').to_owned());
         }
+        let user = user.unwrap_or_default();
         let secret = if let Some(token) = text("identitytoken") {
             Secret::Identity(token.to_owned())
         } else if let Some(token) = text("registrytoken") {
             Secret::Registry(token.to_owned())
         } else if let Some(password) = password {
-            Secret::Password(password)
+            return Ok(Some(Credentials::password(user, password)));
         } else {
             // `{}`: a helper holds them.
             return Ok(None);
         };
-        Ok(Some(Credentials { user: user.unwrap_or_default(), secret }))
+        Ok(Some(Credentials { user, secret }))
     }
 
-    /// Sets the entry of a registry: its credentials, or `{}` if a helper has them.
-    pub(super) fn set(&mut self, registry: &str, written: Option<(&str, &str)>) {
-        let entry = match written {
-            Some((user, password)) => {
-                json!({ "auth": base64::encode(format!("{user}:{password}").as_bytes()) })
+    /// Sets the entry of a registry, or of a repository there: its credentials, or `{}` if
+    /// a helper has them.
+    pub(super) fn set(&mut self, registry: &str, written: Option<&Credentials>) {
+        let auth = |user: &str, secret: &str| base64::encode(format!("{user}:{secret}").as_bytes());
+        let entry = match written.map(|one| (one.user.as_str(), &one.secret)) {
+            Some((user, Secret::Password(password))) => json!({ "auth": auth(user, password) }),
+            Some((user, Secret::Identity(token))) => {
+                json!({ "auth": auth(user, ""), "identitytoken": token })
+            }
+            Some((user, Secret::Registry(token))) => {
+                json!({ "auth": auth(user, ""), "registrytoken": token })
             }
             None => json!({}),
         };
@@ -149,6 +157,12 @@ impl AuthFile {
         let before = auths.len();
         auths.retain(|key, _| canonical(key) != registry);
         auths.len() != before
+    }
+
+    /// The keys that have an entry or a helper of their own, in one spelling each.
+    pub(super) fn keys(&self) -> BTreeSet<String> {
+        let names = ["auths", "credHelpers"].iter().filter_map(|name| self.object(name));
+        names.flat_map(|object| object.keys().map(|key| canonical(key))).collect()
     }
 
     /// Writes the file whole, for its owner only. A symbolic link stays one.
@@ -227,13 +241,18 @@ mod tests {
         let path = folder.path().join("new/config.json");
         let mut file = AuthFile::read_or_new(&path).unwrap();
         file.fields.insert("psFormat".into(), json!("table"));
-        file.set("docker.io", Some(("me", "pw")));
-        file.set("r:5000", Some(("me", "pw2")));
+        file.set("docker.io", Some(&Credentials::password("me", "pw")));
+        file.set("r:5000", Some(&Credentials::password("me", "pw2")));
+        file.set("r:5000/team", Some(&Credentials::password("<token>", "id")));
         file.write().unwrap();
         let mut again = AuthFile::read(&path).unwrap().unwrap();
         assert_eq!(again.fields["psFormat"], "table");
         assert_eq!(again.fields["auths"]["https://index.docker.io/v1/"]["auth"], "bWU6cHc=");
+        let token = again.find("r:5000", "team/app").unwrap().unwrap();
+        assert!(matches!(token.secret, Secret::Identity(token) if token == "id"));
+        assert_eq!(Vec::from_iter(again.keys()), ["docker.io", "r:5000", "r:5000/team"]);
         assert!(again.remove("r:5000") && !again.remove("r:5000"));
+        assert!(again.find("r:5000", "team").unwrap().is_some());
         use std::os::unix::fs::PermissionsExt as _;
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }

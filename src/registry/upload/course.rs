@@ -7,6 +7,7 @@ use reqwest::header::{
 };
 use reqwest::{Method, Response, StatusCode, Url};
 
+use super::super::authorize::Turns;
 use super::super::transport::{Ask, Session, passing};
 use super::super::{RegistryError, blob};
 use super::flow::{Broken, Flow};
@@ -65,6 +66,10 @@ pub(super) struct Course<'a> {
     whole: bool,
     /// Answers in a row that say that the place is wrong.
     misplaced: u32,
+    /// What the last request with bytes showed to the registry.
+    shown: Option<HeaderValue>,
+    /// How often that was renewed without getting anywhere.
+    turns: Turns,
 }
 
 impl<'a> Course<'a> {
@@ -101,6 +106,8 @@ impl<'a> Course<'a> {
             chunks: false,
             whole: false,
             misplaced: 0,
+            shown: None,
+            turns: Turns::default(),
         })
     }
 
@@ -254,6 +261,9 @@ impl<'a> Course<'a> {
             Err(error) => return Ok(Step::Wait(error, None)),
         };
         let status = response.status();
+        if status == StatusCode::UNAUTHORIZED {
+            return self.renew(response).await;
+        }
         if !self.chunks && begin == 0 && takes_no_chunks(status) {
             self.whole = true;
             self.lose();
@@ -276,6 +286,7 @@ impl<'a> Course<'a> {
             return Ok(Step::Wait(RegistryError::Protocol { host, why: why.into() }, None));
         }
         (self.at, self.chunks, self.misplaced) = (at, true, 0);
+        self.turns = Turns::default();
         self.most = self.most.max(at);
         Ok(Step::On)
     }
@@ -287,7 +298,12 @@ impl<'a> Course<'a> {
         let ask = Ask::new(Method::PUT, url, what);
         let end = self.blob.size;
         let sent = if begin < end || end == 0 {
-            self.carry(ask.header(CONTENT_TYPE, BYTES), begin, end).await?
+            match self.carry(ask.header(CONTENT_TYPE, BYTES), begin, end).await? {
+                Ok(response) if response.status() == StatusCode::UNAUTHORIZED => {
+                    return self.renew(response).await;
+                }
+                sent => sent,
+            }
         } else {
             self.flow.check().await?;
             match session.send(&ask).await {
@@ -316,14 +332,32 @@ impl<'a> Course<'a> {
     ) -> Result<Result<Response, RegistryError>, RegistryError> {
         self.begun = true;
         self.reached = self.reached.max(end);
+        self.shown = self.session.shown().await?;
         match self.flow.send(self.session, ask, begin, end, self.task).await {
-            Ok(response) => Ok(Ok(response)),
+            Ok(response) => {
+                if response.status() != StatusCode::UNAUTHORIZED {
+                    self.session.accepted(self.shown.as_ref());
+                }
+                Ok(Ok(response))
+            }
             Err(Broken::Way(error)) if error.may_pass() => {
                 self.unsure = true;
                 Ok(Err(error))
             }
             Err(Broken::Way(error) | Broken::Source(error)) => Err(error),
         }
+    }
+
+    /// What was shown with bytes was refused: the token ran out, or allows less. How far the
+    /// registry is, it is asked again.
+    async fn renew(&mut self, response: Response) -> Result<Step, RegistryError> {
+        let Self { session, what, .. } = *self;
+        let (headers, shown) = (response.headers(), self.shown.as_ref());
+        if !session.renew(headers, shown, what, &mut self.turns).await? {
+            return Err(session.refusal(response, what).await);
+        }
+        self.unsure = true;
+        Ok(Step::On)
     }
 
     /// What an answer means that is no success.
@@ -339,8 +373,6 @@ impl<'a> Course<'a> {
                     self.lose();
                 }
             }
-            // The token ran out: the question renews it.
-            StatusCode::UNAUTHORIZED => self.unsure = true,
             status if passing(status) => self.unsure = true,
             // What another upload left there may be the reason.
             StatusCode::BAD_REQUEST if self.resumed => self.lose(),

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::Response;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue};
+use reqwest::{Response, StatusCode};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::Instant;
 
@@ -321,7 +321,9 @@ impl Way<'_> {
         let Ask { method, url, mut headers, .. } = ask;
         // The request's own word counts.
         headers.remove(CONTENT_LENGTH);
-        headers.extend(self.session.authorization(&url).map(|value| (AUTHORIZATION, value)));
+        let own = self.session.owns(&url);
+        let shown = self.session.authorization(&url).await.map_err(Broken::Way)?;
+        headers.extend(shown.map(|value| (AUTHORIZATION, value)));
         let size = self.end - self.begin;
         let (sent, wanted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(true)));
         let _wanted = Wanted(Arc::clone(&wanted));
@@ -346,9 +348,12 @@ impl Way<'_> {
         };
         let all = AtomicU64::new(size);
         let answer = self.watched(answer, &all, &sent).await;
-        match unread {
-            Some(error) => Err(Broken::Source(unreadable(path, error))),
-            None => answer.map_err(Broken::Way),
+        match (unread, answer) {
+            (Some(error), _) => Err(Broken::Source(unreadable(path, error))),
+            (None, Ok(answer)) if !own && answer.status() == StatusCode::UNAUTHORIZED => {
+                Err(Broken::Way(self.session.foreign_login(self.what)))
+            }
+            (None, answer) => answer.map_err(Broken::Way),
         }
     }
 

@@ -10,7 +10,7 @@ use kiln::registry::push_artifact;
 
 use super::*;
 use crate::support::proxy::Proxy;
-use crate::support::registry::{free_address, listening, retried};
+use crate::support::registry::{free_address, listening, retried, tool};
 use crate::support::skip;
 
 /// A registry that runs until it is dropped.

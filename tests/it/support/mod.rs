@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod kiln;
 pub(crate) mod proxy;
 pub(crate) mod registry;
+pub(crate) mod tokens;
 
 /// What an engine grants root by default.
 pub(crate) const CAPABILITIES: &[&str] = &[
