@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     Silence,
     /// Silence until the client goes; the registry hears nothing of it.
     Hang,
+    /// The same; the registry has half of the request's body.
+    HangHalf,
 }
 
 /// Which requests are hit: of those with a method whose path has a part, those after the first
@@ -170,6 +172,13 @@ impl Inner {
         Some(())
     }
 
+    /// Takes what a request's body still has, and waits until the client goes.
+    fn swallow(&self, from: &mut impl Read, length: u64) {
+        if self.body(from, length, &mut std::io::sink()).is_some() {
+            let _ = std::io::copy(from, &mut std::io::sink());
+        }
+    }
+
     fn relay(&self, client: &TcpStream) -> Option<()> {
         let mut from = BufReader::new(client);
         // A TLS greeting: there is none here.
@@ -202,7 +211,13 @@ impl Inner {
                     return None;
                 }
                 Some(Fault::Hang) => {
-                    let _ = std::io::copy(&mut from, &mut std::io::sink());
+                    self.swallow(&mut from, length);
+                    return None;
+                }
+                Some(Fault::HangHalf) => {
+                    to.write_all(request.as_bytes()).ok()?;
+                    self.body(&mut from, length / 2, &mut to)?;
+                    self.swallow(&mut from, length - length / 2);
                     return None;
                 }
                 Some(Fault::Reset) => {
