@@ -5,6 +5,7 @@ mod documents;
 pub use documents::{Document, documents};
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -49,8 +50,15 @@ pub struct Resolved {
 pub(super) struct Sources<'a> {
     at: &'a Registries,
     name: String,
-    places: Vec<(Place, OnceCell<Session>)>,
+    places: Vec<Source>,
     progress: &'a Progress,
+}
+
+struct Source {
+    place: Place,
+    session: OnceCell<Session>,
+    /// Why it cannot be reached: it is not waited for again.
+    dead: OnceLock<String>,
 }
 
 impl<'a> Sources<'a> {
@@ -64,21 +72,24 @@ impl<'a> Sources<'a> {
         Ok(Self {
             at,
             name: from.name(),
-            places: places.into_iter().map(|place| (place, OnceCell::new())).collect(),
+            places: places
+                .into_iter()
+                .map(|place| Source { place, session: OnceCell::new(), dead: OnceLock::new() })
+                .collect(),
             progress,
         })
     }
 
     async fn session(&self, turn: usize) -> Result<&Session, RegistryError> {
-        let (place, session) = &self.places[turn];
+        let Source { place, session, .. } = &self.places[turn];
         session.get_or_try_init(|| Session::open(self.at, place, Action::Pull)).await
     }
 
     async fn manifest(&self, selector: &str) -> Result<Raw, RegistryError> {
         let what = format!("manifest {}{selector}", self.prefix(selector));
-        let mut turns = Turns::default();
+        let mut turns = Turns::of(self);
         loop {
-            let got = match self.session(turns.turn()).await {
+            let got = match self.session(turns.turn).await {
                 Ok(session) => manifest::get(session, selector, &what).await,
                 Err(error) => Err(error),
             };
@@ -95,9 +106,9 @@ impl<'a> Sources<'a> {
 
     async fn config(&self, at: &Descriptor) -> Result<Vec<u8>, RegistryError> {
         let what = format!("config {} of {}", at.digest, self.name);
-        let mut turns = Turns::default();
+        let mut turns = Turns::of(self);
         loop {
-            let got = match self.session(turns.turn()).await {
+            let got = match self.session(turns.turn).await {
                 Ok(session) => blob::document(session, at, &what).await,
                 Err(error) => Err(error),
             };
@@ -115,9 +126,9 @@ impl<'a> Sources<'a> {
             task.found();
             return Ok(());
         }
-        let mut turns = Turns::default();
+        let mut turns = Turns::of(self);
         loop {
-            let got = match self.session(turns.turn()).await {
+            let got = match self.session(turns.turn).await {
                 Ok(session) => blob::download(session, layer, into, &task).await,
                 Err(error) => Err(error),
             };
@@ -125,7 +136,7 @@ impl<'a> Sources<'a> {
                 break;
             }
         }
-        origin::remember(into, layer.digest, &self.places[turns.turn()].0.name())?;
+        origin::remember(into, layer.digest, &self.places[turns.turn].place.name())?;
         task.done();
         Ok(())
     }
@@ -183,12 +194,26 @@ impl<'a> Sources<'a> {
 }
 
 /// Which place is asked, and what those before it said.
-#[derive(Default)]
-struct Turns(Vec<String>);
+struct Turns {
+    turn: usize,
+    said: Vec<String>,
+}
 
 impl Turns {
-    fn turn(&self) -> usize {
-        self.0.len()
+    fn of(sources: &Sources<'_>) -> Self {
+        let mut turns = Self { turn: 0, said: Vec::new() };
+        turns.pass_over_the_dead(sources);
+        turns
+    }
+
+    /// The last place is asked in any case.
+    fn pass_over_the_dead(&mut self, of: &Sources<'_>) {
+        while self.turn + 1 < of.places.len()
+            && let Some(why) = of.places[self.turn].dead.get()
+        {
+            self.said.push(why.clone());
+            self.turn += 1;
+        }
     }
 
     /// What a place gave; `None` if the next one is to be asked, of which the user is told.
@@ -201,18 +226,23 @@ impl Turns {
             Ok(got) => return Ok(Some(got)),
             Err(error) => error,
         };
-        match of.places.get(self.turn() + 1) {
-            Some((next, _)) if error.another_may() => {
-                of.progress.note(format!("{error}; trying {} next", next.host));
-                self.0.push(error.to_string());
-                Ok(None)
+        if self.turn + 1 < of.places.len() && error.another_may() {
+            let text = error.to_string();
+            if matches!(error, RegistryError::Unreachable { .. } | RegistryError::Tls { .. }) {
+                let _ = of.places[self.turn].dead.set(text.clone());
             }
-            _ if self.0.is_empty() => Err(error),
-            _ => Err(RegistryError::Everywhere {
-                earlier: std::mem::take(&mut self.0),
-                source: Box::new(error),
-            }),
+            self.said.push(text);
+            self.turn += 1;
+            self.pass_over_the_dead(of);
+            let next = &of.places[self.turn].place.host;
+            of.progress.note(format!("{error}; trying {next} next"));
+            return Ok(None);
         }
+        if self.said.is_empty() {
+            return Err(error);
+        }
+        let earlier = std::mem::take(&mut self.said);
+        Err(RegistryError::Everywhere { earlier, source: Box::new(error) })
     }
 }
 
