@@ -52,8 +52,9 @@ pub struct Args {
 /// If the registry refuses them, or they cannot be kept.
 pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let insecure = if args.tls.tls_verify { Vec::new() } else { vec![args.registry.clone()] };
-    let auth_file = args.auth.authfile.clone();
-    let registries = Registries::load(Options { insecure, auth_file, ..Options::default() })?;
+    let (auth_file, cert_dir) = (args.auth.authfile.clone(), args.tls.cert_dir.clone());
+    let options = Options { insecure, auth_file, cert_dir, ..Options::default() };
+    let registries = Registries::load(options)?;
     if args.get_login {
         let found = registry::logged_in(&args.registry, &registries);
         let Some(login) = invocation.block_on(found)? else {

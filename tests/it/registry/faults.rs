@@ -70,9 +70,12 @@ async fn rule_22_what_may_pass_is_tried_again() {
                     let whole = answer("200 OK", &[], bytes);
                     let end = whole.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
                     let head = String::from_utf8(whole[..end].to_vec()).unwrap();
-                    let (length, more) = (bytes.len(), bytes.len() + 9);
-                    let head = head.replace(&format!("{length}"), &format!("{more}"));
-                    [head.as_bytes(), &whole[end..]].concat()
+                    let head = head.replace(
+                        &format!("Content-Length: {}", bytes.len()),
+                        "Transfer-Encoding: chunked",
+                    );
+                    let length = format!("\r\n\r\n{:x}\r\n", bytes.len());
+                    [head.as_bytes(), length.as_bytes(), bytes, b"\r\n"].concat()
                 }
                 "no end" => answer("416 Range Not Satisfiable", &[], b""),
                 "cut" => {
