@@ -223,6 +223,7 @@ async fn exchange(
         let refused = matches!(error, RegistryError::Unreachable { .. });
         let turns = if refused { &mut connecting } else { &mut backoff };
         let Some(pause) = turns.wait(wish).filter(|_| again) else { return Err(error) };
+        ask.at.say_waiting(pause, &error.to_string());
         tokio::time::sleep(pause).await;
     }
 }

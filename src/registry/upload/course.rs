@@ -334,12 +334,7 @@ impl<'a> Course<'a> {
         self.reached = self.reached.max(end);
         self.shown = self.session.shown().await?;
         match self.flow.send(self.session, ask, begin, end, self.task).await {
-            Ok(response) => {
-                if response.status() != StatusCode::UNAUTHORIZED {
-                    self.session.accepted(self.shown.as_ref());
-                }
-                Ok(Ok(response))
-            }
+            Ok(response) => Ok(Ok(response)),
             Err(Broken::Way(error)) if error.may_pass() => {
                 self.unsure = true;
                 Ok(Err(error))

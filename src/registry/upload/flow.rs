@@ -323,7 +323,7 @@ impl Way<'_> {
         headers.remove(CONTENT_LENGTH);
         let own = self.session.owns(&url);
         let shown = self.session.authorization(&url).await.map_err(Broken::Way)?;
-        headers.extend(shown.map(|value| (AUTHORIZATION, value)));
+        headers.extend(shown.clone().map(|value| (AUTHORIZATION, value)));
         let size = self.end - self.begin;
         let (sent, wanted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(true)));
         let _wanted = Wanted(Arc::clone(&wanted));
@@ -353,7 +353,13 @@ impl Way<'_> {
             (None, Ok(answer)) if !own && answer.status() == StatusCode::UNAUTHORIZED => {
                 Err(Broken::Way(self.session.foreign_login(self.what)))
             }
-            (None, answer) => answer.map_err(Broken::Way),
+            (None, Ok(answer)) => {
+                if own && answer.status() != StatusCode::UNAUTHORIZED {
+                    self.session.accepted(shown.as_ref());
+                }
+                Ok(answer)
+            }
+            (None, Err(error)) => Err(Broken::Way(error)),
         }
     }
 
