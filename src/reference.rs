@@ -249,7 +249,8 @@ fn is_component(text: &str) -> bool {
     ends && bytes.split(|&c| word(c)).filter(|part| !part.is_empty()).all(separator)
 }
 
-fn is_tag(text: &str) -> bool {
+/// True for what can be a tag: a letter, a digit or `_`, and up to 127 more or `.` and `-`.
+pub(crate) fn is_tag(text: &str) -> bool {
     let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
     text.len() <= 128
         && text.bytes().next().is_some_and(word)

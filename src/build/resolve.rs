@@ -29,7 +29,9 @@ pub(super) async fn base(
     }
     let name = meant(want, ask, env)?;
     let task = env.progress.task(format!("resolve {} for {}", name.familiar(), want.platform));
-    let resolved = registry::resolve(&name, &want.platform, env.registries, env.progress).await;
+    let BuildEnv { store, registries, progress, .. } = env;
+    let resolved =
+        registry::resolve_known(&name, &want.platform, store, registries, progress).await;
     let resolved = resolved.map_err(|error| wrong(want, ask, error))?;
     task.done();
     let layers = resolved.image.layers();

@@ -11,6 +11,7 @@ mod check;
 mod config;
 mod descriptor;
 mod manifest;
+mod purpose;
 mod style;
 
 pub use artifact::Artifact;
@@ -19,6 +20,7 @@ pub use check::{ImageError, strict_json};
 pub use config::{Config, History, ImageConfig, RootFs};
 pub use descriptor::{Descriptor, MediaType};
 pub use manifest::{Index, Manifest};
+pub use purpose::Purpose;
 pub use style::{Note, NotePlace, Style, StyleError};
 
 use crate::digest::BlobDigest;

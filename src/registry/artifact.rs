@@ -7,7 +7,7 @@ use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
 use super::destination::Destination;
 use super::pull::AT_ONCE;
-use super::{Registries, RegistryError, blob, manifest};
+use super::{Registries, RegistryError, blob, manifest, referrers};
 use crate::digest::BlobDigest;
 use crate::image::{Artifact, Descriptor};
 use crate::progress::Progress;
@@ -65,7 +65,7 @@ pub async fn push_artifact(
     let selector = to.tag().map_or_else(|| digest.to_string(), str::to_owned);
     let what = format!("manifest of {}", to.familiar());
     let task = progress.task(format!("push {what}"));
-    manifest::put(&destination.session, &artifact.manifest, &selector, &what).await?;
+    referrers::put(&destination.session, &artifact.manifest, &selector, &what).await?;
     manifest::get(&destination.session, &digest.to_string(), &what).await?;
     task.done();
     Ok(to.pin(digest))

@@ -65,6 +65,12 @@ pub enum RegistryError {
     TooManyRequests { host: String, what: String, retry_after: Option<Duration>, words: String },
     #[error("{host} answered {status} to {what}{}", said(words))]
     Refused { host: String, what: String, status: u16, words: String },
+    #[error(
+        "{host} does not delete {}{what}{}",
+        if *tag { "the tag alone of " } else { "" },
+        said(words)
+    )]
+    NoDeletion { host: String, what: String, tag: bool, words: String },
     #[error("{host} failed with {status} on {what}{}", said(words))]
     Server { host: String, what: String, status: u16, words: String },
     #[error("the transfer of {what} was interrupted ({host}): {why}")]
@@ -149,6 +155,16 @@ impl RegistryError {
             Self::TooManyRequests { host, .. } => Some(format!(
                 "wait, or log in with `kiln login {host}`: accounts have other limits"
             )),
+            Self::NoDeletion { tag: true, .. } => Some(
+                "many registries delete manifests only: --manifest removes the one that the tag \
+                 means, and with it all of its tags"
+                    .to_owned(),
+            ),
+            Self::NoDeletion { tag: false, .. } => Some(
+                "deletion may be switched off there: docker's registry allows it with \
+                 REGISTRY_STORAGE_DELETE_ENABLED=true, others in their settings"
+                    .to_owned(),
+            ),
             Self::ForeignLayer { .. } => {
                 Some("push the image again with its layers in the registry".to_owned())
             }

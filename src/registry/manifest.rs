@@ -23,6 +23,10 @@ const ACCEPTED: HeaderValue = HeaderValue::from_static(
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
+/// Of an answer of a registry that keeps lists of referrers (distribution spec 1.1,
+/// "Pushing Manifests with Subject").
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+
 /// Fetches a manifest or index by tag or digest, and verifies it.
 pub(super) async fn get(
     session: &Session,
@@ -104,6 +108,24 @@ fn read(bytes: Vec<u8>, sent_as: Option<&str>) -> Result<Raw, ImageError> {
     Ok(Raw::new(bytes, kind))
 }
 
+/// What a tag or digest means there, by the registry's own word and without the bytes, which
+/// registries count and limit. `None` if it does not say: whoever wants to know why asks for
+/// them.
+pub(super) async fn head(
+    session: &Session,
+    selector: &str,
+    what: &str,
+) -> Result<Option<BlobDigest>, RegistryError> {
+    let url = session.url(&format!("manifests/{selector}"))?;
+    let ask = Ask::new(Method::HEAD, url, what).header(ACCEPT, ACCEPTED);
+    match session.send(&ask).await {
+        Ok(response) if response.status().is_success() => Ok(stated(response.headers())),
+        // Some hang up on what they do not know.
+        Ok(_) | Err(RegistryError::Interrupted { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// True if the repository has this manifest.
 pub(super) async fn exists(
     session: &Session,
@@ -153,13 +175,14 @@ pub(super) async fn is(
 }
 
 /// Puts a manifest or index under a tag or its digest. The registry must say
-/// that it holds the very bytes.
+/// that it holds the very bytes. True if it has noted what the document refers to;
+/// [`referrers::put`](super::referrers::put) sees to the rest.
 pub(super) async fn put(
     session: &Session,
     raw: &Raw,
     selector: &str,
     what: &str,
-) -> Result<(), RegistryError> {
+) -> Result<bool, RegistryError> {
     let url = session.url(&format!("manifests/{selector}"))?;
     let kind =
         HeaderValue::from_str(raw.media_type.as_str()).map_err(|_| RegistryError::Document {
@@ -175,7 +198,7 @@ pub(super) async fn put(
     let response = session.ask(&ask).await?;
     match stated(response.headers()) {
         Some(found) if found != raw.digest => Err(mismatch(session, what, raw.digest, found)),
-        _ => Ok(()),
+        _ => Ok(response.headers().contains_key(OCI_SUBJECT)),
     }
 }
 

@@ -14,22 +14,26 @@
 //! renew a token or use an identity token; those are promises made here
 //! (`transport.rs`, `authorize.rs`). A transfer that breaks off goes on where it was: downloads
 //! within a process (`reading.rs`), uploads after a kill too, where the registry knows how far
-//! they came (`upload.rs`). Not done yet: downloads that go on after a kill, deleting.
+//! they came (`upload.rs`). Not done yet: downloads that go on after a kill.
 
 mod artifact;
 mod auth;
 mod authorize;
 mod blob;
 mod certs;
+mod delete;
 mod destination;
 mod endpoint;
 mod error;
 mod manifest;
 mod mirror;
 mod origin;
+mod pages;
 mod pull;
 mod push;
 mod reading;
+mod referrers;
+mod tags;
 mod transport;
 mod upload;
 mod uploads;
@@ -37,10 +41,13 @@ mod words;
 
 pub use artifact::{lacking, push_artifact};
 pub use auth::{Credentials, Kept, Login, logged_in, login, logout, logout_all};
+pub use delete::{Removal, delete};
 pub use error::RegistryError;
 pub use origin::{pull_layers, remember_layers};
-pub use pull::{Document, Resolved, Want, documents, pin, pull, resolve};
+pub use pull::{Document, Resolved, Want, documents, pin, pull, resolve, resolve_known};
 pub use push::push;
+pub use referrers::referrers;
+pub use tags::tags;
 pub use uploads::Uploads;
 
 use std::collections::{BTreeSet, HashMap, HashSet};

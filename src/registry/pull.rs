@@ -1,24 +1,16 @@
 //! Images from a registry into the store.
 
 mod documents;
+mod sources;
 
 pub use documents::{Document, documents};
+pub(super) use sources::{Sources, refuse_foreign};
 
-use std::collections::BTreeMap;
-use std::sync::OnceLock;
-
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use tokio::sync::OnceCell;
-
-use super::mirror::Place;
-use super::transport::{Action, Session};
-use super::{Registries, RegistryError, blob, manifest, origin, size_text};
-use crate::digest::BlobDigest;
+use super::{Registries, RegistryError};
 use crate::image::{AnyImage, Descriptor, Image, Index, Manifest, Raw};
 use crate::layer::{Compression, Layer};
 use crate::platform::Platform;
-use crate::progress::{Progress, Way};
+use crate::progress::Progress;
 use crate::reference::{Pinned, Reference};
 use crate::store::Store;
 
@@ -46,214 +38,6 @@ pub struct Resolved {
     pub image: Image,
 }
 
-/// The places that may have a repository, opened when first needed.
-pub(super) struct Sources<'a> {
-    at: &'a Registries,
-    name: String,
-    places: Vec<Source>,
-    progress: &'a Progress,
-}
-
-struct Source {
-    place: Place,
-    session: OnceCell<Session>,
-    /// Why it cannot be reached: it is not waited for again.
-    dead: OnceLock<String>,
-}
-
-impl<'a> Sources<'a> {
-    pub(super) fn new(
-        from: &Reference,
-        at: &'a Registries,
-        progress: &'a Progress,
-    ) -> Result<Self, RegistryError> {
-        at.tell(progress);
-        let places = at.mirrors().for_pull(from)?;
-        Ok(Self {
-            at,
-            name: from.name(),
-            places: places
-                .into_iter()
-                .map(|place| Source { place, session: OnceCell::new(), dead: OnceLock::new() })
-                .collect(),
-            progress,
-        })
-    }
-
-    async fn session(&self, turn: usize) -> Result<&Session, RegistryError> {
-        let Source { place, session, .. } = &self.places[turn];
-        session.get_or_try_init(|| Session::open(self.at, place, Action::Pull)).await
-    }
-
-    async fn manifest(&self, selector: &str) -> Result<Raw, RegistryError> {
-        let what = format!("manifest {}{selector}", self.prefix(selector));
-        let mut turns = Turns::of(self);
-        loop {
-            let got = match self.session(turns.turn).await {
-                Ok(session) => manifest::get(session, selector, &what).await,
-                Err(error) => Err(error),
-            };
-            if let Some(got) = turns.after(got, self)? {
-                return Ok(got);
-            }
-        }
-    }
-
-    fn prefix(&self, selector: &str) -> String {
-        let mark = if selector.contains(':') { '@' } else { ':' };
-        format!("{}{mark}", self.name)
-    }
-
-    async fn config(&self, at: &Descriptor) -> Result<Vec<u8>, RegistryError> {
-        let what = format!("config {} of {}", at.digest, self.name);
-        let mut turns = Turns::of(self);
-        loop {
-            let got = match self.session(turns.turn).await {
-                Ok(session) => blob::document(session, at, &what).await,
-                Err(error) => Err(error),
-            };
-            if let Some(got) = turns.after(got, self)? {
-                return Ok(got);
-            }
-        }
-    }
-
-    /// Fetches a layer unless the store has it.
-    pub(super) async fn layer(&self, layer: &Layer, into: &Store) -> Result<(), RegistryError> {
-        let shown = format!("pull sha256:{} ({})", layer.digest.short(), size_text(layer.size));
-        let task = self.progress.transfer(Way::Pull, layer.digest, layer.size, shown);
-        if into.has_blob(&layer.digest, layer.size) {
-            task.found();
-            return Ok(());
-        }
-        let mut turns = Turns::of(self);
-        loop {
-            let got = match self.session(turns.turn).await {
-                Ok(session) => blob::download(session, layer, into, &task).await,
-                Err(error) => Err(error),
-            };
-            if turns.after(got, self)?.is_some() {
-                break;
-            }
-        }
-        origin::remember(into, layer.digest, &self.places[turns.turn].place.name())?;
-        task.done();
-        Ok(())
-    }
-
-    /// Fetches several layers, a few at once; the first error ends all.
-    async fn layers(&self, layers: &[Layer], into: &Store) -> Result<(), RegistryError> {
-        let mut wanted: BTreeMap<BlobDigest, &Layer> = BTreeMap::new();
-        for layer in layers {
-            wanted.insert(layer.digest, layer);
-        }
-        let mut waiting = wanted.into_values();
-        let mut running = FuturesUnordered::new();
-        loop {
-            while running.len() < AT_ONCE {
-                let Some(layer) = waiting.next() else { break };
-                running.push(self.layer(layer, into));
-            }
-            match running.next().await {
-                Some(result) => result?,
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// The manifest that an index lists, as the entry describes it.
-    async fn listed(&self, entry: &Descriptor) -> Result<Raw, RegistryError> {
-        if entry.media_type.is_index() {
-            let (name, digest) = (self.name.clone(), entry.digest);
-            return Err(RegistryError::Nested { name, digest });
-        }
-        let raw = self.manifest(&entry.digest.to_string()).await?;
-        let found = raw.descriptor();
-        if found.size != entry.size || found.media_type != entry.media_type {
-            return Err(RegistryError::Mismatch {
-                host: self.name.clone(),
-                what: format!("manifest {}", entry.digest),
-                expected: format!("{} of {} bytes", entry.media_type, entry.size),
-                found: format!("{} of {} bytes", found.media_type, found.size),
-            });
-        }
-        Ok(raw)
-    }
-
-    async fn image(&self, manifest: Raw) -> Result<Image, RegistryError> {
-        let wrong = |digest: BlobDigest| {
-            let what = format!("manifest {digest} of {}", self.name);
-            |source| RegistryError::Document { what, source }
-        };
-        let digest = manifest.digest;
-        let parsed = Manifest::read(&manifest.bytes).map_err(wrong(digest))?;
-        refuse_foreign(&parsed)?;
-        let config = self.config(&parsed.config).await?;
-        Image::read(manifest, config).map_err(wrong(digest))
-    }
-}
-
-/// Which place is asked, and what those before it said.
-struct Turns {
-    turn: usize,
-    said: Vec<String>,
-}
-
-impl Turns {
-    fn of(sources: &Sources<'_>) -> Self {
-        let mut turns = Self { turn: 0, said: Vec::new() };
-        turns.pass_over_the_dead(sources);
-        turns
-    }
-
-    /// The last place is asked in any case.
-    fn pass_over_the_dead(&mut self, of: &Sources<'_>) {
-        while self.turn + 1 < of.places.len()
-            && let Some(why) = of.places[self.turn].dead.get()
-        {
-            self.said.push(why.clone());
-            self.turn += 1;
-        }
-    }
-
-    /// What a place gave; `None` if the next one is to be asked, of which the user is told.
-    fn after<T>(
-        &mut self,
-        got: Result<T, RegistryError>,
-        of: &Sources<'_>,
-    ) -> Result<Option<T>, RegistryError> {
-        let error = match got {
-            Ok(got) => return Ok(Some(got)),
-            Err(error) => error,
-        };
-        if self.turn + 1 < of.places.len() && error.another_may() {
-            let text = error.to_string();
-            if matches!(error, RegistryError::Unreachable { .. } | RegistryError::Tls { .. }) {
-                let _ = of.places[self.turn].dead.set(text.clone());
-            }
-            self.said.push(text);
-            self.turn += 1;
-            self.pass_over_the_dead(of);
-            let next = &of.places[self.turn].place.host;
-            of.progress.note(format!("{error}; trying {next} next"));
-            return Ok(None);
-        }
-        if self.said.is_empty() {
-            return Err(error);
-        }
-        let earlier = std::mem::take(&mut self.said);
-        Err(RegistryError::Everywhere { earlier, source: Box::new(error) })
-    }
-}
-
-/// Layers that a manifest says to fetch from elsewhere are not fetched.
-fn refuse_foreign(manifest: &Manifest) -> Result<(), RegistryError> {
-    match manifest.layers.iter().find(|layer| !layer.urls.is_empty()) {
-        Some(layer) => Err(RegistryError::ForeignLayer { digest: layer.digest }),
-        None => Ok(()),
-    }
-}
-
 /// Reads what a name means for a platform: the documents only.
 ///
 /// # Errors
@@ -267,6 +51,36 @@ pub async fn resolve(
     let from = &at.mirrors().meaning(from)?;
     let sources = Sources::new(from, at, progress)?;
     one(&sources, from, platform).await
+}
+
+/// As [`resolve`], with a store that may have the documents: where it does, only what a tag
+/// means is asked for.
+///
+/// # Errors
+/// As [`resolve`], or if the store cannot be read.
+pub async fn resolve_known(
+    from: &Reference,
+    platform: &Platform,
+    store: &Store,
+    at: &Registries,
+    progress: &Progress,
+) -> Result<Resolved, RegistryError> {
+    let from = &at.mirrors().meaning(from)?;
+    one(&sources(from, store, at, progress)?, from, platform).await
+}
+
+/// The places of a repository. What the store has of the image is not fetched; whether a
+/// tag still means that is asked only if the store knows the name, since it would be a
+/// request more otherwise.
+fn sources<'a>(
+    from: &Reference,
+    store: &'a Store,
+    at: &'a Registries,
+    progress: &'a Progress,
+) -> Result<Sources<'a>, RegistryError> {
+    let sources = Sources::new(from, at, progress)?;
+    let knows = from.digest().is_some() || store.find(from)?.is_some();
+    Ok(if knows { sources.knowing(store) } else { sources })
 }
 
 /// What a name points to in its registry now, as a reference that always will; of a short
@@ -335,7 +149,7 @@ pub async fn pull(
     progress: &Progress,
 ) -> Result<AnyImage, RegistryError> {
     let from = &at.mirrors().meaning(from)?;
-    let sources = Sources::new(from, at, progress)?;
+    let sources = sources(from, into, at, progress)?;
     let platform = match want {
         Want::One(platform) => platform,
         Want::All => return all(&sources, from, into).await,

@@ -10,7 +10,7 @@ use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use super::destination::Destination;
 use super::pull::AT_ONCE;
 use super::transport::Session;
-use super::{Registries, RegistryError, manifest, origin};
+use super::{Registries, RegistryError, manifest, origin, referrers};
 use crate::digest::BlobDigest;
 use crate::image::{AnyImage, Descriptor, Index, Manifest, Raw};
 use crate::progress::Progress;
@@ -117,9 +117,9 @@ pub async fn push(
     }
     for raw in &parts.manifests {
         let what = format!("manifest {}", raw.digest);
-        manifest::put(session, raw, &raw.digest.to_string(), &what).await?;
+        referrers::put(session, raw, &raw.digest.to_string(), &what).await?;
     }
-    manifest::put(session, image.raw(), &selector, &what).await?;
+    referrers::put(session, image.raw(), &selector, &what).await?;
     // What it says it holds is read back by the digest that is given out.
     manifest::get(session, &digest.to_string(), &what).await?;
     at.take_sent(&session.name());

@@ -28,6 +28,7 @@ const HOPS: usize = 5;
 pub(super) enum Action {
     Pull,
     Push,
+    Delete,
 }
 
 /// One repository at one registry.
@@ -90,6 +91,7 @@ impl Session {
         let actions = match action {
             Action::Pull => "pull",
             Action::Push => "pull,push",
+            Action::Delete => "pull,push,delete",
         };
         let scopes = if place.repository.is_empty() {
             Vec::new()
