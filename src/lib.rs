@@ -23,9 +23,10 @@ pub mod rootfs;
 // Level 4: deeds.
 pub mod build;
 pub mod container;
-// Level 5: what leaves.
-pub mod deploy;
 pub mod output;
+// Level 5: what leaves.
+pub mod copy;
+pub mod deploy;
 pub mod prune;
 // Level 6: the command line.
 pub mod cli;

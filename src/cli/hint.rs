@@ -8,6 +8,7 @@ use std::error::Error;
 use std::io::ErrorKind;
 
 use crate::atomic::PathError;
+use crate::copy::CopyError;
 use crate::deploy::DeployError;
 use crate::output::OutputError;
 use crate::reference::Reference;
@@ -23,6 +24,7 @@ pub(super) fn of(error: &(dyn Error + 'static), store: Option<&Store>) -> Option
             .and_then(|error| for_store(error, store))
             .or_else(|| one.downcast_ref::<OutputError>().and_then(|e| for_output(e, store)))
             .or_else(|| one.downcast_ref::<RegistryError>().and_then(RegistryError::hint))
+            .or_else(|| one.downcast_ref::<CopyError>().and_then(|e| for_copy(e, store)))
             .or_else(|| one.downcast_ref::<DeployError>().and_then(DeployError::hint))
             .or_else(|| one.downcast_ref::<PathError>().and_then(for_path));
         if found.is_some() {
@@ -31,6 +33,16 @@ pub(super) fn of(error: &(dyn Error + 'static), store: Option<&Store>) -> Option
         at = one.source();
     }
     None
+}
+
+/// What is transparent in it hides from the search.
+fn for_copy(error: &CopyError, store: Option<&Store>) -> Option<String> {
+    match error {
+        CopyError::Store(error) => for_store(error, store),
+        CopyError::Path(error) => for_path(error),
+        CopyError::Output(error) => for_output(error, store),
+        other => other.hint(),
+    }
 }
 
 fn for_store(error: &StoreError, store: Option<&Store>) -> Option<String> {

@@ -9,14 +9,16 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use super::oci::{Blob, CONTAINERD_NAME, LAYOUT, REF_NAME};
 use super::{Named, OutputError, Work, oci, sink, to_durable_file};
-use crate::atomic::{AtPath as _, FileLock};
-use crate::image::{Artifact, Descriptor, MediaType};
+use crate::atomic::{self, AtPath as _, FileLock};
+use crate::digest::BlobDigest;
+use crate::image::{Artifact, Descriptor, MediaType, Raw};
 use crate::store::Store;
 
 /// Writes images into a layout.
@@ -95,17 +97,121 @@ fn write(
                 },
             })?;
         }
-        to_durable_file(&folder.join("oci-layout"), |to| text(to, LAYOUT.as_bytes()))?;
         for entry in entries {
             index.put(entry)?;
         }
-        let bytes = serde_json::to_vec(&index.0).map_err(io::Error::from);
-        to_durable_file(&folder.join("index.json"), |to| {
-            text(to, &bytes.map_err(OutputError::Write)?)
-        })
+        index.write(folder)
     })();
     lock.remove(&lock_path);
     written
+}
+
+/// A layout that gets blobs one by one, and then entries that name them. Blobs are whole and
+/// on disk before they have their name; those that nothing names in the end are no part of
+/// an image, and spare the next copy the work.
+#[derive(Debug)]
+pub struct LayoutWriter {
+    folder: PathBuf,
+    blobs: PathBuf,
+}
+
+impl LayoutWriter {
+    /// Prepares a folder, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// If it holds something else, or cannot be written.
+    pub fn open(folder: &Path) -> Result<Self, OutputError> {
+        let filled = std::fs::read_dir(folder).ok().and_then(|mut all| all.next()).is_some();
+        let begun = ["oci-layout", "index.json", "blobs"].iter().any(|n| folder.join(n).exists());
+        if filled && !begun {
+            let why = "it has other files, and no `oci-layout`".into();
+            return Err(OutputError::NotALayout { folder: folder.into(), why });
+        }
+        let blobs = folder.join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).at("create folder", &blobs)?;
+        Ok(Self { folder: folder.into(), blobs })
+    }
+
+    /// True if a blob of this name and size is there.
+    #[must_use]
+    pub fn has(&self, digest: &BlobDigest, size: u64) -> bool {
+        let meta = self.blobs.join(digest.hex()).symlink_metadata();
+        meta.is_ok_and(|meta| meta.is_file() && meta.len() == size)
+    }
+
+    /// A file for a blob; dropped without [`LayoutWriter::keep`] it is gone.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn begin(&self) -> Result<NamedTempFile, OutputError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::Permissions::from_mode(0o666);
+        let file = tempfile::Builder::new()
+            .prefix(".kiln-")
+            .permissions(mode)
+            .tempfile_in(&self.blobs)
+            .at("create a file in", &self.blobs)?;
+        Ok(file)
+    }
+
+    /// Gives a blob its name; that it has this digest is the caller's word.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub fn keep(&self, file: NamedTempFile, digest: &BlobDigest) -> Result<(), OutputError> {
+        let path = self.blobs.join(digest.hex());
+        file.as_file().sync_all().at("write", &path)?;
+        file.persist(&path).map_err(|error| error.error).at("create", &path)?;
+        Ok(())
+    }
+
+    /// Keeps a document.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub fn document(&self, raw: &Raw) -> Result<(), OutputError> {
+        if self.has(&raw.digest, raw.bytes.len() as u64) {
+            return Ok(());
+        }
+        let mut file = self.begin()?;
+        text(file.as_file_mut(), &raw.bytes)?;
+        self.keep(file, &raw.digest)
+    }
+
+    /// What an entry of this name points to.
+    ///
+    /// # Errors
+    /// If the layout's index cannot be read.
+    pub fn named(&self, name: &str) -> Result<Option<Descriptor>, OutputError> {
+        let index = Index::read(&self.folder)?;
+        let entries = index.0["manifests"].as_array().into_iter().flatten();
+        let mut named = entries.filter(|entry| entry["annotations"][REF_NAME] == name);
+        Ok(named.next().and_then(|entry| serde_json::from_value(entry.clone()).ok()))
+    }
+
+    /// Has entries name what is there now. An entry takes the place of those of its name, or
+    /// if it has none, of those without a name for the same; all others stay.
+    ///
+    /// # Errors
+    /// If the layout's index cannot be read or written.
+    pub fn name(self, entries: &[Descriptor]) -> Result<(), OutputError> {
+        atomic::sync_folder(&self.blobs)?;
+        let lock_path = self.folder.join("index.json.lock");
+        let lock = FileLock::exclusive_removable(&lock_path)?;
+        let written = (|| {
+            let mut index = Index::read(&self.folder)?;
+            for entry in entries {
+                let name = entry.annotations.get(REF_NAME).map(String::as_str);
+                index.put_in_place(entry, |other| {
+                    let same = other["annotations"][REF_NAME].as_str() == name;
+                    same && (name.is_some() || other["digest"] == entry.digest.to_string())
+                })?;
+            }
+            index.write(&self.folder)
+        })();
+        lock.remove(&lock_path);
+        written
+    }
 }
 
 fn text(to: &mut File, bytes: &[u8]) -> Result<(), OutputError> {
@@ -154,14 +260,31 @@ impl Index {
         Ok(Self(index))
     }
 
+    fn write(&self, folder: &Path) -> Result<(), OutputError> {
+        to_durable_file(&folder.join("oci-layout"), |to| text(to, LAYOUT.as_bytes()))?;
+        let bytes = serde_json::to_vec(&self.0).map_err(io::Error::from);
+        to_durable_file(&folder.join("index.json"), |to| {
+            text(to, &bytes.map_err(OutputError::Write)?)
+        })
+    }
+
     /// Adds an entry in place of the one of its name.
     fn put(&mut self, entry: &Descriptor) -> Result<(), OutputError> {
-        let new = serde_json::to_value(entry).map_err(|error| OutputError::Write(error.into()))?;
         let name = |entry: &Value, key: &str| entry["annotations"][key].as_str().map(str::to_owned);
+        let own = |key: &str| entry.annotations.get(key).cloned();
+        self.put_in_place(entry, |other| {
+            [REF_NAME, CONTAINERD_NAME].iter().all(|key| name(other, key) == own(key))
+        })
+    }
+
+    /// Adds an entry in place of those that are the same.
+    fn put_in_place(
+        &mut self,
+        entry: &Descriptor,
+        same: impl Fn(&Value) -> bool,
+    ) -> Result<(), OutputError> {
+        let new = serde_json::to_value(entry).map_err(|error| OutputError::Write(error.into()))?;
         if let Some(entries) = self.0["manifests"].as_array_mut() {
-            let same = |other: &Value| {
-                [REF_NAME, CONTAINERD_NAME].iter().all(|key| name(other, key) == name(&new, key))
-            };
             entries.retain(|other| !same(other));
             entries.push(new);
         }

@@ -19,9 +19,10 @@ mod tar;
 mod tree;
 mod work;
 
-pub use layout::{write_artifact, write_layout};
-pub use load::{Found, Loaded, Spooled, load, read_images, spool};
+pub use layout::{LayoutWriter, write_artifact, write_layout};
+pub use load::{Found, Loaded, Opened, Spooled, load, read_images, spool};
 pub use local::{LeftOut, write_local};
+pub use oci::{CONTAINERD_NAME, Contents, REF_NAME, write_contents};
 pub use sink::Sink;
 pub use tar::write_tar;
 pub use work::Work;

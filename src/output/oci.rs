@@ -15,8 +15,10 @@ use crate::image::{
 use crate::reference::Reference;
 use crate::store::{Store, StoreError};
 
-pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
-pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// What readers of layouts know an entry by.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// What containerd and docker know an entry by: a whole reference.
+pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
 pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 pub(super) fn write(
@@ -41,6 +43,42 @@ pub(super) fn write(
             manifests.extend(named.names.iter().map(entry));
         }
     }
+    archive(manifests, &blobs, store, to, work)
+}
+
+/// What an archive shall hold, put together by somebody else: any kind of manifests, and
+/// blobs that are in the store.
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
+    /// Those of `index.json`.
+    pub entries: Vec<Descriptor>,
+    pub documents: Vec<Raw>,
+    pub blobs: Vec<(BlobDigest, u64)>,
+}
+
+/// Writes an OCI archive of these contents.
+///
+/// # Errors
+/// If a blob is absent or damaged, or nothing can be written.
+pub fn write_contents(
+    contents: Contents,
+    store: &Store,
+    to: impl Sink,
+    work: &Work<'_>,
+) -> Result<(), OutputError> {
+    let mut blobs: Vec<Blob> = contents.documents.iter().map(Blob::of).collect();
+    let other = |(digest, size)| Blob { digest, size, bytes: None };
+    blobs.extend(contents.blobs.into_iter().map(other));
+    archive(contents.entries, &blobs, store, to, work)
+}
+
+fn archive(
+    manifests: Vec<Descriptor>,
+    blobs: &[Blob],
+    store: &Store,
+    to: impl Sink,
+    work: &Work<'_>,
+) -> Result<(), OutputError> {
     let index = Index {
         schema_version: 2,
         media_type: Some(MediaType::OciIndex),
@@ -55,7 +93,7 @@ pub(super) fn write(
     archive.bytes("index.json", &index)?;
     archive.folder("blobs/")?;
     archive.folder("blobs/sha256/")?;
-    for blob in &blobs {
+    for blob in blobs {
         let name = format!("blobs/sha256/{}", blob.digest.hex());
         match &blob.bytes {
             Some(bytes) => archive.bytes(&name, bytes)?,

@@ -82,7 +82,7 @@ pub(super) async fn download(
 }
 
 /// Waits for the disk without keeping a worker's other tasks from running.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match tokio::runtime::Handle::current().runtime_flavor() {
         tokio::runtime::RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
         // One thread has nowhere to move them.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use reqwest::Url;
 
 use super::transport::{Action, Session};
 use super::upload::{self, Blob, Source};
@@ -21,6 +22,15 @@ use crate::store::Store;
 
 /// Up to this size, bytes are sent without the question whether they are there.
 const SMALL: usize = 64 << 10;
+
+/// What became of a mount.
+pub(super) enum Mount {
+    Done,
+    /// The registry wants the bytes, and opened an upload for them.
+    Opened(Arc<Session>, Url),
+    /// It does not mount from that repository.
+    Refused,
+}
 
 /// One repository to push to.
 pub(super) struct Destination {
@@ -48,6 +58,26 @@ impl Destination {
         let mut sessions = self.sessions();
         let made = || Some(Arc::new(self.session.reading(repository)));
         sessions.entry(repository.to_owned()).or_insert_with(made).clone()
+    }
+
+    /// Has the registry take a blob from another of its repositories.
+    pub(super) async fn mount(
+        &self,
+        digest: BlobDigest,
+        other: &str,
+        what: &str,
+    ) -> Result<Mount, RegistryError> {
+        let Some(session) = self.reading(other) else { return Ok(Mount::Refused) };
+        match upload::mount(&session, digest, other, what).await {
+            Ok(None) => Ok(Mount::Done),
+            Ok(Some(url)) => Ok(Mount::Opened(session, url)),
+            Err(error) if error.may_pass() => Err(error),
+            // Some registries refuse instead of asking for the bytes.
+            Err(_) => {
+                self.sessions().insert(other.to_owned(), None);
+                Ok(Mount::Refused)
+            }
+        }
     }
 
     /// Sees to it that the repository has a layer.
@@ -88,17 +118,14 @@ impl Destination {
         let mut opened = None;
         if !known.contains(&self.session.name())
             && let Some(other) = origin::mountable(&known, host, repository)
-            && let Some(session) = self.reading(&other)
         {
-            match upload::mount(&session, digest, &other, what).await {
-                Ok(None) => {
+            match self.mount(digest, &other, what).await? {
+                Mount::Done => {
                     task.mounted_from(&other);
                     return Ok(false);
                 }
-                Ok(Some(url)) => opened = Some((session, url)),
-                Err(error) if error.may_pass() => return Err(error),
-                // Some registries refuse instead of asking for the bytes.
-                Err(_) => drop(self.sessions().insert(other, None)),
+                Mount::Opened(session, url) => opened = Some((session, url)),
+                Mount::Refused => {}
             }
         }
         let here = from.has_blob(&digest, size);

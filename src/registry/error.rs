@@ -195,6 +195,27 @@ impl RegistryError {
         }
     }
 
+    /// The registry that an answer, or the lack of one, came from.
+    pub(super) fn host(&self) -> Option<&str> {
+        match self {
+            Self::Unreachable { host, .. }
+            | Self::Tls { host, .. }
+            | Self::Unauthorized { host, .. }
+            | Self::Denied { host, .. }
+            | Self::NoRepository { host, .. }
+            | Self::NotFound { host, .. }
+            | Self::TooManyRequests { host, .. }
+            | Self::Refused { host, .. }
+            | Self::Server { host, .. }
+            | Self::Interrupted { host, .. }
+            | Self::Mismatch { host, .. }
+            | Self::Token { host, .. }
+            | Self::Protocol { host, .. }
+            | Self::Redirect { host, .. } => Some(host),
+            _ => None,
+        }
+    }
+
     /// True if another source (a mirror, the registry behind it) may do better.
     pub(super) fn another_may(&self) -> bool {
         !matches!(

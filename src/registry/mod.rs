@@ -2,7 +2,8 @@
 //!
 //! [`pull`] fetches an image into a [`Store`](crate::store::Store), [`push`]
 //! brings one to a registry, [`Uploads`] its layers while it is being built,
-//! [`resolve`] reads its documents only. What arrives
+//! [`resolve`] reads its documents only; [`Origin`] and [`Target`] are for copies that
+//! need no store. [`tags`], [`referrers`] and [`delete`] are about what is there. What arrives
 //! is compared with its digest and size before it has a name; what was pushed is
 //! read back before its digest is given out. Docker's media types are taken as
 //! they are (lists, schema 2); schema 1 is refused.
@@ -21,6 +22,7 @@ mod auth;
 mod authorize;
 mod blob;
 mod certs;
+mod copy;
 mod delete;
 mod destination;
 mod endpoint;
@@ -41,12 +43,16 @@ mod words;
 
 pub use artifact::{lacking, push_artifact};
 pub use auth::{Credentials, Kept, Login, logged_in, login, logout, logout_all};
+pub use copy::{Content, Lacking, Origin, Target};
 pub use delete::{Removal, delete};
 pub use error::RegistryError;
-pub use origin::{pull_layers, remember_layers};
-pub use pull::{Document, Resolved, Want, documents, pin, pull, resolve, resolve_known};
+pub use origin::{pull_blob, pull_layers, remember_layers};
+pub use pull::{
+    Document, Resolved, Want, document, documents, pin, pull, pull_documents, resolve,
+    resolve_known,
+};
 pub use push::push;
-pub use referrers::referrers;
+pub use referrers::{referrers, tag_of as referrers_tag};
 pub use tags::tags;
 pub use uploads::Uploads;
 

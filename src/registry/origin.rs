@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
+use super::destination::as_layer;
 use super::pull::{AT_ONCE, Sources};
 use super::{Registries, RegistryError};
 use crate::digest::BlobDigest;
@@ -135,6 +136,21 @@ pub async fn pull_layers(
             None => return Ok(()),
         }
     }
+}
+
+/// Fetches a blob of an image that the store has, if it lacks that, from a repository that is
+/// known to have it.
+///
+/// # Errors
+/// As [`pull_layers`].
+pub async fn pull_blob(
+    digest: BlobDigest,
+    size: u64,
+    into: &Store,
+    at: &Registries,
+    progress: &Progress,
+) -> Result<(), RegistryError> {
+    pull_layers(None, &[as_layer(digest, size)], into, at, progress).await
 }
 
 async fn one(

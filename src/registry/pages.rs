@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 
+use reqwest::Url;
 use reqwest::header::{HeaderMap, LINK};
-use reqwest::{Response, Url};
 
 use super::RegistryError;
 use super::transport::Session;
@@ -30,9 +30,9 @@ impl Pages {
     pub(super) fn after(
         &mut self,
         session: &Session,
-        response: &Response,
+        answer: &HeaderMap,
     ) -> Result<Option<Url>, RegistryError> {
-        let Some(target) = next(response.headers()) else { return Ok(None) };
+        let Some(target) = next(answer) else { return Ok(None) };
         let wrong = |why: String| RegistryError::Protocol { host: session.host.clone(), why };
         let url = follow(&self.first, &target).ok_or_else(|| {
             wrong(format!("the next page of its list is elsewhere: `{}`", escaped(&target, 200)))

@@ -4,7 +4,7 @@ mod documents;
 mod sources;
 
 pub use documents::{Document, documents};
-pub(super) use sources::{Sources, refuse_foreign};
+pub(super) use sources::{Sources, Turns, refuse_foreign};
 
 use super::{Registries, RegistryError};
 use crate::image::{AnyImage, Descriptor, Image, Index, Manifest, Raw};
@@ -164,16 +164,59 @@ pub async fn pull(
     Ok(image)
 }
 
+/// The manifest or index that a name means; nothing is kept.
+///
+/// # Errors
+/// If the registry does not give it, or what it gives is wrong.
+pub async fn document(
+    name: &Reference,
+    at: &Registries,
+    progress: &Progress,
+) -> Result<Raw, RegistryError> {
+    Sources::new(name, at, progress)?.manifest(&name.selector()).await
+}
+
+/// Fetches the documents of an image for all of its platforms into the store, without a name.
+/// Its layers stay in the registry; where they are is remembered.
+///
+/// # Errors
+/// As [`pull`].
+pub async fn pull_documents(
+    from: &Reference,
+    into: &Store,
+    at: &Registries,
+    progress: &Progress,
+) -> Result<AnyImage, RegistryError> {
+    let sources = sources(from, into, at, progress)?;
+    let (image, layers) = listed(&sources, from, into).await?;
+    super::origin::remember_layers(from, &layers, into, at)?;
+    into.keep_documents(&image)?;
+    Ok(image)
+}
+
 async fn all(
     sources: &Sources<'_>,
     from: &Reference,
     into: &Store,
 ) -> Result<AnyImage, RegistryError> {
+    let (image, layers) = listed(sources, from, into).await?;
+    sources.layers(&layers, into).await?;
+    into.keep(from, &image)?;
+    Ok(image)
+}
+
+/// The documents of all platforms, and the layers that they list. What is listed beside
+/// images is kept at once.
+async fn listed(
+    sources: &Sources<'_>,
+    from: &Reference,
+    into: &Store,
+) -> Result<(AnyImage, Vec<Layer>), RegistryError> {
     let raw = sources.manifest(&from.selector()).await?;
+    let mut layers = Vec::new();
     let image = if raw.media_type.is_index() {
         let mut images = Vec::new();
         let mut beside = Vec::new();
-        let mut layers = Vec::new();
         let listed = index(&raw, from)?.manifests;
         if listed.len() > MANIFESTS {
             let (name, count) = (from.familiar(), listed.len());
@@ -197,15 +240,13 @@ async fn all(
         for manifest in beside {
             layers.extend(attached(sources, &manifest, into).await?);
         }
-        sources.layers(&layers, into).await?;
         AnyImage::Index { raw, images }
     } else {
         let image = sources.image(raw).await?;
-        sources.layers(image.layers(), into).await?;
+        layers.extend_from_slice(image.layers());
         AnyImage::Image(image)
     };
-    into.keep(from, &image)?;
-    Ok(image)
+    Ok((image, layers))
 }
 
 /// Keeps a manifest that is no image (an attestation) with its config, and gives

@@ -51,7 +51,8 @@ pub async fn referrers(
 }
 
 /// The tag of the list that clients keep.
-pub(crate) fn tag_of(subject: BlobDigest) -> String {
+#[must_use]
+pub fn tag_of(subject: BlobDigest) -> String {
     format!("sha256-{}", subject.hex())
 }
 
@@ -128,7 +129,7 @@ async fn by_registry(
             return Ok(None);
         }
         first = false;
-        next = pages.after(session, &response)?;
+        next = pages.after(session, response.headers())?;
         let filtered = is_filtered(response.headers());
         let bytes = session.body(response, &what, MAX_DOCUMENT).await?;
         let index = Index::read(&bytes).map_err(|source| wrong(&what, source))?;

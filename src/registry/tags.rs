@@ -57,9 +57,9 @@ pub(super) async fn all(
     let mut pages = Pages::from(page(None));
     let mut next: Option<Url> = Some(page(None));
     while let Some(url) = next {
-        let response = session.ask(&Ask::new(Method::GET, url, what)).await?;
-        next = pages.after(session, &response)?;
-        let bytes = session.body(response, what, MAX_DOCUMENT).await?;
+        let (answer, bytes) =
+            session.fetch(&Ask::new(Method::GET, url, what), MAX_DOCUMENT).await?;
+        next = pages.after(session, &answer)?;
         let listed: Page = serde_json::from_slice(&bytes)
             .map_err(|error| wrong(format!("its list of tags is malformed: {error}")))?;
         let listed = listed.tags.unwrap_or_default();

@@ -43,7 +43,6 @@ pub(super) const CHUNK: u64 = 64 << 20;
 
 /// Where an upload's bytes come from. All of these can be read from any place on.
 #[derive(Clone, Copy)]
-#[allow(dead_code, reason = "copies between places without the store use the last two")]
 pub(super) enum Source<'a> {
     Memory(&'a Bytes),
     /// The blob in the store.

@@ -24,9 +24,13 @@ const MODULES: &[(&str, &[&str])] = &[
     ("build", &[DOCKERFILE_TO_PLAN, "sandbox"]),
     ("container", &[DOCKERFILE_TO_PLAN, "sandbox"]),
     ("output", &["image", "layer", "rootfs", "store"]),
+    ("copy", &["image", "net", "store", "registry", "output"]),
     ("prune", &["image", "layer", "rootfs", "sandbox", "store", "container"]),
     ("deploy", &[]),
-    ("cli", &[DOCKERFILE_TO_PLAN, "sandbox", "build", "container", "output", "prune", "deploy"]),
+    (
+        "cli",
+        &[DOCKERFILE_TO_PLAN, "sandbox", "build", "container", "output", "copy", "prune", "deploy"],
+    ),
 ];
 
 /// All of the levels 1 to 3, without `sandbox`.

@@ -9,6 +9,7 @@ mod docker;
 mod oci;
 mod scan;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -73,6 +74,51 @@ impl Spooled {
 /// no name was given then.
 pub fn load(file: &File, store: &Store, work: &Work<'_>) -> Result<Vec<Loaded>, OutputError> {
     named(read_images(file, store, work)?, store)
+}
+
+/// An archive whose files are found by their names.
+#[derive(Debug)]
+pub struct Opened {
+    /// The plain tar.
+    file: File,
+    files: BTreeMap<String, (u64, u64)>,
+    _spooled: Option<Spooled>,
+}
+
+impl Opened {
+    /// Finds an archive's files. A compressed one is unpacked into the store first, from
+    /// where it goes with this handle.
+    ///
+    /// # Errors
+    /// If it is no tar or is malformed, or the store cannot be written.
+    pub fn open(file: File, store: &Store, work: &Work<'_>) -> Result<Self, OutputError> {
+        let spooled = match Decompressor::detect(&head(&file)?) {
+            Packing::Layer(Compression::None) => None,
+            packing @ (Packing::Layer(_) | Packing::Bzip2 | Packing::Xz) => {
+                let size = file.metadata().map_err(OutputError::Read)?.len();
+                let whole = Section::new(&file, 0, size);
+                let tar = Decompressor::new(whole, packing).map_err(OutputError::Read)?;
+                Some(spool(tar, store, work)?)
+            }
+        };
+        let file = match &spooled {
+            Some(spooled) => spooled.file.try_clone().map_err(OutputError::Read)?,
+            None => file,
+        };
+        let files = scan::scan(&file, work)?.places();
+        Ok(Self { file, files, _spooled: spooled })
+    }
+
+    /// Where a file lies in [`Opened::file`]: its first byte, and how many it has.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<(u64, u64)> {
+        self.files.get(name).copied()
+    }
+
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 /// As [`load`], and no name is given: the images with those that they should get.

@@ -51,6 +51,12 @@ impl<'a> Entries<'a> {
         None
     }
 
+    /// Where each file lies: its first byte, and how many it has. Links are followed.
+    pub(super) fn places(&self) -> BTreeMap<String, (u64, u64)> {
+        let names = self.files.keys().chain(self.links.keys());
+        names.filter_map(|name| Some((name.clone(), self.find(name)?))).collect()
+    }
+
     /// A file or link that other entries lie below: who unpacks would follow it,
     /// or fail.
     fn with_children(&self) -> Option<&str> {

@@ -90,6 +90,16 @@ impl<'a> Sources<'a> {
         session.get_or_try_init(|| Session::open(self.at, place, Action::Pull)).await
     }
 
+    /// Host and repository of each place.
+    pub(in crate::registry) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.places.iter().map(|Source { place, .. }| (&*place.host, &*place.repository))
+    }
+
+    /// True if an error is of the place that was asked, and not of whom its answer was for.
+    pub(in crate::registry) fn is_of(&self, turn: usize, error: &RegistryError) -> bool {
+        error.host() == Some(self.places[turn].place.host.as_str())
+    }
+
     /// What a tag or a digest means.
     pub(in crate::registry) async fn manifest(&self, selector: &str) -> Result<Raw, RegistryError> {
         if let Some(store) = self.known
@@ -153,7 +163,11 @@ impl<'a> Sources<'a> {
         format!("{}{mark}", self.name)
     }
 
-    pub(super) async fn config(&self, at: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+    /// A small blob whole, as configs are.
+    pub(in crate::registry) async fn config(
+        &self,
+        at: &Descriptor,
+    ) -> Result<Vec<u8>, RegistryError> {
         if let Some(store) = self.known
             && store.has_blob(&at.digest, at.size)
             && let Ok(bytes) = store.document(&at.digest)

@@ -1,0 +1,370 @@
+//! What is copied to, each kind in its own way.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+
+use super::local::{Local, unreadable};
+use super::source::{Source, with_work};
+use super::tree::Tree;
+use super::{AT_ONCE, CopyError, Env, blocking};
+use crate::atomic::AtPath as _;
+use crate::digest::{BlobDigest, Hashing};
+use crate::image::{Annotations, AnyImage, Descriptor, ImageError, Index, MediaType, Raw};
+use crate::output::{
+    self, Archive, CONTAINERD_NAME, Contents, LayoutWriter, Named, OutputError, REF_NAME,
+};
+use crate::platform::Platform;
+use crate::progress::Task;
+use crate::reference::{Pinned, Reference};
+use crate::registry::{self, Content, RegistryError, Target, referrers_tag};
+use crate::store::Store;
+
+/// Bytes that are moved at a time: between two, the work can be stopped.
+const PIECE: usize = 256 << 10;
+
+fn task(env: &Env<'_>, digest: BlobDigest) -> Task {
+    env.progress.task(format!("copy sha256:{}", digest.short()))
+}
+
+/// Does something with every blob, a few at once; the first error ends all.
+async fn each_blob(
+    tree: &Tree,
+    deed: impl AsyncFn(&Descriptor) -> Result<(), CopyError>,
+) -> Result<(), CopyError> {
+    let deed = &deed;
+    let all = futures_util::stream::iter(tree.blobs.values()).map(|blob| deed(blob));
+    all.buffer_unordered(AT_ONCE).try_collect().await
+}
+
+/// To a registry: blobs, then documents, each after what it lists, the name last, and what
+/// refers to the image after it.
+pub(super) async fn to_registry(
+    source: &Source<'_>,
+    tree: &Tree,
+    target: &Target,
+    env: &Env<'_>,
+) -> Result<Pinned, CopyError> {
+    each_blob(tree, async |blob| match source {
+        Source::Remote(origin) => {
+            let task = task(env, blob.digest);
+            match target.lacks(blob, Some(origin)).await? {
+                None => task.cached(),
+                Some(lacking) => {
+                    target.send(blob, lacking, Content::Origin(origin), &task).await?;
+                    task.done();
+                }
+            }
+            Ok(())
+        }
+        Source::Local(local) => match local.as_store() {
+            Some(store) => Ok(target.send_stored(blob, store, env.progress).await?),
+            None => {
+                let task = task(env, blob.digest);
+                match target.lacks(blob, None).await? {
+                    None => task.cached(),
+                    Some(lacking) => {
+                        let part = local.part(&blob.digest, blob.size)?;
+                        let (file, path) = (Arc::new(part.file), Path::new(&local.place));
+                        let from = Content::File { file: &file, start: part.at, path };
+                        target.send(blob, lacking, from, &task).await?;
+                        task.done();
+                    }
+                }
+                Ok(())
+            }
+        },
+    })
+    .await?;
+    let mut pinned = None;
+    for (at, raw) in tree.documents.iter().enumerate() {
+        if at == tree.root {
+            pinned = Some(target.name(raw).await?);
+        } else {
+            target.document(raw).await?;
+        }
+    }
+    Ok(pinned.unwrap_or_else(|| target.pinned(tree.root())))
+}
+
+/// Into a layout: what is not there of it, and then the entries that name it.
+pub(super) async fn to_layout(
+    source: &Source<'_>,
+    tree: &Tree,
+    folder: &Path,
+    tag: Option<&str>,
+    env: &Env<'_>,
+) -> Result<(), CopyError> {
+    let layout = LayoutWriter::open(folder)?;
+    bring_stored(source, tree, env).await?;
+    each_blob(tree, async |blob| {
+        let task = task(env, blob.digest);
+        if layout.has(&blob.digest, blob.size) {
+            task.cached();
+            return Ok(());
+        }
+        let mut file = layout.begin()?;
+        let path = file.path().to_path_buf();
+        match source {
+            Source::Remote(origin) => {
+                origin.to_file(blob, file.as_file_mut(), &path, &task).await?
+            }
+            Source::Local(local) => {
+                let mut to = Hashing::new(file.as_file_mut());
+                pour(local, blob, &task, |bytes| Ok(to.write_all(bytes).at("write", &path)?))
+                    .await?;
+                let (_, found, _) = to.finish();
+                check(local, blob, BlobDigest(found))?;
+            }
+        }
+        blocking(|| layout.keep(file, &blob.digest))?;
+        task.done();
+        Ok(())
+    })
+    .await?;
+    for raw in &tree.documents {
+        blocking(|| layout.document(raw))?;
+    }
+    let mut entries = vec![entry(tree.root(), tag)];
+    for (subject, list) in lists(tree, |subject| {
+        let Some(at) = layout.named(&referrers_tag(subject))? else { return Ok(None) };
+        let path = folder.join("blobs/sha256").join(at.digest.hex());
+        let bytes = std::fs::read(&path).at("read", &path)?;
+        Ok(Index::read(&bytes).ok())
+    })? {
+        layout.document(&list)?;
+        entries.push(entry(&list, Some(&referrers_tag(subject))));
+    }
+    blocking(|| layout.name(&entries))?;
+    Ok(())
+}
+
+/// Into the store, under a name.
+pub(super) async fn to_store(
+    source: &Source<'_>,
+    tree: &Tree,
+    name: &Reference,
+    place: &str,
+    env: &Env<'_>,
+) -> Result<(), CopyError> {
+    if let Some(odd) = &tree.odd {
+        return Err(CopyError::Holds {
+            place: place.into(),
+            what: odd.clone(),
+            instead: "kiln's store keeps images and indexes of images; registries, oci:DIR and \
+                      oci-archive:FILE hold anything",
+        });
+    }
+    let root = tree.root();
+    if let Some(wanted) = name.digest().filter(|wanted| *wanted != root.digest) {
+        let (place, found) = (place.to_owned(), root.digest);
+        return Err(CopyError::OtherDigest { place, wanted, found });
+    }
+    let store = env.store()?;
+    stage(source, tree, store, env).await?;
+    // Documents agree with one another, or nothing gets a name.
+    store.image(&root.descriptor())?;
+    Ok(store.tag(name, root.descriptor())?)
+}
+
+/// Into an OCI archive, by way of the store: a tar states what it holds before it has it.
+pub(super) async fn to_oci_archive(
+    source: &Source<'_>,
+    tree: &Tree,
+    file: &Path,
+    tag: Option<&str>,
+    env: &Env<'_>,
+) -> Result<(), CopyError> {
+    let store = env.store()?;
+    stage(source, tree, store, env).await?;
+    let mut entries = vec![entry(tree.root(), tag)];
+    let mut documents = tree.documents.clone();
+    for (subject, list) in lists(tree, |_| Ok(None))? {
+        entries.push(entry(&list, Some(&referrers_tag(subject))));
+        documents.push(list);
+    }
+    let blobs = tree.blobs.values().map(|blob| (blob.digest, blob.size)).collect();
+    let contents = Contents { entries, documents, blobs };
+    with_work(&format!("write oci-archive:{}", file.display()), env, |work| {
+        let fill = |to: &mut std::fs::File| output::write_contents(contents, store, to, work);
+        Ok(output::to_file(file, fill)?)
+    })
+}
+
+/// Into a docker archive, which has room for one platform's image.
+pub(super) async fn to_docker_archive(
+    source: &Source<'_>,
+    tree: &Tree,
+    file: &Path,
+    name: Option<&Reference>,
+    env: &Env<'_>,
+) -> Result<(), CopyError> {
+    let place = format!("docker-archive:{}", file.display());
+    let root = tree.root();
+    let what = match &tree.odd {
+        Some(odd) => Some(odd.clone()),
+        None if root.media_type.is_index() => Some("an index of several platforms".into()),
+        None => None,
+    };
+    if let Some(what) = what {
+        return Err(CopyError::Holds {
+            place,
+            what,
+            instead: "it has room for one platform's image: choose one with --platform; \
+                      oci-archive:FILE and oci:DIR hold anything",
+        });
+    }
+    let store = env.store()?;
+    stage(source, tree, store, env).await?;
+    let image: AnyImage = store.image(&root.descriptor())?;
+    let names = name.cloned().into_iter().collect();
+    let images = [Named { names, image, annotations: Annotations::new() }];
+    with_work(&format!("write {place}"), env, |work| {
+        let write = |to: &mut std::fs::File| {
+            let host = Platform::host();
+            output::write_archive(Archive::Docker, &images, &host, store, to, work)
+        };
+        Ok(output::to_file(file, write)?)
+    })
+}
+
+/// Has the store hold all blobs and documents, without a name.
+async fn stage(
+    source: &Source<'_>,
+    tree: &Tree,
+    store: &Store,
+    env: &Env<'_>,
+) -> Result<(), CopyError> {
+    bring_stored(source, tree, env).await?;
+    if source.as_store().is_none() {
+        each_blob(tree, async |blob| match source {
+            Source::Remote(origin) => Ok(origin.to_store(blob, store).await?),
+            Source::Local(local) => {
+                let task = task(env, blob.digest);
+                if store.has_blob(&blob.digest, blob.size) {
+                    task.cached();
+                    return Ok(());
+                }
+                let mut to = store.writer()?;
+                let path = store.blob_path(&blob.digest);
+                pour(local, blob, &task, |bytes| Ok(to.write_all(bytes).at("write", &path)?))
+                    .await?;
+                blocking(|| to.commit(Some((&blob.digest, blob.size)))).map_err(
+                    |error| match error {
+                        crate::store::StoreError::Mismatch { expected, found, .. } => {
+                            mismatch(local, blob, expected, found)
+                        }
+                        other => other.into(),
+                    },
+                )?;
+                task.done();
+                Ok(())
+            }
+        })
+        .await?;
+    }
+    for raw in &tree.documents {
+        store.put(&raw.bytes)?;
+    }
+    Ok(())
+}
+
+/// Fetches what the store lacks of an image of its own: the layers of a base may be in the
+/// registry alone.
+async fn bring_stored(source: &Source<'_>, tree: &Tree, env: &Env<'_>) -> Result<(), CopyError> {
+    let Some(store) = source.as_store() else { return Ok(()) };
+    for blob in tree.blobs.values() {
+        if !store.has_blob(&blob.digest, blob.size) {
+            let fetched =
+                registry::pull_blob(blob.digest, blob.size, store, env.from, env.progress).await;
+            match fetched {
+                Err(RegistryError::Store(crate::store::StoreError::NoBlob(digest))) => {
+                    return Err(CopyError::Absent { place: source.place(), digest });
+                }
+                fetched => fetched?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads a blob of this machine piece by piece; the work can be given up between two.
+async fn pour(
+    local: &Local<'_>,
+    blob: &Descriptor,
+    task: &Task,
+    mut to: impl FnMut(&[u8]) -> Result<(), CopyError>,
+) -> Result<(), CopyError> {
+    let mut part = local.part(&blob.digest, blob.size)?;
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let count = blocking(|| {
+            let count = part.read(&mut buffer).map_err(|error| unreadable(&local.place, error))?;
+            to(&buffer[..count]).map(|()| count)
+        })?;
+        if count == 0 {
+            return Ok(());
+        }
+        task.bytes(blob.size - part.size, Some(blob.size));
+        tokio::task::yield_now().await;
+    }
+}
+
+fn check(local: &Local<'_>, blob: &Descriptor, found: BlobDigest) -> Result<(), CopyError> {
+    if found == blob.digest {
+        return Ok(());
+    }
+    Err(mismatch(local, blob, blob.digest.to_string(), found.to_string()))
+}
+
+fn mismatch(local: &Local<'_>, blob: &Descriptor, expected: String, found: String) -> CopyError {
+    let what = format!("the content of {}", blob.digest);
+    CopyError::Mismatch { place: local.place.clone(), what, expected, found }
+}
+
+/// The entry of a layout's index: under a name, which for a whole reference is containerd's
+/// and docker's too.
+fn entry(root: &Raw, tag: Option<&str>) -> Descriptor {
+    let mut entry = root.descriptor();
+    let Some(tag) = tag else { return entry };
+    entry.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
+    if tag.contains(['/', ':'])
+        && let Ok(name) = tag.parse::<Reference>()
+    {
+        entry.annotations.insert(CONTAINERD_NAME.to_owned(), name.to_string());
+    }
+    entry
+}
+
+/// The lists of what refers to each document, over those that are there already.
+fn lists(
+    tree: &Tree,
+    before: impl Fn(BlobDigest) -> Result<Option<Index>, CopyError>,
+) -> Result<BTreeMap<BlobDigest, Raw>, CopyError> {
+    let mut made = BTreeMap::new();
+    for (subject, entries) in &tree.referrers {
+        let mut index = before(*subject)?.unwrap_or_else(|| Index {
+            schema_version: 2,
+            media_type: Some(MediaType::OciIndex),
+            manifests: Vec::new(),
+            annotations: Annotations::new(),
+        });
+        for entry in entries {
+            if index.manifests.iter().all(|other| other.digest != entry.digest) {
+                index.manifests.push(entry.clone());
+            }
+        }
+        let bytes = serde_json::to_vec(&index).map_err(|error| {
+            let why = error.to_string();
+            OutputError::Document {
+                name: referrers_tag(*subject),
+                source: ImageError::Malformed { what: "index", why },
+            }
+        })?;
+        made.insert(*subject, Raw::new(bytes, MediaType::OciIndex));
+    }
+    Ok(made)
+}
