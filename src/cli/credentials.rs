@@ -75,6 +75,14 @@ pub struct TlsFlag {
 }
 
 impl RegistryArgs {
+    /// True if any of the flags was used.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        let Self { creds, auth, tls, insecure } = self;
+        let certificates = tls.cert_dir.is_some() || !tls.tls_verify || !insecure.is_empty();
+        creds.is_some() || auth.authfile.is_some() || certificates
+    }
+
     /// As [`Self::registries`], to pull a name, which may be short for one of another registry.
     ///
     /// # Errors

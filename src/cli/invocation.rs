@@ -279,12 +279,20 @@ impl Invocation {
     /// If stdout is closed or full.
     pub fn print(&self, text: impl AsRef<str>) -> Result<(), CliError> {
         let text = text.as_ref();
+        match text.ends_with('\n') {
+            true => self.print_bytes(text.as_bytes()),
+            false => self.print_bytes(format!("{text}\n").as_bytes()),
+        }
+    }
+
+    /// Writes a result to stdout as it is.
+    ///
+    /// # Errors
+    /// If stdout is closed or full.
+    pub fn print_bytes(&self, bytes: &[u8]) -> Result<(), CliError> {
         let write = || {
             let mut out = io::stdout().lock();
-            out.write_all(text.as_bytes())?;
-            if !text.ends_with('\n') {
-                out.write_all(b"\n")?;
-            }
+            out.write_all(bytes)?;
             out.flush()
         };
         let written = match self.display.get() {

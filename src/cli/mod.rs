@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 pub mod build;
 pub mod check;
+pub mod copy;
 pub mod credentials;
 pub mod deploy;
 pub mod doctor;
@@ -28,6 +29,7 @@ pub mod load;
 pub mod login;
 pub mod logout;
 pub mod logs;
+pub mod manifest;
 pub mod progress;
 pub mod prune;
 pub mod ps;
@@ -40,6 +42,7 @@ pub mod run;
 pub mod save;
 pub mod stop;
 pub mod tag;
+pub mod tags;
 pub mod up;
 pub mod update;
 pub mod value;
@@ -72,6 +75,7 @@ struct Cli {
 enum Command {
     Build(Box<build::Args>),
     Check(check::Args),
+    Copy(Box<copy::Args>),
     Deploy(deploy::Args),
     Doctor(doctor::Args),
     Du(du::Args),
@@ -82,6 +86,7 @@ enum Command {
     Login(login::Args),
     Logout(logout::Args),
     Logs(logs::Args),
+    Manifest(manifest::Args),
     Prune(prune::Args),
     Ps(ps::Args),
     Pull(pull::Args),
@@ -92,6 +97,7 @@ enum Command {
     Save(save::Args),
     Stop(stop::Args),
     Tag(tag::Args),
+    Tags(tags::Args),
     Up(Box<up::Args>),
     Update(update::Args),
 }
@@ -103,6 +109,9 @@ impl Command {
         match self {
             Self::Build(_)
             | Self::Check(_)
+            | Self::Copy(_)
+            | Self::Manifest(_)
+            | Self::Tags(_)
             | Self::Deploy(_)
             | Self::Doctor(_)
             | Self::Du(_)
@@ -133,6 +142,7 @@ fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
     match command {
         Command::Build(args) => build::run(*args, invocation),
         Command::Check(args) => check::run(args, invocation),
+        Command::Copy(args) => copy::run(*args, invocation),
         Command::Deploy(args) => deploy::run(args, invocation),
         Command::Doctor(args) => doctor::run(args, invocation),
         Command::Du(args) => du::run(args, invocation),
@@ -144,6 +154,7 @@ fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
         Command::Up(args) => up::run(*args, invocation),
         Command::Kill(args) => kill::run(args, invocation),
         Command::Logs(args) => logs::run(args, invocation),
+        Command::Manifest(args) => manifest::run(args, invocation),
         Command::Ps(args) => ps::run(args, invocation),
         Command::Rm(args) => rm::run(args, invocation),
         Command::Run(args) => run::run(*args, invocation),
@@ -155,6 +166,7 @@ fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
         Command::Rmi(args) => rmi::run(args, invocation),
         Command::Save(args) => save::run(args, invocation),
         Command::Tag(args) => tag::run(args, invocation),
+        Command::Tags(args) => tags::run(args, invocation),
     }
 }
 
@@ -213,6 +225,9 @@ mod tests {
         };
         with_globals(super::build::Args::augment_args(Command::new("build")));
         with_globals(super::check::Args::augment_args(Command::new("check")));
+        with_globals(super::copy::Args::augment_args(Command::new("copy")));
+        with_globals(super::manifest::Args::augment_args(Command::new("manifest")));
+        with_globals(super::tags::Args::augment_args(Command::new("tags")));
         with_globals(super::deploy::Args::augment_args(Command::new("deploy")));
         with_globals(super::doctor::Args::augment_args(Command::new("doctor")));
         with_globals(super::du::Args::augment_args(Command::new("du")));

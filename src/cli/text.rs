@@ -119,6 +119,19 @@ pub(super) fn json(object: &serde_json::Value) -> String {
     out
 }
 
+/// JSON on several lines, in which every control character is escaped.
+pub(super) fn pretty_json(value: &serde_json::Value) -> serde_json::Result<String> {
+    let mut out = String::new();
+    for c in serde_json::to_string_pretty(value)?.chars() {
+        match c {
+            '\n' => out.push(c),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    Ok(out)
+}
+
 /// Why a step is made anew: in one line, or each cause on one of its own.
 pub(super) fn causes(causes: &[Cause], all: bool) -> Vec<String> {
     /// Named in one line.
@@ -197,6 +210,12 @@ mod tests {
         }
         assert_eq!(line(&"x".repeat(20_000), Colours::Strip).chars().count(), LONGEST + 1);
         assert_eq!(message("a\nb\u{7}\n"), "a\nb\\u{7}");
+    }
+
+    #[test]
+    fn json_is_harmless() {
+        let value = serde_json::json!({ "a": "\u{1b}\u{9b}" });
+        assert_eq!(pretty_json(&value).unwrap(), "{\n  \"a\": \"\\u001b\\u009b\"\n}");
     }
 
     #[test]

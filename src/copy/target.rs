@@ -18,7 +18,7 @@ use crate::output::{
     self, Archive, CONTAINERD_NAME, Contents, LayoutWriter, Named, OutputError, REF_NAME,
 };
 use crate::platform::Platform;
-use crate::progress::Task;
+use crate::progress::{Task, Way};
 use crate::reference::{Pinned, Reference};
 use crate::registry::{self, Content, RegistryError, Target, referrers_tag};
 use crate::store::Store;
@@ -28,6 +28,12 @@ const PIECE: usize = 256 << 10;
 
 fn task(env: &Env<'_>, digest: BlobDigest) -> Task {
     env.progress.task(format!("copy sha256:{}", digest.short()))
+}
+
+/// A blob on its way to a registry.
+fn transfer(env: &Env<'_>, blob: &Descriptor) -> Task {
+    let shown = format!("copy sha256:{} ({} bytes)", blob.digest.short(), blob.size);
+    env.progress.transfer(Way::Push, blob.digest, blob.size, shown)
 }
 
 /// Does something with every blob, a few at once; the first error ends all.
@@ -50,9 +56,9 @@ pub(super) async fn to_registry(
 ) -> Result<Pinned, CopyError> {
     each_blob(tree, async |blob| match source {
         Source::Remote(origin) => {
-            let task = task(env, blob.digest);
-            match target.lacks(blob, Some(origin)).await? {
-                None => task.cached(),
+            let task = transfer(env, blob);
+            match target.lacks(blob, Some(origin), &task).await? {
+                None => task.found(),
                 Some(lacking) => {
                     target.send(blob, lacking, Content::Origin(origin), &task).await?;
                     task.done();
@@ -63,9 +69,9 @@ pub(super) async fn to_registry(
         Source::Local(local) => match local.as_store() {
             Some(store) => Ok(target.send_stored(blob, store, env.progress).await?),
             None => {
-                let task = task(env, blob.digest);
-                match target.lacks(blob, None).await? {
-                    None => task.cached(),
+                let task = transfer(env, blob);
+                match target.lacks(blob, None, &task).await? {
+                    None => task.found(),
                     Some(lacking) => {
                         let part = local.part(&blob.digest, blob.size)?;
                         let (file, path) = (Arc::new(part.file), Path::new(&local.place));

@@ -214,7 +214,7 @@ impl Target {
     }
 
     /// Finds out whether the repository lacks a blob. From another repository of the same
-    /// registry it is mounted, which needs no question and moves nothing.
+    /// registry it is mounted, which needs no question and moves nothing; the task is told.
     ///
     /// # Errors
     /// If the registry does not say.
@@ -222,6 +222,7 @@ impl Target {
         &self,
         at: &Descriptor,
         origin: Option<&Origin<'_>>,
+        task: &Task,
     ) -> Result<Option<Lacking>, RegistryError> {
         let what = format!("blob {}", at.digest);
         let session = self.session();
@@ -235,6 +236,7 @@ impl Target {
         if let Some((_, other)) = others.into_iter().find(elsewhere) {
             match self.destination.mount(at.digest, other, &what).await? {
                 Mount::Done => {
+                    task.mounted_from(other);
                     session.set_held(at.digest);
                     return Ok(None);
                 }

@@ -1,6 +1,8 @@
 //! The distribution API against real registries and skopeo, and against servers
 //! that fail or lie.
 
+mod copy;
+mod copy_hostile;
 mod counted;
 mod credentials;
 mod faults;
@@ -10,7 +12,9 @@ mod mirrors;
 mod peers;
 mod progress;
 mod proxies;
+mod referrers;
 mod resume;
+mod tags;
 mod tls;
 mod tokens;
 mod trouble;

@@ -13,6 +13,7 @@ mod csv;
 mod given;
 mod output;
 mod publish;
+mod repository;
 mod tier;
 mod volume;
 
@@ -27,6 +28,7 @@ pub use context::{ContextArg, ContextFrom};
 pub use given::{AgentArg, HostArg, SecretArg, SecretFrom};
 pub use output::{FilesForm, ImageAttrs, OutputArg};
 pub use publish::Publish;
+pub use repository::Repository;
 pub use tier::SandboxTier;
 pub use volume::Volume;
 

@@ -4,6 +4,7 @@ mod archives;
 mod check;
 mod commands;
 mod hostile;
+mod remote;
 
 use kiln::digest::{BlobDigest, DiffId};
 use kiln::image::{Annotations, AnyImage, Dialect, History, ImageConfig, assemble, assemble_index};

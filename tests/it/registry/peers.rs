@@ -10,7 +10,7 @@ use kiln::registry::push_artifact;
 
 use super::*;
 use crate::support::proxy::Proxy;
-use crate::support::registry::{free_address, listening, retried, tool};
+use crate::support::registry::{crane, free_address, listening, retried, tool};
 use crate::support::skip;
 
 /// A registry that runs until it is dropped.
@@ -135,15 +135,7 @@ impl Bench {
     /// Runs crane, which must succeed, without credentials of whoever runs the tests.
     fn crane(&self, arguments: &[&str]) -> Option<Vec<u8>> {
         let program = self.crane.as_ref()?;
-        let output = Command::new(program)
-            .args(arguments)
-            .arg("--insecure")
-            .env("DOCKER_CONFIG", self.here.path())
-            .output()
-            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "crane {arguments:?}: {errors}");
-        Some(output.stdout)
+        Some(crane(program, self.here.path(), arguments))
     }
 
     fn says(&self, arguments: &[&str]) -> Option<String> {

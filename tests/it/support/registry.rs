@@ -138,6 +138,19 @@ pub(crate) fn skopeo_copy(options: &[&str], from: &str, to: &str) {
     skopeo(&[&copy[..], options, &[from, to]].concat());
 }
 
+/// Runs crane, which must succeed, without credentials of whoever runs the tests.
+pub(crate) fn crane(program: &Path, home: &Path, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(program)
+        .args(arguments)
+        .arg("--insecure")
+        .env("DOCKER_CONFIG", home)
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "crane {arguments:?}: {errors}");
+    output.stdout
+}
+
 /// A folder as an OCI layout that skopeo reads and writes.
 pub(crate) fn oci(folder: &Path, tag: &str) -> String {
     format!("oci:{}:{tag}", folder.display())
