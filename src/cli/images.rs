@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::invocation::Invocation;
 use super::report::CliError;
 use super::text;
-use crate::image::{AnyImage, Descriptor};
+use crate::image::{AnyImage, Descriptor, ImageError, Linked};
 use crate::reference::Reference;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// List the images in the store
 #[derive(Debug, clap::Args)]
@@ -97,7 +97,13 @@ fn shown(at: &Descriptor, whole: bool) -> String {
 /// An image that cannot be read is listed too, so that it can be removed.
 fn row(store: &Store, name: Option<&Reference>, at: &Descriptor, invocation: &Invocation) -> Row {
     let image = store.image(at);
-    if let Err(error) = &image {
+    let artifact = match &image {
+        Err(StoreError::Image { source: ImageError::NotAnImage { .. }, .. }) => {
+            artifact_size(store, at)
+        }
+        _ => None,
+    };
+    if let (Err(error), None) = (&image, artifact) {
         let shown = name.map_or_else(|| at.digest.to_string(), Reference::familiar);
         invocation.warn(&format!("{shown}: {error}"));
     }
@@ -109,8 +115,16 @@ fn row(store: &Store, name: Option<&Reference>, at: &Descriptor, invocation: &In
         tag: name.and_then(Reference::tag).map(str::to_owned),
         digest: at.digest.to_string(),
         platforms: images.iter().map(|one| one.platform().to_string()).collect(),
-        size: image.as_ref().map(size),
+        size: image.as_ref().map(size).or(artifact),
     }
+}
+
+/// Bytes of what is no image, as registries carry it, and is whole.
+fn artifact_size(store: &Store, at: &Descriptor) -> Option<u64> {
+    let document = Linked::read(&store.peek(&at.digest).ok()?, &at.media_type).ok()?;
+    let mut parts = std::collections::BTreeMap::from([(at.digest, at.size)]);
+    parts.extend(document.blobs.iter().map(|blob| (blob.digest, blob.size)));
+    Some(parts.values().sum())
 }
 
 /// The familiar form without tag and digest.

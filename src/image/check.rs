@@ -134,15 +134,20 @@ pub(super) fn kind(
     }
 }
 
+/// The config is of a type that images have.
+pub(super) fn is_image(manifest: &Manifest) -> Result<(), ImageError> {
+    match &manifest.config.media_type {
+        MediaType::OciConfig | MediaType::DockerConfig => Ok(()),
+        other => Err(ImageError::NotAnImage { media_type: other.clone() }),
+    }
+}
+
 /// Manifest, config bytes and config agree; gives the layers, lowest first.
 pub(super) fn image(
     manifest: &Manifest,
     config: &Raw,
     parsed: &ImageConfig,
 ) -> Result<Vec<Layer>, ImageError> {
-    if !matches!(manifest.config.media_type, MediaType::OciConfig | MediaType::DockerConfig) {
-        return Err(ImageError::NotAnImage { media_type: manifest.config.media_type.clone() });
-    }
     if manifest.config.digest != config.digest {
         return Err(ImageError::ConfigDigest {
             expected: manifest.config.digest,

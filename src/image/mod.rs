@@ -10,6 +10,7 @@ mod assemble;
 mod check;
 mod config;
 mod descriptor;
+mod linked;
 mod manifest;
 mod purpose;
 mod style;
@@ -19,6 +20,7 @@ pub use assemble::{Annotations, Dialect, Listed, assemble, assemble_around, asse
 pub use check::{ImageError, strict_json};
 pub use config::{Config, History, ImageConfig, RootFs};
 pub use descriptor::{Descriptor, MediaType};
+pub use linked::Linked;
 pub use manifest::{Index, Manifest};
 pub use purpose::Purpose;
 pub use style::{Note, NotePlace, Style, StyleError};
@@ -67,6 +69,8 @@ impl Image {
     /// If they are malformed or contradict each other.
     pub fn read(manifest: Raw, config: Vec<u8>) -> Result<Self, ImageError> {
         let listed = Manifest::read(&manifest.bytes)?;
+        // Before it is read: the config of an artifact may be anything.
+        check::is_image(&listed)?;
         let config = Raw::new(config, listed.config.media_type.clone());
         let parsed = ImageConfig::read(&config.bytes)?;
         let layers = check::image(&listed, &config, &parsed)?;

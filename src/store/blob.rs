@@ -28,6 +28,12 @@ impl Store {
         meta.is_some_and(|meta| meta.is_file() && meta.len() == size)
     }
 
+    /// Keeps a blob from being cleaned up as long as this process or session lives; false if
+    /// it is not here.
+    pub fn hold_blob(&self, digest: &BlobDigest) -> bool {
+        self.leases.hold(&self.blob_path(digest)).is_some_and(|meta| meta.is_file())
+    }
+
     /// True if the blobs of all these layers are here.
     #[must_use]
     pub fn has_layers(&self, layers: &[Layer]) -> bool {
@@ -99,7 +105,9 @@ impl Store {
     pub fn peek(&self, digest: &BlobDigest) -> Result<Vec<u8>, StoreError> {
         let path = self.blob_path(digest);
         let file = File::open(&path).map_err(|error| self.absent(digest, error))?;
-        let mut bytes = Vec::new();
+        // Not in steps that double: documents may be large.
+        let length = file.metadata().at("read", &path)?.len().min(MAX_DOCUMENT + 1);
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
         file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).at("read", &path)?;
         let found = BlobDigest::of(&bytes);
         if found != *digest {

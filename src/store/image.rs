@@ -1,7 +1,7 @@
 //! Images: documents read back, verified, and put under a name.
 
 use super::{Store, StoreError};
-use crate::image::{AnyImage, Descriptor, Image, Index, Manifest, Raw};
+use crate::image::{AnyImage, Descriptor, Image, ImageError, Index, Manifest, Raw};
 use crate::platform::Platform;
 use crate::reference::Reference;
 
@@ -54,7 +54,14 @@ impl Store {
                     continue;
                 }
                 if self.has_blob(&parsed.config.digest, parsed.config.size) {
-                    images.push(self.one(manifest)?);
+                    match self.one(manifest) {
+                        Ok(image) => images.push(image),
+                        // An artifact is no platform's image.
+                        Err(StoreError::Image {
+                            source: ImageError::NotAnImage { .. }, ..
+                        }) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }

@@ -122,6 +122,19 @@ impl Store {
     pub fn root(&self) -> &Path {
         &self.root
     }
+
+    /// The same store with a session of its own: what is looked up or made through it is
+    /// held until it is dropped, and not as long as this process lives. For processes that
+    /// stay, which else would hold all that they ever saw.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        Self {
+            root: self.root.clone(),
+            stale: Mutex::default(),
+            unsynced: Arc::clone(&self.unsynced),
+            leases: Arc::new(Leases::new(&self.root)),
+        }
+    }
 }
 
 impl Drop for Store {

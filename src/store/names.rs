@@ -105,11 +105,11 @@ impl Store {
     /// If the index cannot be written.
     pub fn tag(&self, name: &Reference, target: Descriptor) -> Result<(), StoreError> {
         let mut entry = target;
-        entry.annotations = [(REF_NAME.to_owned(), name.to_string())].into();
+        set_name(&mut entry, name);
         self.change(|entries| {
             entries.retain(|other| name_of(other).as_ref() != Some(name));
             entries.push(entry);
-            entries.sort_by_key(|entry| entry.annotations.get(REF_NAME).cloned());
+            sort(entries);
         })
     }
 
@@ -145,6 +145,120 @@ impl Store {
     }
 }
 
+/// What a repository's manifest is called that has no tag.
+fn by_digest(repository: &Reference, digest: BlobDigest) -> Reference {
+    repository.pin(digest).reference()
+}
+
+fn is_in(entry: &Descriptor, repository: &Reference) -> bool {
+    name_of(entry).is_some_and(|name| {
+        name.registry() == repository.registry() && name.repository() == repository.repository()
+    })
+}
+
+fn set_name(entry: &mut Descriptor, name: &Reference) {
+    entry.annotations = [(REF_NAME.to_owned(), name.to_string())].into();
+}
+
+fn sort(entries: &mut [Descriptor]) {
+    entries.sort_by_key(|entry| entry.annotations.get(REF_NAME).cloned());
+}
+
+/// Leaves a digest that loses a name in its repository, unless it has another one there.
+fn keep_by_digest(entries: &mut Vec<Descriptor>, name: &Reference, lost: Descriptor) {
+    if !entries.iter().any(|entry| entry.digest == lost.digest && is_in(entry, name)) {
+        let mut entry = lost;
+        let digest = entry.digest;
+        set_name(&mut entry, &by_digest(name, digest));
+        entries.push(entry);
+    }
+}
+
+/// Names as a registry has them: what was pushed stays, by its digest, when its tag goes
+/// or moves, since somebody may have pinned it.
+impl Store {
+    /// Points a name at a manifest or index. What the name pointed to before is found by
+    /// its digest from now on. `listed` are the manifests that an index lists: they need
+    /// no names of their own.
+    ///
+    /// # Errors
+    /// If the index cannot be written.
+    pub fn tag_keeping(
+        &self,
+        name: &Reference,
+        target: &Descriptor,
+        listed: &[BlobDigest],
+    ) -> Result<(), StoreError> {
+        self.change(|entries| {
+            let has_tag = |entry: &Descriptor| name_of(entry).is_some_and(|n| n.tag().is_some());
+            let mut lost = Vec::new();
+            entries.retain(|entry| {
+                if name_of(entry).as_ref() == Some(name) {
+                    lost.push(entry.clone());
+                    return false;
+                }
+                let covered = listed.contains(&entry.digest)
+                    || name.tag().is_some() && entry.digest == target.digest;
+                !(covered && is_in(entry, name) && !has_tag(entry))
+            });
+            let mut entry = target.clone();
+            set_name(&mut entry, name);
+            // By a digest alone: a tag names it already.
+            let named = name.tag().is_none()
+                && entries.iter().any(|other| other.digest == entry.digest && is_in(other, name));
+            if !named {
+                entries.push(entry);
+            }
+            for lost in lost.into_iter().filter(|lost| lost.digest != target.digest) {
+                keep_by_digest(entries, name, lost);
+            }
+            sort(entries);
+        })
+    }
+
+    /// Takes a name away; what it pointed to is found by its digest from now on. False if
+    /// there was none.
+    ///
+    /// # Errors
+    /// If the index cannot be written.
+    pub fn untag_keeping(&self, name: &Reference) -> Result<bool, StoreError> {
+        let mut found = false;
+        self.change(|entries| {
+            let at = entries.iter().position(|entry| name_of(entry).as_ref() == Some(name));
+            if let Some(at) = at {
+                found = true;
+                let lost = entries.remove(at);
+                keep_by_digest(entries, name, lost);
+                sort(entries);
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Takes all names away that a digest has in a repository; gives their number.
+    ///
+    /// # Errors
+    /// If the index cannot be written.
+    pub fn forget(&self, repository: &Reference, digest: &BlobDigest) -> Result<usize, StoreError> {
+        let mut count = 0;
+        self.change(|entries| {
+            let before = entries.len();
+            entries.retain(|entry| !(entry.digest == *digest && is_in(entry, repository)));
+            count = before - entries.len();
+        })?;
+        Ok(count)
+    }
+
+    /// Something that differs once names have changed: file, time, size. None if there is
+    /// no index.
+    #[must_use]
+    pub fn names_state(&self) -> Option<(u64, std::time::SystemTime, u64)> {
+        use std::os::unix::fs::MetadataExt as _;
+        let meta = std::fs::metadata(self.index_path()).ok()?;
+        Some((meta.ino(), meta.modified().ok()?, meta.len()))
+    }
+}
+
 fn name_of(entry: &Descriptor) -> Option<Reference> {
     entry.annotations.get(REF_NAME)?.parse().ok()
 }
@@ -156,5 +270,43 @@ impl Store {
     /// If the index cannot be read.
     pub fn is_named(&self, digest: &BlobDigest) -> Result<bool, StoreError> {
         Ok(self.index()?.manifests.iter().any(|entry| entry.digest == *digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a registry's names do when tags move and go.
+    #[test]
+    fn what_lost_its_tag_is_found_by_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let at = |bytes: &[u8]| {
+            Descriptor::new(MediaType::OciManifest, BlobDigest::of(bytes), bytes.len() as u64)
+        };
+        let (one, two, index) = (at(b"one"), at(b"two"), at(b"index"));
+        let names = || -> Vec<String> {
+            store.names().unwrap().iter().map(|(name, _)| name.familiar()).collect()
+        };
+        let tag: Reference = "app:1".parse().unwrap();
+        let other: Reference = "app:2".parse().unwrap();
+        let of = |one: &Descriptor| tag.pin(one.digest).reference();
+        store.tag_keeping(&of(&one), &one, &[]).unwrap();
+        assert_eq!(names(), [format!("app@{}", one.digest)]);
+        store.tag_keeping(&tag, &one, &[]).unwrap();
+        store.tag_keeping(&of(&one), &one, &[]).unwrap();
+        assert_eq!(names(), ["app:1"], "a tag is name enough");
+        store.tag_keeping(&tag, &two, &[]).unwrap();
+        // Those without a tag come first.
+        assert_eq!(names(), [format!("app@{}", one.digest), "app:1".to_owned()]);
+        store.tag_keeping(&other, &index, &[one.digest]).unwrap();
+        assert_eq!(names(), ["app:1", "app:2"], "an index lists it");
+        assert!(store.untag_keeping(&tag).unwrap() && !store.untag_keeping(&tag).unwrap());
+        assert_eq!(names(), [format!("app@{}", two.digest), "app:2".to_owned()]);
+        // Another repository's names are its own.
+        store.tag(&"quay.io/app:2".parse().unwrap(), index.clone()).unwrap();
+        assert_eq!(store.forget(&tag, &index.digest).unwrap(), 1);
+        assert_eq!(names(), [format!("app@{}", two.digest), "quay.io/app:2".to_owned()]);
     }
 }
