@@ -28,6 +28,7 @@ pub mod output;
 pub mod copy;
 pub mod deploy;
 pub mod prune;
+pub mod serve;
 // Level 6: the command line.
 pub mod cli;
 

@@ -208,6 +208,18 @@ impl Invocation {
         Ok(display.progress().detailed(self.verbose() > 0))
     }
 
+    /// True if what is shown goes to programs, as JSON.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.display.get().is_some_and(Display::is_json)
+    }
+
+    /// True if nothing but warnings is shown.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.display.get().is_some_and(Display::is_quiet)
+    }
+
     /// Tells the user something to act on, where no `Progress` is at hand.
     pub fn warn(&self, text: &str) {
         match self.display.get() {
@@ -344,7 +356,7 @@ impl Invocation {
         };
         let code = report::code(&outcome, runs_a_program);
         if let Err(error) = &outcome {
-            let json = self.display.get().is_some_and(Display::is_json);
+            let json = self.is_json();
             report::show(error, &self, json);
         }
         if let Some(runtime) = self.runtime.into_inner() {

@@ -40,6 +40,7 @@ pub mod rm;
 pub mod rmi;
 pub mod run;
 pub mod save;
+pub mod serve;
 pub mod stop;
 pub mod tag;
 pub mod tags;
@@ -95,6 +96,7 @@ enum Command {
     Rmi(rmi::Args),
     Run(Box<run::Args>),
     Save(save::Args),
+    Serve(serve::Args),
     Stop(stop::Args),
     Tag(tag::Args),
     Tags(tags::Args),
@@ -132,6 +134,7 @@ impl Command {
             | Self::Load(_)
             | Self::Rmi(_)
             | Self::Save(_)
+            | Self::Serve(_)
             | Self::Tag(_) => false,
             Self::Run(_) => true,
         }
@@ -165,6 +168,7 @@ fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
         Command::Load(args) => load::run(args, invocation),
         Command::Rmi(args) => rmi::run(args, invocation),
         Command::Save(args) => save::run(args, invocation),
+        Command::Serve(args) => serve::run(args, invocation),
         Command::Tag(args) => tag::run(args, invocation),
         Command::Tags(args) => tags::run(args, invocation),
     }
@@ -241,6 +245,7 @@ mod tests {
         with_globals(super::push::Args::augment_args(Command::new("push")));
         with_globals(super::rm::Args::augment_args(Command::new("rm")));
         with_globals(super::run::Args::augment_args(Command::new("run")));
+        with_globals(super::serve::Args::augment_args(Command::new("serve")));
         with_globals(super::stop::Args::augment_args(Command::new("stop")));
         with_globals(super::up::Args::augment_args(Command::new("up")));
         with_globals(super::update::Args::augment_args(Command::new("update")));

@@ -46,7 +46,7 @@ pub use auth::{Credentials, Kept, Login, logged_in, login, logout, logout_all};
 pub use copy::{Content, Lacking, Origin, Target};
 pub use delete::{Removal, delete};
 pub use error::RegistryError;
-pub use origin::{pull_blob, pull_layers, remember_layers};
+pub use origin::{known_origins, pull_blob, pull_layers, remember_layers};
 pub use pull::{
     Document, Resolved, Want, document, documents, pin, pull, pull_documents, resolve,
     resolve_known,

@@ -24,7 +24,13 @@ const AREA: &str = "blob-origins";
 /// A few are enough to mount and fetch from.
 const MOST: usize = 8;
 
-/// The repositories known to have a blob, as `host/repository`.
+/// The repositories known to have a blob, as `host/repository`; the one that was seen last
+/// comes first.
+#[must_use]
+pub fn known_origins(store: &Store, digest: BlobDigest) -> Vec<String> {
+    known(store, digest)
+}
+
 pub(super) fn known(store: &Store, digest: BlobDigest) -> Vec<String> {
     store.record(AREA, &digest.0).unwrap_or_default()
 }

@@ -27,9 +27,20 @@ const MODULES: &[(&str, &[&str])] = &[
     ("copy", &["image", "net", "store", "registry", "output"]),
     ("prune", &["image", "layer", "rootfs", "sandbox", "store", "container"]),
     ("deploy", &[]),
+    ("serve", &["image", "net", "registry", "store"]),
     (
         "cli",
-        &[DOCKERFILE_TO_PLAN, "sandbox", "build", "container", "output", "copy", "prune", "deploy"],
+        &[
+            DOCKERFILE_TO_PLAN,
+            "sandbox",
+            "build",
+            "container",
+            "output",
+            "copy",
+            "prune",
+            "deploy",
+            "serve",
+        ],
     ),
 ];
 

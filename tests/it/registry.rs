@@ -14,6 +14,7 @@ mod progress;
 mod proxies;
 mod referrers;
 mod resume;
+mod serve;
 mod tags;
 mod tls;
 mod tokens;

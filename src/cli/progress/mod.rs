@@ -114,6 +114,10 @@ impl Display {
         self.mode == Mode::Rawjson
     }
 
+    pub(super) fn is_quiet(&self) -> bool {
+        self.mode == Mode::Quiet
+    }
+
     /// Shows a diagnostic in the mode's form.
     pub(super) fn diagnostic(
         &self,
