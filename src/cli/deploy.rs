@@ -1,6 +1,7 @@
 //! `kiln deploy`.
 
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -146,6 +147,18 @@ impl DeployFlags {
             invocation.print(format!("{} {}{state}", one.object, one.outcome))
         })?;
         invocation.print(image.to_string())
+    }
+
+    /// The address of this machine by which the cluster's API server is reached.
+    pub(super) fn local_address(&self, invocation: &Invocation) -> Result<IpAddr, CliError> {
+        crate::net::install_crypto();
+        let on = Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref());
+        let on = invocation.block_on(on)?;
+        on.local_address().ok_or_else(|| {
+            let address = on.address();
+            CliError::plain(format!("it is not known which address of this machine {address} sees"))
+                .hint("say with --serve HOST:PORT where the cluster's nodes shall pull the image")
+        })
     }
 
     fn workload(&self, image: &Reference, manifest: Option<&Path>) -> Result<Workload, CliError> {

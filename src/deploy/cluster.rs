@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -67,6 +68,25 @@ impl Cluster {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+    /// The address of this machine that the server's packets come back to. None if the
+    /// kubeconfig has a name for the server, which only its resolver can turn into an address.
+    #[must_use]
+    pub fn local_address(&self) -> Option<IpAddr> {
+        let uri: http::Uri = self.address.parse().ok()?;
+        let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+        let server: IpAddr = match host {
+            "localhost" => Ipv4Addr::LOCALHOST.into(),
+            host => host.parse().ok()?,
+        };
+        let any: IpAddr = match server {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        // Nothing is sent: the kernel looks up its route.
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((server, uri.port_u16().unwrap_or(443))).ok()?;
+        Some(socket.local_addr().ok()?.ip())
     }
     /// The namespace of the kubeconfig's context, or of the pod kiln runs in.
     #[must_use]

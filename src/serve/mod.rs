@@ -4,7 +4,7 @@
 //! What it promises:
 //! - Nothing leaves the store that no image with a name refers to, or that was not pushed
 //!   here: no blobs of build caches. A blob is looked for in the repository that is asked.
-//! - A path means what it means on kiln's command line; see [`catalog`].
+//! - A path means what it means on kiln's command line (`catalog.rs`).
 //! - An answer is a whole document or blob of the store as it is at that moment, whatever
 //!   other processes do to it. What a client was told of stays for a quarter of an hour at
 //!   least, also if its name goes and a clean-up runs: sessions of the store

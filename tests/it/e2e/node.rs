@@ -73,6 +73,7 @@ fn pods_that_really_run() {
     };
     let kiln = parts.kiln();
     served(&parts, &kiln, &node);
+    without_a_registry(&kiln, &node);
     // A crash is believed after several of them, half a minute each.
     std::thread::scope(|scope| {
         scope.spawn(|| crashing(&parts, &kiln, &node, "deployment"));
@@ -102,6 +103,29 @@ fn served(parts: &Parts, kiln: &Kiln, node: &Node) {
     let pod = node.kubectl(&["get", "pod", "one", "-o", "json"]);
     let pod: Value = serde_json::from_str(&pod).unwrap();
     assert!(get(&format!("{}:8080", pod["status"]["podIP"].as_str().unwrap())).contains(GREETING));
+}
+
+/// The image goes from the store to the node.
+fn without_a_registry(kiln: &Kiln, node: &Node) {
+    let folder = context(kiln, "own", "FROM busybox\nCMD [\"sleep\", \"1000\"]\n");
+    let up = |more: &[&str]| {
+        let call =
+            kiln.args([&["up", "-t", "own", "--timeout", "180s"], more, &[&folder]].concat());
+        call.env("KUBECONFIG", &node.kubeconfig).run()
+    };
+    let done = up(&[]).success();
+    let lines = done.text();
+    let pinned = lines.lines().last().unwrap().to_owned();
+    assert!(lines.contains(&format!("\nserving {pinned}\ndeployment/own created, running\n")));
+    let (addr, _) = pinned.split_once("/own@sha256:").unwrap();
+    let done = done.says(&format!("`kiln serve --addr {addr}` goes on"));
+    done.says("\"GET /v2/own/manifests/sha256:");
+    assert!(std::net::TcpStream::connect(addr).is_err(), "{addr}");
+    let pods = node.kubectl(&["get", "pods", "-l", "app=own", "-o", "json"]);
+    let pods: Value = serde_json::from_str(&pods).unwrap();
+    assert_eq!(pods["items"][0]["spec"]["containers"][0]["image"], pinned);
+    up(&["--serve", "0.0.0.0:0"]).failure(2).says("which is no address of a machine");
+    kiln.fails(2, "up -t a.example/own --serve 127.0.0.1:0").says("is pushed, and not served");
 }
 
 fn crashing(parts: &Parts, kiln: &Kiln, node: &Node, kind: &str) {
