@@ -68,7 +68,7 @@ impl Request {
         let transfer = self.shared.transfers.begin();
         let source = Source { body: self.body, transfer, received: &self.received };
         let added = upload.append(source, range).await;
-        added.map_err(|refusal| located(refusal, &self.named, &upload))?;
+        added.map_err(|refusal| after(&self.shared, refusal, &self.named, &upload))?;
         Ok(status(StatusCode::ACCEPTED, &self.named, &upload))
     }
 
@@ -82,7 +82,7 @@ impl Request {
         let transfer = self.shared.transfers.begin();
         let source = Source { body: self.body, transfer, received: &self.received };
         let added = upload.append(source, range).await;
-        added.map_err(|refusal| located(refusal, &self.named, &upload))?;
+        added.map_err(|refusal| after(&self.shared, refusal, &self.named, &upload))?;
         let done = finish(&self.shared, &self.named, &upload, digest).await;
         self.shared.uploads.remove(&upload);
         done
@@ -208,8 +208,12 @@ fn status(code: StatusCode, named: &Named, upload: &Upload) -> Answer {
     answer(code, &headers, Body::empty())
 }
 
-/// A refusal after which an upload goes on.
-fn located(refusal: Refusal, named: &Named, upload: &Upload) -> Refusal {
+/// A refusal after which an upload goes on, unless the store could not be written.
+fn after(shared: &Shared, refusal: Refusal, named: &Named, upload: &Upload) -> Refusal {
+    if refusal.inside.is_some() {
+        shared.uploads.remove(upload);
+        return refusal;
+    }
     refusal.with("location", named.location(&format!("blobs/uploads/{}", upload.id)))
 }
 
