@@ -25,6 +25,7 @@ pub mod build;
 pub mod container;
 pub mod output;
 // Level 5: what leaves.
+pub mod compare;
 pub mod copy;
 pub mod deploy;
 pub mod prune;

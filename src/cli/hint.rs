@@ -8,6 +8,7 @@ use std::error::Error;
 use std::io::ErrorKind;
 
 use crate::atomic::PathError;
+use crate::compare::CompareError;
 use crate::copy::CopyError;
 use crate::deploy::DeployError;
 use crate::output::OutputError;
@@ -26,6 +27,7 @@ pub(super) fn of(error: &(dyn Error + 'static), store: Option<&Store>) -> Option
             .or_else(|| one.downcast_ref::<RegistryError>().and_then(RegistryError::hint))
             .or_else(|| one.downcast_ref::<CopyError>().and_then(|e| for_copy(e, store)))
             .or_else(|| one.downcast_ref::<DeployError>().and_then(DeployError::hint))
+            .or_else(|| one.downcast_ref::<CompareError>().and_then(|e| for_comparison(e, store)))
             .or_else(|| one.downcast_ref::<PathError>().and_then(for_path));
         if found.is_some() {
             return found;
@@ -78,6 +80,14 @@ fn for_output(error: &OutputError, store: Option<&Store>) -> Option<String> {
     match error {
         OutputError::Store(inner) => for_store(inner, store),
         OutputError::Path(inner) => for_path(inner),
+        other => other.hint(),
+    }
+}
+
+fn for_comparison(error: &CompareError, store: Option<&Store>) -> Option<String> {
+    match error {
+        CompareError::Store(inner) => for_store(inner, store),
+        CompareError::Path(inner) => for_path(inner),
         other => other.hint(),
     }
 }

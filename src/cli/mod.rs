@@ -17,6 +17,7 @@ pub mod check;
 pub mod copy;
 pub mod credentials;
 pub mod deploy;
+pub mod diff;
 pub mod doctor;
 pub mod du;
 pub mod given;
@@ -78,6 +79,7 @@ enum Command {
     Check(check::Args),
     Copy(Box<copy::Args>),
     Deploy(deploy::Args),
+    Diff(diff::Args),
     Doctor(doctor::Args),
     Du(du::Args),
     Images(images::Args),
@@ -115,6 +117,7 @@ impl Command {
             | Self::Manifest(_)
             | Self::Tags(_)
             | Self::Deploy(_)
+            | Self::Diff(_)
             | Self::Doctor(_)
             | Self::Du(_)
             | Self::Prune(_)
@@ -147,6 +150,7 @@ fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
         Command::Check(args) => check::run(args, invocation),
         Command::Copy(args) => copy::run(*args, invocation),
         Command::Deploy(args) => deploy::run(args, invocation),
+        Command::Diff(args) => diff::run(args, invocation),
         Command::Doctor(args) => doctor::run(args, invocation),
         Command::Du(args) => du::run(args, invocation),
         Command::Prune(args) => prune::run(args, invocation),
@@ -233,6 +237,7 @@ mod tests {
         with_globals(super::manifest::Args::augment_args(Command::new("manifest")));
         with_globals(super::tags::Args::augment_args(Command::new("tags")));
         with_globals(super::deploy::Args::augment_args(Command::new("deploy")));
+        with_globals(super::diff::Args::augment_args(Command::new("diff")));
         with_globals(super::doctor::Args::augment_args(Command::new("doctor")));
         with_globals(super::du::Args::augment_args(Command::new("du")));
         with_globals(super::prune::Args::augment_args(Command::new("prune")));

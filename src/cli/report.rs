@@ -3,8 +3,8 @@
 //! | code | meaning |
 //! | --- | --- |
 //! | 0 | done |
-//! | 1 | failed |
-//! | 2 | the command line is wrong |
+//! | 1 | failed; under `diff`: the images differ |
+//! | 2 | the command line is wrong; under `diff`: whatever failed |
 //! | 125 | kiln itself failed under `run`, whatever the reason |
 //! | 126, 127 | under `run`: the program cannot be started, is not there |
 //! | 128 + n | ended by signal n |
@@ -59,7 +59,12 @@ pub enum FailureKind {
     NotExecutable,
     /// Under `run`: there is no such program.
     NotFound,
+    /// Under `diff`: the images could not be compared.
+    NotCompared,
 }
+
+/// The exit code of `diff` for images that differ.
+pub(super) const DIFFERENT: u8 = 1;
 
 impl<E: StdError + Send + Sync + 'static> From<E> for CliError {
     fn from(error: E) -> Self {
@@ -157,6 +162,7 @@ pub(super) fn code(outcome: &Result<(), CliError>, runs_a_program: bool) -> u8 {
             FailureKind::Failed => own(1),
             FailureKind::NotExecutable => 126,
             FailureKind::NotFound => 127,
+            FailureKind::NotCompared => 2,
         },
         Err(CliError::Drawn { .. } | CliError::PipeClosed) => own(1),
         Err(CliError::Usage { .. }) => own(2),
@@ -378,6 +384,7 @@ hint: `assets/` is excluded by `.dockerignore` line 3 (`a*`)"
             (failed(FailureKind::Failed), 1, 125),
             (failed(FailureKind::NotExecutable), 126, 126),
             (failed(FailureKind::NotFound), 127, 127),
+            (failed(FailureKind::NotCompared), 2, 2),
             (Err(CliError::usage("x")), 2, 125),
             (Err(CliError::Exit(7)), 7, 7),
             (Err(CliError::Interrupted { signal: libc::SIGINT }), 130, 130),

@@ -33,7 +33,7 @@ pub use compress::{Compressor, Decompressor};
 pub use entry::{Entry, Kind, Name, RawBytes};
 pub use index::{IndexError, LayerIndex};
 
-pub use read::{ReadError, Reader};
+pub use read::{RawHeader, ReadError, Reader};
 pub use view::{Located, Node, View, ViewError, resolve};
 
 pub use reuse::{BlockTable, Earlier, WORTH_A_TABLE};

@@ -39,7 +39,26 @@ pub struct Reader<R: Read> {
     sparse: Option<Sparse>,
     /// Entries of the root that are no folder are passed over.
     passes_nameless: bool,
+    /// Set if headers are kept: that of the current entry.
+    header: Option<Box<RawHeader>>,
     number: u64,
+}
+
+/// An entry's header as it stands in the archive, for whoever compares how archives were
+/// written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawHeader {
+    pub block: [u8; 512],
+    /// Records of the extended header before it.
+    pub records: BTreeMap<String, Vec<u8>>,
+    /// Whether GNU's entries for a long name and a long link's target came before it.
+    pub long: [bool; 2],
+}
+
+impl Default for RawHeader {
+    fn default() -> Self {
+        Self { block: [0; 512], records: BTreeMap::new(), long: [false; 2] }
+    }
 }
 
 /// What extended headers said of the entry that follows them.
@@ -52,7 +71,27 @@ struct Extra {
 
 impl<R: Read> Reader<R> {
     pub fn new(from: R) -> Self {
-        Self { from, left: 0, padding: 0, sparse: None, passes_nameless: false, number: 0 }
+        Self {
+            from,
+            left: 0,
+            padding: 0,
+            sparse: None,
+            passes_nameless: false,
+            header: None,
+            number: 0,
+        }
+    }
+
+    /// Keeps the header of each entry for [`Reader::raw_header`].
+    #[must_use]
+    pub fn keeping_headers(self) -> Self {
+        Self { header: Some(Box::default()), ..self }
+    }
+
+    /// The current entry's header, if headers are kept.
+    #[must_use]
+    pub fn raw_header(&self) -> Option<&RawHeader> {
+        self.header.as_deref()
     }
 
     /// Reads what is no layer: an entry without a name, which some programs write and
@@ -117,6 +156,11 @@ impl<R: Read> Reader<R> {
                 b'L' => extra.path = Some(self.long(size)?),
                 b'K' => extra.link = Some(self.long(size)?),
                 _ => {
+                    if let Some(kept) = &mut self.header {
+                        kept.block = *header.as_bytes();
+                        kept.long = [extra.path.is_some(), extra.link.is_some()];
+                        kept.records.clone_from(&extra.records);
+                    }
                     let entry = self.entry(&header, size, std::mem::take(&mut extra))?;
                     if !entry.name.is_root() || entry.kind == Kind::Dir {
                         return Ok(Some(entry));

@@ -28,6 +28,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("prune", &["image", "layer", "rootfs", "sandbox", "store", "container"]),
     ("deploy", &[]),
     ("serve", &["image", "net", "registry", "store"]),
+    ("compare", &["image", "layer", "store"]),
     (
         "cli",
         &[
@@ -40,6 +41,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "prune",
             "deploy",
             "serve",
+            "compare",
         ],
     ),
 ];

@@ -1,0 +1,147 @@
+//! Where an image to compare is: the store, an image layout in a folder, an archive.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::atomic::AtPath as _;
+use crate::cli::invocation::Invocation;
+use crate::cli::report::CliError;
+use crate::compare::{Blobs, Layout, Side};
+use crate::image::AnyImage;
+use crate::output::{self, Found, Work};
+use crate::reference::Reference;
+use crate::store::{Scratch, Store};
+
+/// As it is written on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    Store(String),
+    /// A folder, or one and a tag.
+    Layout(String),
+    Archive(String),
+}
+
+/// An image with its blobs.
+pub(super) struct Opened {
+    image: AnyImage,
+    from: From,
+}
+
+enum From {
+    Store(Arc<Store>),
+    Layout(Layout),
+    /// A store of its own, which goes with the comparison.
+    Archive(Store, #[expect(dead_code, reason = "its drop removes it")] Scratch),
+}
+
+impl Place {
+    pub(super) fn of(text: &str) -> Self {
+        if let Some(rest) = text.strip_prefix("oci:") {
+            Self::Layout(rest.to_owned())
+        } else if let Some(rest) = text.strip_prefix("oci-archive:") {
+            Self::Archive(rest.to_owned())
+        } else {
+            Self::Store(text.to_owned())
+        }
+    }
+
+    pub(super) fn open(self, invocation: &Invocation) -> Result<Opened, CliError> {
+        match self {
+            Self::Store(name) => {
+                let (_, at) = invocation.find(&name)?;
+                let store = Arc::clone(invocation.store()?);
+                Ok(Opened { image: store.image(&at)?, from: From::Store(store) })
+            }
+            Self::Layout(text) => {
+                let (folder, tag) = split(&text);
+                let layout = Layout::new(&folder);
+                Ok(Opened { image: layout.image(tag)?, from: From::Layout(layout) })
+            }
+            Self::Archive(text) => {
+                let (path, tag) = split(&text);
+                archive(&path, tag, invocation)
+            }
+        }
+    }
+}
+
+/// A path and a tag; a path that is there may have a colon itself.
+fn split(text: &str) -> (PathBuf, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((path, tag)) if !Path::new(text).exists() => (path.into(), Some(tag)),
+        _ => (text.into(), None),
+    }
+}
+
+/// Reads an archive into a store that lasts as long as what is opened.
+fn archive(path: &Path, tag: Option<&str>, invocation: &Invocation) -> Result<Opened, CliError> {
+    let file = File::open(path).at("open", path)?;
+    if !file.metadata().at("read", path)?.is_file() {
+        return Err(CliError::plain(format!("{} is no file", path.display()))
+            .hint("a layout in a folder is named as oci:DIR"));
+    }
+    let scratch = invocation.store()?.scratch("diff")?;
+    let store = Store::open(&scratch.path().join("store"))?;
+    let progress = invocation.progress(None)?;
+    let task = progress.task(format!("read {}", path.display()));
+    let interrupt = invocation.interrupt()?;
+    let stop = || interrupt.signal().is_some();
+    let images = output::read_images(&file, &store, &Work::new(&task, &stop))?;
+    task.done();
+    let image = chosen(images, path, tag)?;
+    Ok(Opened { image, from: From::Archive(store, scratch) })
+}
+
+fn chosen(images: Found, path: &Path, tag: Option<&str>) -> Result<AnyImage, CliError> {
+    let wanted = tag.and_then(|tag| tag.parse::<Reference>().ok());
+    // A tag alone is read as a name when an archive is loaded.
+    let fits = |name: &Reference| match tag {
+        Some(tag) => name.tag() == Some(tag) || Some(name) == wanted.as_ref(),
+        None => true,
+    };
+    let names: Vec<String> =
+        images.iter().flat_map(|(names, _)| names.iter().map(Reference::familiar)).collect();
+    let mut fitting: Vec<AnyImage> = images
+        .into_iter()
+        .filter(|(names, _)| tag.is_none() || names.iter().any(fits))
+        .map(|(_, image)| image)
+        .collect();
+    fitting.dedup_by_key(|image| image.digest());
+    let what = match (fitting.len(), tag) {
+        (1, _) => return fitting.pop().ok_or_else(|| CliError::plain("no image")),
+        (0, Some(tag)) => format!("{} has no image `{tag}`", path.display()),
+        _ => format!("{} has several images", path.display()),
+    };
+    Err(CliError::plain(what).hint(format!("name one of {} after a colon", names.join(", "))))
+}
+
+impl Opened {
+    pub(super) fn side<'s>(&'s self, name: &'s str) -> Side<'s> {
+        let blobs: &dyn Blobs = match &self.from {
+            From::Store(store) => store.as_ref(),
+            From::Layout(layout) => layout,
+            From::Archive(store, _) => store,
+        };
+        Side { name, image: &self.image, blobs }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places() {
+        for (text, expected) in [
+            ("app:1", Place::Store("app:1".into())),
+            ("oci:dir:tag", Place::Layout("dir:tag".into())),
+            ("oci-archive:a.tar", Place::Archive("a.tar".into())),
+            ("ocicrypt/app", Place::Store("ocicrypt/app".into())),
+        ] {
+            assert_eq!(Place::of(text), expected, "{text}");
+        }
+        assert_eq!(split("no/such:tag"), ("no/such".into(), Some("tag")));
+        assert_eq!(split("no/such"), ("no/such".into(), None));
+    }
+}

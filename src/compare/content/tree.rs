@@ -1,0 +1,22 @@
+//! tar archives that are files of an image.
+
+use std::io::BufReader;
+
+use super::super::files::Pair;
+use super::super::report::FieldChange;
+use super::super::spool::Section;
+use super::super::table::Table;
+
+/// Entries that differ; `None` if one of the two cannot be read.
+pub(super) fn compare(a: &Section<'_>, b: &Section<'_>) -> Option<Vec<FieldChange>> {
+    let read = |file: &Section<'_>| Table::of_archive(BufReader::new(file.reader())).ok()?;
+    let (one, other) = (read(a)?, read(b)?);
+    let pair = Pair { a: &one, b: &other };
+    let mut changes = pair.members();
+    changes.extend(pair.order());
+    if changes.is_empty() {
+        let note = "what differs is in headers, or behind the last entry";
+        changes.push(FieldChange::new("tar.other", one.size, other.size).note(note));
+    }
+    Some(changes)
+}
