@@ -12,6 +12,7 @@ mod copy;
 mod copy_flags;
 mod counts;
 mod denied;
+mod diff;
 mod explain;
 mod failing;
 mod files;

@@ -101,14 +101,14 @@ impl Text {
                 self.fields(2, fields);
             }
         }
-        for layer in &image.layers {
-            self.layer(layer);
-        }
         if image.layers.is_empty() {
             self.line(1, &format!("layers: all {} are the same", image.same_layers));
         } else if image.same_layers > 0 {
             let differ = image.layers.len();
             self.line(1, &format!("layers: {} the same, {differ} not", image.same_layers));
+        }
+        for layer in &image.layers {
+            self.layer(layer);
         }
         if let Some(tree) = &image.tree {
             self.line(1, &format!("all layers together: {}", summary(tree)));

@@ -3,6 +3,7 @@
 mod archives;
 mod check;
 mod commands;
+mod diff;
 mod hostile;
 mod remote;
 
