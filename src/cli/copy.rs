@@ -174,8 +174,8 @@ fn side(
     let name = place.registry();
     if name.is_none() && own.is_given() {
         return Err(CliError::usage(format!(
-            "--{which}-creds, -authfile, -cert-dir and -tls-verify are for registries, and \
-             `{place}` is in none"
+            "--{which}-creds, --{which}-authfile, --{which}-cert-dir and --{which}-tls-verify are \
+             for registries, and `{place}` is in none"
         )));
     }
     let mut flags = own;

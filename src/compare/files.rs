@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::report::{Change, FieldChange, FileChange, Files};
+use super::report::{Change, Content, FieldChange, FileChange, Files};
 use super::spool::{Spool, Wanted};
 use super::table::{Item, Table};
 use super::{CompareError, content, hint};
 use crate::layer::{Kind, Name, RawHeader, Whiteout, whiteout_of};
+
+/// Bytes of each side's files that are kept on disk to be looked into.
+const MOST_CONTENT: u64 = 8 << 30;
 
 /// Two tables whose files are to be told apart.
 pub(super) struct Pair<'t> {
@@ -46,9 +49,14 @@ impl<'t> Pair<'t> {
         files.omitted = found.len().saturating_sub(most);
         found.truncate(most);
         let mut wanted = [Wanted::new(), Wanted::new()];
+        let mut room = MOST_CONTENT;
         for one in &found {
             let Some((a, b)) = self.both(one) else { continue };
-            if a.content.is_some() && b.content.is_some() && a.content != b.content {
+            if let (Some((one, x)), Some((other, y))) = (a.content, b.content)
+                && x != y
+            {
+                let Some(left) = room.checked_sub(one.max(other)) else { continue };
+                room = left;
                 wanted[0].insert(a.root, true);
                 wanted[1].insert(b.root, true);
             } else if one.rank == FORM {
@@ -104,6 +112,13 @@ impl<'t> Pair<'t> {
 
     /// Counts in what two entries of a name differ; `None` if they do not.
     fn rank(&self, a: &Item, b: &Item, files: &mut Files) -> Option<u8> {
+        // Most are the same.
+        if a.entry == b.entry
+            && (a.content, a.nanos, a.form, a.times) == (b.content, b.nanos, b.form, b.times)
+            && self.a.names_digest(a) == self.b.names_digest(b)
+        {
+            return None;
+        }
         let fields = self.attributes(a, b);
         let content = a.content.is_some() && b.content.is_some() && a.content != b.content;
         let mut count = |what: &str| match files.attributes.get_mut(what) {
@@ -150,8 +165,15 @@ impl<'t> Pair<'t> {
         let time = |item: &Item| Value::from(time(item.entry.mtime, item.nanos));
         field("mtime", time(a), time(b));
         field("target", target(a), target(b));
-        let linked = |table: &Table, item: &Item| names(table.names(item), &item.entry.name);
-        field("hardlink", linked(self.a, a), linked(self.b, b));
+        if self.a.names_digest(a) != self.b.names_digest(b) {
+            let linked = |table: &Table, item: &Item| names(table.names(item), &item.entry.name);
+            fields.push(FieldChange::new("hardlink", linked(self.a, a), linked(self.b, b)));
+        }
+        let mut field = |name: &str, a: Value, b: Value| {
+            if a != b {
+                fields.push(FieldChange::new(name, a, b));
+            }
+        };
         field("device", device(a), device(b));
         let keys: BTreeSet<&String> = a.entry.xattrs.keys().chain(b.entry.xattrs.keys()).collect();
         for key in keys {
@@ -223,12 +245,15 @@ impl<'t> Pair<'t> {
         if told.hint.is_none() && found.rank == TIMES {
             told.hint = Some(hint::TIMES);
         }
-        if let (Some(one), Some(other)) = (spools[0].content(a.root), spools[1].content(b.root))
-            && a.content != b.content
-        {
-            let path = name.as_bytes();
-            told.content =
-                Some(content::compare(path, one, other, scratch).map_err(CompareError::Scratch)?);
+        if a.content.is_some() && b.content.is_some() && a.content != b.content {
+            let kept = spools[0].content(a.root).zip(spools[1].content(b.root));
+            let content = match kept {
+                Some((one, other)) => content::compare(name.as_bytes(), one, other, scratch)
+                    .map_err(CompareError::Scratch)?,
+                None => Content { format: "large", ..Content::default() },
+            };
+            told.hint = told.hint.or_else(|| hint::of_content(&content));
+            told.content = Some(content);
         }
         if told.fields.is_empty()
             && told.content.is_none()
@@ -313,13 +338,12 @@ fn device(item: &Item) -> Value {
 /// The other names of a file, the first few.
 fn names(all: &[Name], own: &Name) -> Value {
     const MOST: usize = 8;
-    let mut names: Vec<String> =
-        all.iter().filter(|name| *name != own).cloned().map(String::from).collect();
+    let others = all.iter().filter(|name| *name != own).take(MOST);
+    let mut names: Vec<String> = others.cloned().map(String::from).collect();
     if names.is_empty() {
         return Value::Null;
     }
-    if let Some(more @ 1..) = names.len().checked_sub(MOST) {
-        names.truncate(MOST);
+    if let Some(more @ 1..) = all.len().checked_sub(MOST + 1) {
         names.push(format!("… {more} more"));
     }
     names.into()

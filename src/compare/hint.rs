@@ -1,5 +1,7 @@
 //! Files that seldom come out the same twice: why, and what to do about it.
 
+use super::report::Content;
+
 /// What a path must be, without its leading slash.
 enum Place {
     Is(&'static str),
@@ -163,6 +165,35 @@ pub(super) fn of(path: &[u8]) -> Option<&'static str> {
         Ends(ending) => path.ends_with(ending.as_bytes()),
     };
     HINTS.iter().find(|(places, _)| places.iter().any(fits)).map(|(_, hint)| *hint)
+}
+
+/// Fields of contents that are times of the build: how they begin and end, and what to do.
+const FORMATS: &[(&str, &str, &str)] = &[
+    ("gzip.mtime", "", "gzip notes the time; `gzip -n`, or read from a pipe"),
+    (
+        "member ",
+        " date",
+        "archives note times of their members; `ar rcD`, `zip -X` of files with fixed times, `jar --date`",
+    ),
+    (
+        "member ",
+        " mtime",
+        "archives note times of their members; `tar --mtime=@0 --sort=name --owner=0 --group=0`",
+    ),
+    (
+        "section .note.go.buildid",
+        "",
+        "Go's build ID follows from its inputs and flags; `-trimpath`, and the same version of Go",
+    ),
+];
+
+/// What is known of contents that differ so.
+pub(super) fn of_content(content: &Content) -> Option<&'static str> {
+    let fits = |(begin, end, _): &&(&str, &str, &str)| {
+        content.fields.iter().any(|one| one.field.starts_with(begin) && one.field.ends_with(end))
+    };
+    let found = FORMATS.iter().find(fits).map(|(.., hint)| *hint);
+    found.or_else(|| of_content(content.inside.as_deref()?))
 }
 
 /// What is known of files of which only times differ.

@@ -178,7 +178,7 @@ pub struct FileChange {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Content {
     /// `elf`, `ar`, `zip`, `tar`, `gzip`, `zstd`, `bzip2`, `xz`, `pyc`, `json`, `text` or
-    /// `data`.
+    /// `data`; `large` if it was not looked into, since the files that were fill 8 GiB.
     pub format: &'static str,
     /// The first byte that differs, from 0; left out if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,6 +13,9 @@ use crate::layer::{
     View, ViewError,
 };
 
+/// Most entries of an archive that is a file of an image.
+const MOST_MEMBERS: usize = 100_000;
+
 /// An entry with what is known of it.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
@@ -35,8 +38,8 @@ pub(super) struct Item {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub(super) items: Vec<Item>,
-    /// Names of files that have several.
-    links: HashMap<Located, Vec<Name>>,
+    /// Names of files that have several, and what these hash to.
+    links: HashMap<Located, (Option<Digest>, Vec<Name>)>,
     /// Bytes after the last entry.
     pub(super) end: u64,
     /// Bytes of the tar.
@@ -66,21 +69,24 @@ impl Table {
     ) -> Result<Self, CompareError> {
         let tar = Decompressor::new(blobs.open(&layer.digest)?, layer.compression)
             .map_err(|source| CompareError::Blob { digest: layer.digest, source })?;
-        match Self::read(tar, number, Reader::new) {
+        match Self::read(tar, number, MOST_ENTRIES, u64::MAX, Reader::new) {
             Ok(Some(table)) => Ok(table),
             Ok(None) => Err(CompareError::TooMany(layer.digest)),
             Err(source) => Err(CompareError::Layer { digest: layer.digest, source }),
         }
     }
 
-    /// Reads an archive that is a file of an image; `None` if it has too many entries.
-    pub(super) fn of_archive(tar: impl Read) -> Result<Option<Self>, ReadError> {
-        Self::read(tar, 0, Reader::of_archive)
+    /// Reads an archive of `size` bytes that is a file of an image; `None` if it has too many
+    /// entries, or more content than bytes: holes that are worth no time.
+    pub(super) fn of_archive(tar: impl Read, size: u64) -> Result<Option<Self>, ReadError> {
+        Self::read(tar, 0, MOST_MEMBERS, size, Reader::of_archive)
     }
 
     fn read<R: Read>(
         tar: R,
         number: usize,
+        most: usize,
+        mut room: u64,
         reader: impl FnOnce(Counting<R>) -> Reader<Counting<R>>,
     ) -> Result<Option<Self>, ReadError> {
         let count = Rc::new(Cell::new(0));
@@ -89,7 +95,7 @@ impl Table {
         let mut table = Self::default();
         let mut end = 0;
         while let Some(entry) = reader.next()? {
-            if table.items.len() == MOST_ENTRIES {
+            if table.items.len() == most {
                 return Ok(None);
             }
             let at = Located { layer: number, ordinal: table.items.len() };
@@ -97,6 +103,8 @@ impl Table {
             let (nanos, form) = header.map_or((0, 0), |header| (nanos(header), form(header)));
             let content = match entry.kind {
                 Kind::File { size } => {
+                    let Some(left) = room.checked_sub(size) else { return Ok(None) };
+                    room = left;
                     let mut hash = Hashing::new(io::sink());
                     io::copy(&mut reader, &mut hash)?;
                     Some((size, hash.finish().1))
@@ -145,14 +153,28 @@ impl Table {
         let roots: HashSet<Located> =
             self.items.iter().filter(is_link).map(|item| item.root).collect();
         for item in self.items.iter().filter(|item| roots.contains(&item.root)) {
-            self.links.entry(item.root).or_default().push(item.entry.name.clone());
+            self.links.entry(item.root).or_default().1.push(item.entry.name.clone());
         }
-        self.links.retain(|_, names| names.len() > 1);
+        self.seal();
+    }
+
+    /// Hashes the names of each file that has several.
+    fn seal(&mut self) {
+        self.links.retain(|_, (_, names)| names.len() > 1);
+        for (digest, names) in self.links.values_mut() {
+            let all: Vec<&[u8]> = names.iter().map(Name::as_bytes).collect();
+            *digest = Some(Digest::of(&all.join(&0)));
+        }
     }
 
     /// All names of an item's file, if it has several.
     pub(super) fn names(&self, item: &Item) -> &[Name] {
-        self.links.get(&item.root).map_or(&[], Vec::as_slice)
+        self.links.get(&item.root).map_or(&[], |(_, names)| names.as_slice())
+    }
+
+    /// What these names hash to.
+    pub(super) fn names_digest(&self, item: &Item) -> Option<Digest> {
+        self.links.get(&item.root)?.0
     }
 
     /// The tree that layers make together. Layers that were read for the other side are in
@@ -199,9 +221,10 @@ impl Table {
         }
         for item in &table.items {
             if counts.get(&item.root).is_some_and(|count| *count > 1) {
-                table.links.entry(item.root).or_default().push(item.entry.name.clone());
+                table.links.entry(item.root).or_default().1.push(item.entry.name.clone());
             }
         }
+        table.seal();
         Ok(Ok(table))
     }
 }

@@ -168,7 +168,8 @@ impl RegistryError {
             Self::ForeignLayer { .. } => {
                 Some("push the image again with its layers in the registry".to_owned())
             }
-            Self::Partial { source, .. } => source.hint().or_else(|| {
+            // That it may pass is the lesser part of it.
+            Self::Partial { source, .. } => source.hint().filter(|_| !source.may_pass()).or_else(|| {
                 Some(
                     "an image that was built with --push has its base's layers in the registry \
                      only; pull or build it again"

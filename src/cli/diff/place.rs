@@ -1,13 +1,16 @@
 //! Where an image to compare is: the store, an image layout in a folder, an archive.
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::atomic::AtPath as _;
+use crate::cli::interrupt::Interrupt;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
-use crate::compare::{Blobs, Layout, Side};
+use crate::compare::{Blobs, CompareError, Layout, Side};
+use crate::digest::BlobDigest;
 use crate::image::AnyImage;
 use crate::output::{self, Found, Work};
 use crate::reference::Reference;
@@ -26,6 +29,7 @@ pub(super) enum Place {
 pub(super) struct Opened {
     image: AnyImage,
     from: From,
+    interrupt: Interrupt,
 }
 
 enum From {
@@ -47,16 +51,21 @@ impl Place {
     }
 
     pub(super) fn open(self, invocation: &Invocation) -> Result<Opened, CliError> {
+        let (image, from) = self.found(invocation)?;
+        Ok(Opened { image, from, interrupt: invocation.interrupt()?.clone() })
+    }
+
+    fn found(self, invocation: &Invocation) -> Result<(AnyImage, From), CliError> {
         match self {
             Self::Store(name) => {
                 let (_, at) = invocation.find(&name)?;
                 let store = Arc::clone(invocation.store()?);
-                Ok(Opened { image: store.image(&at)?, from: From::Store(store) })
+                Ok((store.image(&at)?, From::Store(store)))
             }
             Self::Layout(text) => {
                 let (folder, tag) = split(&text);
                 let layout = Layout::new(&folder);
-                Ok(Opened { image: layout.image(tag)?, from: From::Layout(layout) })
+                Ok((layout.image(tag)?, From::Layout(layout)))
             }
             Self::Archive(text) => {
                 let (path, tag) = split(&text);
@@ -75,7 +84,11 @@ fn split(text: &str) -> (PathBuf, Option<&str>) {
 }
 
 /// Reads an archive into a store that lasts as long as what is opened.
-fn archive(path: &Path, tag: Option<&str>, invocation: &Invocation) -> Result<Opened, CliError> {
+fn archive(
+    path: &Path,
+    tag: Option<&str>,
+    invocation: &Invocation,
+) -> Result<(AnyImage, From), CliError> {
     let file = File::open(path).at("open", path)?;
     if !file.metadata().at("read", path)?.is_file() {
         return Err(CliError::plain(format!("{} is no file", path.display()))
@@ -90,7 +103,7 @@ fn archive(path: &Path, tag: Option<&str>, invocation: &Invocation) -> Result<Op
     let images = output::read_images(&file, &store, &Work::new(&task, &stop))?;
     task.done();
     let image = chosen(images, path, tag)?;
-    Ok(Opened { image, from: From::Archive(store, scratch) })
+    Ok((image, From::Archive(store, scratch)))
 }
 
 fn chosen(images: Found, path: &Path, tag: Option<&str>) -> Result<AnyImage, CliError> {
@@ -118,12 +131,33 @@ fn chosen(images: Found, path: &Path, tag: Option<&str>) -> Result<AnyImage, Cli
 
 impl Opened {
     pub(super) fn side<'s>(&'s self, name: &'s str) -> Side<'s> {
-        let blobs: &dyn Blobs = match &self.from {
-            From::Store(store) => store.as_ref(),
-            From::Layout(layout) => layout,
-            From::Archive(store, _) => store,
+        Side { name, image: &self.image, blobs: self }
+    }
+}
+
+/// A signal ends the reading of a blob.
+impl Blobs for Opened {
+    fn open(&self, digest: &BlobDigest) -> Result<Box<dyn Read + '_>, CompareError> {
+        let from = match &self.from {
+            From::Store(store) => store.as_ref().open(digest),
+            From::Layout(layout) => layout.open(digest),
+            From::Archive(store, _) => store.open(digest),
         };
-        Side { name, image: &self.image, blobs }
+        Ok(Box::new(Stoppable { from: from?, interrupt: &self.interrupt }))
+    }
+}
+
+struct Stoppable<'o> {
+    from: Box<dyn Read + 'o>,
+    interrupt: &'o Interrupt,
+}
+
+impl Read for Stoppable<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.interrupt.signal().is_some() {
+            return Err(io::Error::other("the work was stopped"));
+        }
+        self.from.read(buf)
     }
 }
 

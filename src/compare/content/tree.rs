@@ -9,7 +9,8 @@ use super::super::table::Table;
 
 /// Entries that differ; `None` if one of the two cannot be read.
 pub(super) fn compare(a: &Section<'_>, b: &Section<'_>) -> Option<Vec<FieldChange>> {
-    let read = |file: &Section<'_>| Table::of_archive(BufReader::new(file.reader())).ok()?;
+    let read =
+        |file: &Section<'_>| Table::of_archive(BufReader::new(file.reader()), file.size()).ok()?;
     let (one, other) = (read(a)?, read(b)?);
     let pair = Pair { a: &one, b: &other };
     let mut changes = pair.members();

@@ -76,6 +76,9 @@ fn gzip(time: u32, name: &str, content: &[u8]) -> Vec<u8> {
     Blob::gzip(content, header, 6).bytes
 }
 
+/// What it is about, the file's name, its contents, and what is said.
+type Case = (&'static str, &'static str, Vec<u8>, Vec<u8>, Vec<&'static str>);
+
 #[test]
 fn formats_say_what_differs() {
     let note = |id: u8| [b"\x04\0\0\0\x02\0\0\0\x03\0\0\0GNU\0".to_vec(), vec![id, id]].concat();
@@ -89,7 +92,7 @@ fn formats_say_what_differs() {
         Tar::new().entry(b"in", b'0', content.as_bytes(), &[], |h| h.set_mtime(time)).done()
     };
     let date = |day: u16| (2020 - 1980) << 9 | 1 << 5 | day;
-    let cases: Vec<(&str, &str, Vec<u8>, Vec<u8>, Vec<&str>)> = vec![
+    let cases: Vec<Case> = vec![
         (
             "build ID",
             "prog",
@@ -283,4 +286,18 @@ fn a_long_text_shows_what_differs_alone() {
     two(&kiln, &one("f", &text), &one("f", text.replace("line 5\n", "line 5\nnew\n")));
     let lines = said(&kiln, "");
     assert_eq!(lines[3..], ["    @@ -7 +7 @@", "    +new"], "{lines:?}");
+}
+
+#[test]
+fn times_in_archives_come_with_a_hint() {
+    for (name, a, b, says) in [
+        ("f.gz", gzip(0, "f", b"x"), gzip(60, "f", b"x"), "`gzip -n`"),
+        ("lib.a", ar(0, "x\n"), ar(60, "x\n"), "`ar rcD`"),
+        ("app.jar", zip(33, b"x"), zip(34, b"x"), "`zip -X`"),
+    ] {
+        let kiln = Kiln::new();
+        two(&kiln, &one(name, a), &one(name, b));
+        let text = super::differ(&kiln, "a b").text();
+        assert!(text.contains("hint: ") && text.contains(says), "{text}");
+    }
 }

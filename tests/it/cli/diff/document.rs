@@ -83,6 +83,9 @@ fn fields_of_documents() {
     assert_eq!(said(&kiln, ""), [format!("config encoding: {short} {long} {note}")], "{oci}");
 }
 
+/// What it is about, two images' layers, and what is said.
+type Case<'c> = (&'static str, Vec<&'c Blob>, Vec<&'c Blob>, Vec<String>);
+
 #[test]
 fn layers_are_lined_up() {
     let layer = |name: &str, content: &str| Blob::plain(&one(name, content));
@@ -97,7 +100,7 @@ fn layers_are_lined_up() {
         "    +2 (no newline)",
     ];
     let history = |by: &str| json!({"created": "2020-01-01T00:00:00Z", "created_by": by});
-    let cases: Vec<(&str, Vec<&Blob>, Vec<&Blob>, Vec<String>)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         (
             "put in",
             vec![&a, &b, &c],
@@ -252,8 +255,8 @@ fn one_tar_in_other_bytes() {
     ];
     for (what, one, other, mut expected) in cases {
         let kiln = Kiln::new();
-        Image::of(&kiln, &[one.clone()]).keep(&kiln, "a");
-        Image::of(&kiln, &[other.clone()]).keep(&kiln, "b");
+        Image::of(&kiln, std::slice::from_ref(&one)).keep(&kiln, "a");
+        Image::of(&kiln, std::slice::from_ref(&other)).keep(&kiln, "b");
         expected.insert(0, "layer 1 1 repacked".into());
         let equal = size(&one) == size(&other);
         expected.retain(|line| !(equal && line.starts_with("layer size")));

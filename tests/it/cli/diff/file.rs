@@ -28,6 +28,9 @@ fn long_name() -> Vec<u8> {
     tar.entry(b"f", b'0', b"x", &[], |_| ()).done()
 }
 
+/// What it is about, two tars, and what is said.
+type Case = (&'static str, Vec<u8>, Vec<u8>, Vec<String>);
+
 #[test]
 fn each_difference_is_named_and_nothing_else() {
     let f = || one("f", "x");
@@ -48,7 +51,7 @@ fn each_difference_is_named_and_nothing_else() {
     };
     let xattr = |value: &'static [u8]| records(&[("SCHILY.xattr.user.a", value)]);
     let epoch = "1970-01-01T00:00:00Z";
-    let cases: Vec<(&str, Vec<u8>, Vec<u8>, Vec<String>)> = vec![
+    let cases: Vec<Case> = vec![
         (
             "added",
             f(),

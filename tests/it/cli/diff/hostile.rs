@@ -54,6 +54,43 @@ fn broken_files_are_compared_as_far_as_they_go() {
     differ(&kiln, "--all a b");
 }
 
+/// Small files that promise more than they have are not followed: sections that are the whole
+/// file again and again, members that are holes.
+#[test]
+fn small_files_do_not_make_long_work() {
+    let kiln = Kiln::new();
+    let program = |last: u8| {
+        let names: Vec<String> = (0..2000).map(|number| format!(".s{number}")).collect();
+        let empty: Vec<(&str, &[u8])> =
+            names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+        let mut program = elf(&empty);
+        let begin = u64::from_le_bytes(program[40..48].try_into().unwrap()) as usize;
+        let size = program.len() as u64;
+        for section in 1..=2000 {
+            let at = begin + section * 64;
+            program[at + 24..at + 32].copy_from_slice(&0_u64.to_le_bytes());
+            program[at + 32..at + 40].copy_from_slice(&size.to_le_bytes());
+        }
+        program[16] = last;
+        program
+    };
+    let holes = |last: &str| {
+        let map = b"0,0,1099511627776,0";
+        let records: super::Records<'_> =
+            &[("GNU.sparse.map", map), ("GNU.sparse.size", b"1099511627776")];
+        Tar::new().entry(b"hole", b'0', b"", records, |_| ()).file("in", last).done()
+    };
+    let tar = |last: u8| {
+        let text = char::from(last).to_string();
+        Tar::new().file("prog", program(last)).file("f.tar", holes(&text)).done()
+    };
+    two(&kiln, &tar(b'1'), &tar(b'2'));
+    let lines = super::said(&kiln, "");
+    let formats: Vec<&String> = lines.iter().filter(|line| line.contains(" offset ")).collect();
+    assert_eq!(formats.len(), 2, "{lines:?}");
+    assert!(formats.iter().all(|line| line.starts_with("  data ")), "{lines:?}");
+}
+
 #[test]
 fn what_is_shown_does_not_move_the_cursor() {
     let kiln = Kiln::new();
