@@ -71,8 +71,10 @@ impl Destination {
         match upload::mount(&session, digest, other, what).await {
             Ok(None) => Ok(Mount::Done),
             Ok(Some(url)) => Ok(Mount::Opened(session, url)),
-            Err(error) if error.may_pass() => Err(error),
-            // Some registries refuse instead of asking for the bytes.
+            Err(
+                error @ (RegistryError::Unreachable { .. } | RegistryError::Interrupted { .. }),
+            ) => Err(error),
+            // Some registries refuse, or fail at it, instead of asking for the bytes.
             Err(_) => {
                 self.sessions().insert(other.to_owned(), None);
                 Ok(Mount::Refused)

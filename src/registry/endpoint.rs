@@ -104,7 +104,8 @@ pub(super) fn follow(
     text: &str,
     plain_allowed: impl Fn(&str) -> bool,
 ) -> Result<Url, String> {
-    let shown = || net::escaped(text, 200);
+    // What follows the path may be a key to something.
+    let shown = || net::escaped(text.split(['?', '#']).next().unwrap_or_default(), 200);
     let url = from.join(text).map_err(|error| format!("`{}` is no address: {error}", shown()))?;
     if url.host_str().is_none_or(str::is_empty) || !plain(&url) {
         return Err(format!("`{}` is no plain address", shown()));

@@ -217,6 +217,7 @@ async fn listed(
     let image = if raw.media_type.is_index() {
         let mut images = Vec::new();
         let mut beside = Vec::new();
+        let mut size = documents::Sum::of(from);
         let listed = index(&raw, from)?.manifests;
         if listed.len() > MANIFESTS {
             let (name, count) = (from.familiar(), listed.len());
@@ -228,12 +229,14 @@ async fn listed(
                 sources.progress.note(format!("left out {}: a `{kind}`", entry.digest));
                 continue;
             }
+            size.add(entry.size)?;
             let manifest = sources.listed(entry).await?;
             if entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown") {
                 beside.push(manifest);
                 continue;
             }
             let image = sources.image(manifest).await?;
+            size.add(image.config_raw().bytes.len() as u64)?;
             layers.extend_from_slice(image.layers());
             images.push(image);
         }

@@ -6,6 +6,8 @@
 //! bytes that was stated, or is an error; that they are the right ones is for whoever takes the
 //! digest over them.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
@@ -15,6 +17,48 @@ use super::transport::{Ask, Session, why};
 use crate::digest::BlobDigest;
 use crate::net::{Backoff, IDLE};
 use crate::progress::Task;
+
+/// Bytes that have to come for a break after them to be met with patience anew, and within
+/// [`SLOW`] in any case: who sends less than that keeps nobody waiting for ever.
+const WORTH: u64 = 64 << 10;
+
+/// Longest time for [`WORTH`] bytes.
+const SLOW: Duration = Duration::from_secs(300);
+
+/// How long whoever gives the bytes is waited for.
+struct Patience {
+    backoff: Backoff,
+    /// Bytes that have come since it was new, and how long they were waited for.
+    bytes: u64,
+    waited: Duration,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { backoff: Backoff::patient(), bytes: 0, waited: Duration::ZERO }
+    }
+
+    fn came(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.bytes >= WORTH {
+            *self = Self::new();
+        }
+    }
+
+    /// Reads a piece of an answer, or says why none came.
+    async fn piece(&mut self, answer: &mut Response) -> Result<Option<Bytes>, String> {
+        let (left, begun) = (SLOW.saturating_sub(self.waited), Instant::now());
+        let came = tokio::time::timeout(IDLE.min(left), answer.chunk()).await;
+        self.waited += begun.elapsed();
+        match came {
+            Ok(piece) => piece.map_err(why),
+            Err(_) if left < IDLE => {
+                Err(format!("less than {} kB came in {} s", WORTH >> 10, SLOW.as_secs()))
+            }
+            Err(_) => Err(format!("nothing came for {} s", IDLE.as_secs())),
+        }
+    }
+}
 
 /// A blob being read.
 pub(super) struct Reading<'a> {
@@ -33,7 +77,7 @@ pub(super) struct Reading<'a> {
     /// False once the registry was seen to give no ranges, or wrong ones.
     ranges: bool,
     ended: bool,
-    backoff: Backoff,
+    patience: Patience,
     /// Whether bytes have come: what breaks then is worth more patience.
     moved: bool,
     /// Told of breaks.
@@ -62,7 +106,7 @@ impl<'a> Reading<'a> {
             ranges: true,
             // Of what is there already nothing has to be asked.
             ended: at > 0 && at >= size,
-            backoff: Backoff::patient(),
+            patience: Patience::new(),
             moved: false,
             task: None,
         })
@@ -101,7 +145,7 @@ impl<'a> Reading<'a> {
                 None => self.ask().await,
             };
             let error = match answer {
-                Ok(mut answer) => match piece(&mut answer).await {
+                Ok(mut answer) => match self.patience.piece(&mut answer).await {
                     Ok(Some(bytes)) => {
                         self.answer = Some(answer);
                         match self.take(bytes)? {
@@ -125,7 +169,7 @@ impl<'a> Reading<'a> {
                 Err(error) if self.moved && error.may_pass() => error,
                 Err(error) => return Err(error),
             };
-            let Some(pause) = self.backoff.wait(None) else { return Err(error) };
+            let Some(pause) = self.patience.backoff.wait(None) else { return Err(error) };
             if let Some(task) = self.task {
                 task.waiting(pause, &error);
             }
@@ -147,7 +191,7 @@ impl<'a> Reading<'a> {
         }
         self.at += new.len() as u64;
         self.moved = true;
-        self.backoff = Backoff::patient();
+        self.patience.came(new.len());
         Ok(Some(new))
     }
 
@@ -169,6 +213,7 @@ impl<'a> Reading<'a> {
                 ask = ask.header(RANGE, range(from));
             }
             let answer = self.session.send(&ask).await?;
+            self.patience.waited = Duration::ZERO;
             let length = answer.content_length();
             match answer.status() {
                 StatusCode::OK => {
@@ -202,14 +247,6 @@ fn range(from: u64) -> HeaderValue {
     HeaderValue::from_str(&format!("bytes={from}-")).unwrap_or(HeaderValue::from_static("bytes=0-"))
 }
 
-/// Reads a piece of an answer, or says why none came.
-async fn piece(answer: &mut Response) -> Result<Option<Bytes>, String> {
-    match tokio::time::timeout(IDLE, answer.chunk()).await {
-        Ok(piece) => piece.map_err(why),
-        Err(_) => Err(format!("nothing came for {} s", IDLE.as_secs())),
-    }
-}
-
 /// Whether a partial answer says that it begins at a byte and lies within the blob (RFC 9110,
 /// 14.4).
 fn covers(answer: &Response, from: u64, size: u64) -> bool {
@@ -233,6 +270,23 @@ fn parts(text: &str) -> Option<(u64, u64, Option<u64>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A byte for each connection must not keep anybody for ever.
+    #[test]
+    fn little_is_no_reason_for_patience() {
+        let mut patience = Patience::new();
+        let mut breaks = 0;
+        while patience.backoff.wait(None).is_some() {
+            patience.came(1);
+            breaks += 1;
+        }
+        assert!(breaks < 20, "{breaks}");
+        let mut patience = Patience::new();
+        for _ in 0..100 {
+            assert!(patience.backoff.wait(None).is_some());
+            patience.came(WORTH as usize);
+        }
+    }
 
     #[test]
     fn ranges_of_answers() {

@@ -17,13 +17,18 @@ pub struct Document {
 /// All documents together may have so many bytes: they are in memory at once.
 const MOST: u64 = 64 << 20;
 
-struct Sum<'a> {
+/// The sum of what is in memory.
+pub(super) struct Sum<'a> {
     of: &'a Reference,
     bytes: u64,
 }
 
-impl Sum<'_> {
-    fn add(&mut self, size: u64) -> Result<(), RegistryError> {
+impl<'a> Sum<'a> {
+    pub(super) fn of(of: &'a Reference) -> Self {
+        Self { of, bytes: 0 }
+    }
+
+    pub(super) fn add(&mut self, size: u64) -> Result<(), RegistryError> {
         self.bytes = self.bytes.saturating_add(size);
         if self.bytes <= MOST {
             return Ok(());
@@ -46,7 +51,7 @@ pub async fn documents(
     let sources = Sources::new(from, at, progress)?;
     let raw = sources.manifest(&from.selector()).await?;
     let mut manifests = Vec::new();
-    let mut size = Sum { of: from, bytes: 0 };
+    let mut size = Sum::of(from);
     if raw.media_type.is_index() {
         let listed = index(&raw, from)?.manifests;
         if listed.len() > MANIFESTS {
