@@ -252,8 +252,14 @@ impl List {
                 return Err(CliError::plain(format!("{other} and {from} are both for {platform}"))
                     .hint("an index has one image for each platform"));
             }
-            self.entries.remove(at);
-            self.new -= 1;
+            // With an image goes what is attested of it.
+            let gone = self.entries[at].0.digest.to_string();
+            let stays = |(entry, _): &(Descriptor, String)| {
+                let of = entry.annotations.get("vnd.docker.reference.digest");
+                entry.digest.to_string() != gone && of != Some(&gone)
+            };
+            self.new = self.entries[..self.new].iter().filter(|one| stays(one)).count();
+            self.entries.retain(stays);
         }
         self.entries.push((entry, from.to_owned()));
         Ok(())

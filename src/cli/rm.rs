@@ -59,6 +59,13 @@ fn remote(args: &Args, invocation: &Invocation) -> Result<(), CliError> {
         return Err(CliError::usage(format!("`{bare}` has neither a tag nor a digest"))
             .hint("say which image goes: NAME:TAG or NAME@DIGEST"));
     }
+    let both = |name: &Reference| name.tag().is_some() && name.digest().is_some();
+    if let Some(at) = names.iter().position(both) {
+        let text = &args.containers[at];
+        return Err(CliError::usage(format!("`{text}` has both a tag and a digest")).hint(
+            "NAME:TAG removes the tag alone, NAME@DIGEST the manifest with all of its tags",
+        ));
+    }
     let registries = args.registry.registries(names.first())?;
     let what = if args.manifest { Removal::Manifest } else { Removal::Name };
     invocation.each(&args.containers, |text| {

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::CopyError;
 use crate::atomic::AtPath as _;
 use crate::digest::BlobDigest;
-use crate::image::MAX_DOCUMENT;
+use crate::image::{Descriptor, Index, MAX_DOCUMENT};
 
 /// A layout that is read.
 #[derive(Debug)]
@@ -57,6 +57,22 @@ impl Folder {
     /// The file of a blob; `None` if it is not there.
     pub(super) fn blob(&self, digest: &BlobDigest) -> Result<Option<File>, CopyError> {
         self.file(&self.blobs, &digest.hex())
+    }
+
+    /// An index among the blobs, verified.
+    pub(super) fn index(&self, at: &Descriptor) -> Result<Index, CopyError> {
+        let (place, digest) = (self.place.clone(), at.digest);
+        let Some(file) = self.blob(&digest)? else {
+            return Err(CopyError::Absent { place, digest });
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).at("read", digest.hex())?;
+        let found = BlobDigest::of(&bytes);
+        if found != digest {
+            let (expected, found) = (digest.to_string(), found.to_string());
+            return Err(CopyError::Mismatch { place, what: "an index".into(), expected, found });
+        }
+        Index::read(&bytes).map_err(|source| CopyError::Document { place, digest, source })
     }
 
     fn file(&self, at: &OwnedFd, name: &str) -> Result<Option<File>, CopyError> {

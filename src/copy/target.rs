@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
+use super::folder::Folder;
 use super::local::{Local, unreadable};
 use super::source::{Source, with_work};
 use super::tree::Tree;
@@ -134,17 +135,21 @@ pub(super) async fn to_layout(
     for raw in &tree.documents {
         blocking(|| layout.document(raw))?;
     }
-    let mut entries = vec![entry(tree.root(), tag)];
-    for (subject, list) in lists(tree, |subject| {
-        let Some(at) = layout.named(&referrers_tag(subject))? else { return Ok(None) };
-        let path = folder.join("blobs/sha256").join(at.digest.hex());
-        let bytes = std::fs::read(&path).at("read", &path)?;
-        Ok(Index::read(&bytes).ok())
-    })? {
-        layout.document(&list)?;
-        entries.push(entry(&list, Some(&referrers_tag(subject))));
-    }
-    blocking(|| layout.name(&entries))?;
+    // What is listed already is read and written while nobody else writes.
+    let entries = |layout: &LayoutWriter| -> Result<Vec<Descriptor>, CopyError> {
+        let here = Folder::open(folder)?;
+        let mut entries = vec![entry(tree.root(), tag)];
+        let made = lists(tree, |subject| {
+            let Some(at) = layout.named(&referrers_tag(subject))? else { return Ok(None) };
+            here.index(&at).map(Some)
+        })?;
+        for (subject, list) in made {
+            layout.document(&list)?;
+            entries.push(entry(&list, Some(&referrers_tag(subject))));
+        }
+        Ok(entries)
+    };
+    blocking(|| layout.name(entries))?;
     Ok(())
 }
 

@@ -189,28 +189,34 @@ impl LayoutWriter {
         Ok(named.next().and_then(|entry| serde_json::from_value(entry.clone()).ok()))
     }
 
-    /// Has entries name what is there now. An entry takes the place of those of its name, or
-    /// if it has none, of those without a name for the same; all others stay.
+    /// Has entries name what is there then. An entry takes the place of those of its name, or
+    /// if it has none, of those without a name for the same; all others stay. Nobody else
+    /// writes the layout's index while the entries are made.
     ///
     /// # Errors
-    /// If the layout's index cannot be read or written.
-    pub fn name(self, entries: &[Descriptor]) -> Result<(), OutputError> {
-        atomic::sync_folder(&self.blobs)?;
+    /// If the layout's index cannot be read or written, or the entries not be made.
+    pub fn name<E: From<OutputError>>(
+        self,
+        entries: impl FnOnce(&Self) -> Result<Vec<Descriptor>, E>,
+    ) -> Result<(), E> {
         let lock_path = self.folder.join("index.json.lock");
-        let lock = FileLock::exclusive_removable(&lock_path)?;
-        let written = (|| {
-            let mut index = Index::read(&self.folder)?;
-            for entry in entries {
-                let name = entry.annotations.get(REF_NAME).map(String::as_str);
-                index.put_in_place(entry, |other| {
-                    let same = other["annotations"][REF_NAME].as_str() == name;
-                    same && (name.is_some() || other["digest"] == entry.digest.to_string())
-                })?;
-            }
-            index.write(&self.folder)
-        })();
+        let lock = FileLock::exclusive_removable(&lock_path).map_err(OutputError::from)?;
+        let written = entries(&self).and_then(|entries| Ok(self.put_in_place(&entries)?));
         lock.remove(&lock_path);
         written
+    }
+
+    fn put_in_place(&self, entries: &[Descriptor]) -> Result<(), OutputError> {
+        atomic::sync_folder(&self.blobs)?;
+        let mut index = Index::read(&self.folder)?;
+        for entry in entries {
+            let name = entry.annotations.get(REF_NAME).map(String::as_str);
+            index.put_in_place(entry, |other| {
+                let same = other["annotations"][REF_NAME].as_str() == name;
+                same && (name.is_some() || other["digest"] == entry.digest.to_string())
+            })?;
+        }
+        index.write(&self.folder)
     }
 }
 

@@ -27,7 +27,8 @@ make_programs() {
         why=$go_why
       else
         say "building $name, once"
-        go_program "$module" "$folder" || why=$(tail -n 5 "$temp/go-program.log")
+        go_program "$module" "$folder" ||
+          why="it cannot be built: $(tail -n 5 "$temp/go-program.log")"
       fi
     fi
     if [[ -n $why ]]; then
