@@ -100,7 +100,7 @@ fn inspect(args: InspectArgs, invocation: &Invocation) -> Result<(), CliError> {
     let progress = invocation.progress(args.progress.progress)?;
     let raw = match &args.name {
         Place::Registry { name, .. } => {
-            let registries = args.registry.registries(Some(name))?;
+            let registries = args.registry.to_pull(name)?;
             if args.referrers {
                 let kind = args.artifact_type.as_deref();
                 let listed = registry::referrers(name, kind, &registries, &progress);

@@ -34,7 +34,7 @@ pub struct Args {
 pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let name = args.repository.name();
     let progress = invocation.progress(args.progress.progress)?;
-    let registries = args.registry.registries(Some(name))?;
+    let registries = args.registry.to_pull(name)?;
     let tags = invocation.block_on(registry::tags(name, &registries, &progress))?;
     if args.json {
         return invocation.print_json(&json!({ "name": name.name(), "tags": tags }));

@@ -114,7 +114,8 @@ fn excepted(list: &str, host: &str, port: Option<u16>) -> bool {
         if entry == "*" {
             return true;
         }
-        let bare = without_port(entry);
+        // The last group of a bare IPv6 address is no port.
+        let bare = if entry.parse::<IpAddr>().is_ok() { entry } else { without_port(entry) };
         let only = entry.strip_prefix(bare).and_then(|rest| rest.strip_prefix(':'));
         if only.is_some_and(|only| only.parse().ok() != port) {
             return false;

@@ -104,9 +104,12 @@ pub(super) fn follow(
     text: &str,
     plain_allowed: impl Fn(&str) -> bool,
 ) -> Result<Url, String> {
-    // What follows the path may be a key to something.
-    let shown = || net::escaped(text.split(['?', '#']).next().unwrap_or_default(), 200);
-    let url = from.join(text).map_err(|error| format!("`{}` is no address: {error}", shown()))?;
+    let url = from.join(text).map_err(|error| format!("it is no address: {error}"))?;
+    // What else there is may be a key to something.
+    let shown = || {
+        let place = format!("{}://{}{}", url.scheme(), host_of(&url), url.path());
+        net::escaped(&place, 200)
+    };
     if url.host_str().is_none_or(str::is_empty) || !plain(&url) {
         return Err(format!("`{}` is no plain address", shown()));
     }

@@ -178,7 +178,8 @@ impl RegistryError {
             }),
             Self::Refused { status: 413, .. } => Some(
                 "the registry, or a proxy before it, takes no requests of this size (layers go \
-                 in chunks of up to 64 MiB); its limit has to be raised"
+                 in chunks of 64 MiB, or whole where a registry wants that); its limit has to be \
+                 raised"
                     .to_owned(),
             ),
             Self::Unreachable { host, .. } => Some(format!(
@@ -234,6 +235,12 @@ impl RegistryError {
 
     /// True if the same request may succeed a little later.
     pub(super) fn may_pass(&self) -> bool {
-        matches!(self, Self::Interrupted { .. } | Self::Server { .. } | Self::Unreachable { .. })
+        matches!(
+            self,
+            Self::Interrupted { .. }
+                | Self::Server { .. }
+                | Self::Unreachable { .. }
+                | Self::Token { status: 408 | 429 | 500 | 502..=504, .. }
+        )
     }
 }

@@ -70,6 +70,9 @@ use auth::{Keyring, Tokens};
 use endpoint::Scheme;
 use mirror::Mirrors;
 
+/// Registries that take no chunks, or only ones of a few megabytes.
+const WHOLE: [&str; 5] = ["ghcr.io", "gcr.io", "*.gcr.io", "*.pkg.dev", "*.amazonaws.com"];
+
 /// What the user said about registries.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -83,7 +86,7 @@ pub struct Options {
     /// A `registries.conf` used instead of the usual one, without what lies beside that.
     pub registries_conf: Option<PathBuf>,
     /// Most bytes of a blob that one request brings; a larger blob goes in chunks of this
-    /// size. 64 MiB if unset.
+    /// size, unless the registry wants larger ones, or all at once. 64 MiB if unset.
     pub chunk: Option<NonZeroU64>,
     /// A folder of certificates (containers-certs.d(5)) for all registries, used instead of
     /// each one's own.
@@ -117,6 +120,8 @@ struct Known {
     sent: HashSet<String>,
     /// Where waits between repeats are told.
     told: Option<Progress>,
+    /// Registries that were seen to take no chunks.
+    whole: HashSet<String>,
     /// Held while a layer is fetched: a step and an upload may want the same.
     fetching: HashMap<BlobDigest, Arc<tokio::sync::Mutex<()>>>,
 }
@@ -190,6 +195,20 @@ impl Registries {
 
     fn keyring(&self) -> &Keyring {
         &self.0.keyring
+    }
+
+    /// Whether a registry takes blobs in one request only: it is known for that, or was seen
+    /// to be so.
+    fn takes_whole(&self, host: &str) -> bool {
+        let known = |end: &&str| match end.strip_prefix('*') {
+            Some(end) => host.ends_with(end),
+            None => *end == host,
+        };
+        WHOLE.iter().any(|end| known(&end)) || self.known().whole.contains(host)
+    }
+
+    fn set_whole(&self, host: &str) {
+        self.known().whole.insert(host.to_owned());
     }
 
     /// Most bytes of a blob for one request.

@@ -35,7 +35,10 @@ impl Pages {
         let Some(target) = next(answer) else { return Ok(None) };
         let wrong = |why: String| RegistryError::Protocol { host: session.host.clone(), why };
         let url = follow(&self.first, &target).ok_or_else(|| {
-            wrong(format!("the next page of its list is elsewhere: `{}`", escaped(&target, 200)))
+            wrong(format!(
+                "the next page of its list is elsewhere: `{}`",
+                escaped(target.split('?').next().unwrap_or_default(), 200)
+            ))
         })?;
         self.turn(url, session)
     }

@@ -173,6 +173,7 @@ pub async fn document(
     at: &Registries,
     progress: &Progress,
 ) -> Result<Raw, RegistryError> {
+    let name = &at.mirrors().meaning(name)?;
     Sources::new(name, at, progress)?.manifest(&name.selector()).await
 }
 
@@ -187,6 +188,7 @@ pub async fn pull_documents(
     at: &Registries,
     progress: &Progress,
 ) -> Result<AnyImage, RegistryError> {
+    let from = &at.mirrors().meaning(from)?;
     let sources = sources(from, into, at, progress)?;
     let (image, layers) = listed(&sources, from, into).await?;
     super::origin::remember_layers(from, &layers, into, at)?;

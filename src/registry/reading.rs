@@ -28,34 +28,51 @@ const SLOW: Duration = Duration::from_secs(300);
 /// How long whoever gives the bytes is waited for.
 struct Patience {
     backoff: Backoff,
-    /// Bytes that have come since it was new, and how long they were waited for.
+    /// New bytes that have come since that began anew.
     bytes: u64,
+    /// Bytes that have come, new or not, and how long they were waited for.
+    seen: u64,
     waited: Duration,
+}
+
+/// Why no piece came.
+enum Missed {
+    /// The next answer may have it.
+    Broken(String),
+    Slow(String),
 }
 
 impl Patience {
     fn new() -> Self {
-        Self { backoff: Backoff::patient(), bytes: 0, waited: Duration::ZERO }
+        Self { backoff: Backoff::patient(), bytes: 0, seen: 0, waited: Duration::ZERO }
     }
 
     fn came(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
         if self.bytes >= WORTH {
-            *self = Self::new();
+            (self.bytes, self.backoff) = (0, Backoff::patient());
         }
     }
 
     /// Reads a piece of an answer, or says why none came.
-    async fn piece(&mut self, answer: &mut Response) -> Result<Option<Bytes>, String> {
+    async fn piece(&mut self, answer: &mut Response) -> Result<Option<Bytes>, Missed> {
         let (left, begun) = (SLOW.saturating_sub(self.waited), Instant::now());
         let came = tokio::time::timeout(IDLE.min(left), answer.chunk()).await;
         self.waited += begun.elapsed();
         match came {
-            Ok(piece) => piece.map_err(why),
-            Err(_) if left < IDLE => {
-                Err(format!("less than {} kB came in {} s", WORTH >> 10, SLOW.as_secs()))
+            Ok(Ok(piece)) => {
+                self.seen += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                if self.seen >= WORTH {
+                    (self.seen, self.waited) = (0, Duration::ZERO);
+                }
+                Ok(piece)
             }
-            Err(_) => Err(format!("nothing came for {} s", IDLE.as_secs())),
+            Ok(Err(error)) => Err(Missed::Broken(why(error))),
+            Err(_) if left < IDLE => {
+                let (few, long) = (WORTH >> 10, SLOW.as_secs());
+                Err(Missed::Slow(format!("less than {few} kB came in {long} s")))
+            }
+            Err(_) => Err(Missed::Broken(format!("nothing came for {} s", IDLE.as_secs()))),
         }
     }
 }
@@ -162,7 +179,10 @@ impl<'a> Reading<'a> {
                         let why = format!("it ended after {} of {} bytes", self.at, self.size);
                         self.session.interrupted(self.what, why)
                     }
-                    Err(why) => self.session.interrupted(self.what, why),
+                    Err(Missed::Broken(why)) => self.session.interrupted(self.what, why),
+                    Err(Missed::Slow(why)) => {
+                        return Err(self.session.interrupted(self.what, why));
+                    }
                 },
                 // The first request was repeated already; later ones meet a registry that
                 // was there a moment ago.
@@ -212,8 +232,9 @@ impl<'a> Reading<'a> {
             if from > 0 {
                 ask = ask.header(RANGE, range(from));
             }
+            // What breaks in the middle is repeated here.
+            ask.single = self.moved;
             let answer = self.session.send(&ask).await?;
-            self.patience.waited = Duration::ZERO;
             let length = answer.content_length();
             match answer.status() {
                 StatusCode::OK => {

@@ -42,6 +42,7 @@ pub async fn referrers(
     at: &Registries,
     progress: &Progress,
 ) -> Result<(BlobDigest, Vec<Descriptor>), RegistryError> {
+    let of = &at.mirrors().meaning(of)?;
     let sources = Sources::new(of, at, progress)?;
     let digest = match of.digest() {
         Some(digest) => digest,

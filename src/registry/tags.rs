@@ -29,6 +29,7 @@ pub async fn tags(
     at: &Registries,
     progress: &Progress,
 ) -> Result<Vec<String>, RegistryError> {
+    let of = &at.mirrors().meaning(of)?;
     Sources::new(of, at, progress)?.tags().await
 }
 

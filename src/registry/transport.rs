@@ -1,6 +1,7 @@
 //! One repository at one registry, and how requests get there.
 //!
-//! Everything that carries credentials goes through [`Session::send`]. It keeps
+//! What carries credentials goes through [`Session::send`], but for files that the kernel
+//! sends (`upload/flow.rs`) and the requests for tokens (`auth/token.rs`). It keeps
 //! these rules: `Authorization` goes to the registry's own scheme, host and port
 //! only; a challenge met elsewhere is not answered; redirects are few, never
 //! from https to http, and to plain http only where that is allowed; waits end;
@@ -50,6 +51,10 @@ pub(super) struct Ask<'a> {
     pub(super) body: Body,
     /// What it is about, for messages.
     pub(super) what: &'a str,
+    /// Longest wait for the answer.
+    pub(super) patience: Duration,
+    /// Who asks repeats it, and not [`Session::send`].
+    pub(super) single: bool,
 }
 
 /// What a request carries.
@@ -63,7 +68,8 @@ pub(super) enum Body {
 
 impl<'a> Ask<'a> {
     pub(super) fn new(method: Method, url: Url, what: &'a str) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: Body::None, what }
+        let (headers, body) = (HeaderMap::new(), Body::None);
+        Self { method, url, headers, body, what, patience: IDLE, single: false }
     }
 
     pub(super) fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
@@ -182,6 +188,7 @@ impl Session {
         loop {
             let shown = self.shown().await?;
             let once = matches!(ask.body, Body::Stream(_));
+            let repeat = !once && !ask.single;
             let (pause, why) = match self.hop(ask, shown.as_ref()).await {
                 Ok((response, true)) if response.status() == StatusCode::UNAUTHORIZED => {
                     // Of a stream it is done by who has it.
@@ -195,10 +202,7 @@ impl Session {
                     if !own && response.status() == StatusCode::UNAUTHORIZED {
                         return Err(self.foreign_login(ask.what));
                     }
-                    if own {
-                        self.accepted(shown.as_ref());
-                    }
-                    if once || !passing(response.status()) {
+                    if !repeat || !passing(response.status()) {
                         return Ok(response);
                     }
                     match backoff.wait(retry_after(response.headers())) {
@@ -209,7 +213,7 @@ impl Session {
                         None => return Ok(response),
                     }
                 }
-                Err(error) if once || !error.may_pass() => return Err(error),
+                Err(error) if !repeat || !error.may_pass() => return Err(error),
                 Err(error) => {
                     let refused = matches!(error, RegistryError::Unreachable { .. });
                     let turns = if refused { &mut connecting } else { &mut backoff };
@@ -249,7 +253,7 @@ impl Session {
             if let Some(value) = authorization.filter(|_| own) {
                 request = request.header(header::AUTHORIZATION, value);
             }
-            let mut patience = IDLE;
+            let mut patience = ask.patience;
             match &ask.body {
                 Body::None => {
                     if ask.method != Method::GET && ask.method != Method::HEAD {
@@ -269,10 +273,13 @@ impl Session {
             let response = tokio::time::timeout(patience, request.send())
                 .await
                 .map_err(|_| {
-                    self.interrupted(ask.what, format!("no answer within {} s", IDLE.as_secs()))
+                    self.interrupted(ask.what, format!("no answer within {} s", patience.as_secs()))
                 })?
                 .map_err(|error| self.lost(&url, ask.what, error))?;
             self.at.set_answered(&url);
+            if own && response.status() != StatusCode::UNAUTHORIZED {
+                self.accepted(authorization);
+            }
             if !redirects(&ask.method, response.status()) {
                 return Ok((response, own));
             }
@@ -352,6 +359,7 @@ impl Session {
                 Err(error) => return Err(error),
             };
             let Some(pause) = backoff.wait(None) else { return Err(error) };
+            self.at.say_waiting(pause, &error.to_string());
             tokio::time::sleep(pause).await;
         }
     }

@@ -273,14 +273,32 @@ const COMMANDS: &[(&str, Proof)] = &[
         "kiln up -t 127.0.0.1:5000/hello --name hello --port 8080 testdata/hello-go",
         Proof::Test("what_it_does"),
     ),
+    (
+        "kiln build -t registry.example/app:1 --push --cache-from registry.example/app:cache \
+         --cache-to type=registry,ref=registry.example/app:cache,mode=max .",
+        Proof::Test("build_takes_a_cache_from_a_registry"),
+    ),
+    (
+        "kiln serve --addr 0.0.0.0:5000 --tls-cert cert.pem --tls-key key.pem",
+        Proof::Test("tls_and_passwords"),
+    ),
+    ("kiln diff app:yesterday app:today", Proof::Test("a_run_that_writes_the_time_is_found")),
 ];
 
-/// The lines of the README's `sh` blocks.
+/// The lines of the README's `sh` blocks, and what follows a prompt in its `console` blocks.
 fn readme_commands() -> Vec<String> {
-    let text = fs::read_to_string(root().join("README.md")).unwrap();
-    let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let lines = blocks.flat_map(str::lines).map(|line| line.split(" #").next().unwrap().trim());
-    lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    let text = fs::read_to_string(root().join("README.md")).unwrap().replace("\\\n", " ");
+    let blocks = |kind: &str| -> Vec<String> {
+        let fence = format!("```{kind}\n");
+        let all = text.split(&fence).skip(1);
+        all.map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+    };
+    let (typed, shown) = (blocks("sh"), blocks("console"));
+    let typed = typed.iter().flat_map(|block| block.lines());
+    let shown = shown.iter().flat_map(|block| block.lines()).filter_map(|l| l.strip_prefix("$ "));
+    let lines = typed.chain(shown).map(|line| line.split(" #").next().unwrap());
+    let lines = lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines.filter(|line| !line.is_empty()).collect()
 }
 
 #[test]

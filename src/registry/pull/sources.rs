@@ -301,7 +301,10 @@ impl Turns {
         };
         if self.turn + 1 < of.places.len() && error.another_may() {
             let text = error.to_string();
-            if matches!(error, RegistryError::Unreachable { .. } | RegistryError::Tls { .. }) {
+            let away =
+                matches!(error, RegistryError::Unreachable { .. } | RegistryError::Tls { .. });
+            // What it leads to may be away alone.
+            if away && of.is_of(self.turn, &error) {
                 let _ = of.places[self.turn].dead.set(text.clone());
             }
             self.said.push(text);

@@ -10,7 +10,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use super::super::authorize::Turns;
 use super::super::transport::{Ask, Session, passing};
 use super::super::{RegistryError, blob};
-use super::flow::{Broken, Flow};
+use super::flow::{Broken, CHECKING, Flow};
 use super::kept::Kept;
 use super::{Blob, opened};
 use crate::net::retry_after;
@@ -82,7 +82,8 @@ impl<'a> Course<'a> {
     ) -> Result<Self, RegistryError> {
         let (size, chunk) = (blob.size, session.at.chunk());
         let flow = Flow::open(blob, what)?;
-        let kept = if size > chunk { Kept::of(session, blob)? } else { None };
+        let whole = session.at.takes_whole(&session.host);
+        let kept = if size > chunk && !whole { Kept::of(session, blob)? } else { None };
         let url = kept.as_ref().and_then(|kept| kept.url(session));
         let remembered = url.is_some();
         Ok(Self {
@@ -104,7 +105,7 @@ impl<'a> Course<'a> {
             closed: false,
             resumed: false,
             chunks: false,
-            whole: false,
+            whole,
             misplaced: 0,
             shown: None,
             turns: Turns::default(),
@@ -134,14 +135,11 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// What is remembered at the end: a session that the next process may go on with, if the
-    /// registry was only away.
+    /// What is remembered at the end: a session that the next process may go on with. One that
+    /// is of no use then costs it a question.
     pub(super) fn end(self, sent: Result<(), RegistryError>) -> Result<(), RegistryError> {
-        let away = sent.as_ref().is_err_and(|error| {
-            error.may_pass() || matches!(error, RegistryError::TooManyRequests { .. })
-        });
         match &self.kept {
-            Some(kept) if !away => sent.and(kept.forget()),
+            Some(kept) if sent.is_ok() => kept.forget(),
             _ => sent,
         }
     }
@@ -173,7 +171,8 @@ impl<'a> Course<'a> {
             return Ok(Step::On);
         }
         let url = session.url("blobs/uploads/")?;
-        let response = session.ask(&Ask::new(Method::POST, url.clone(), what)).await?;
+        let ask = self.single(Ask::new(Method::POST, url.clone(), what));
+        let response = session.ask(&ask).await?;
         self.go(opened(session, &url, &response, what)?)?;
         let least = response.headers().get(CHUNK_MIN).and_then(|value| value.to_str().ok());
         let least = least.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
@@ -189,7 +188,14 @@ impl<'a> Course<'a> {
         self.reached = 0;
         self.unsure = false;
         self.resumed = false;
-        self.misplaced = 0;
+    }
+
+    /// The registry does not do what it should with chunks: all at once then, as it must be able
+    /// to, for the blobs after this one too.
+    fn at_once(&mut self) {
+        self.whole = true;
+        self.session.at.set_whole(&self.session.host);
+        self.lose();
     }
 
     /// Asks the registry how far it is.
@@ -206,13 +212,19 @@ impl<'a> Course<'a> {
         }
     }
 
+    /// A request that is repeated here, and not where it is sent, once the upload is under way.
+    fn single<'b>(&self, ask: Ask<'b>) -> Ask<'b> {
+        Ask { single: self.begun, ..ask }
+    }
+
     async fn ask(&mut self, url: &Url) -> Result<Step, RegistryError> {
         let Self { session, what, .. } = *self;
-        let response = match session.send(&Ask::new(Method::GET, url.clone(), what)).await {
-            Ok(response) => response,
-            Err(error) if error.may_pass() => return Ok(Step::Wait(error, None)),
-            Err(error) => return Err(error),
-        };
+        let response =
+            match session.send(&self.single(Ask::new(Method::GET, url.clone(), what))).await {
+                Ok(response) => response,
+                Err(error) if error.may_pass() => return Ok(Step::Wait(error, None)),
+                Err(error) => return Err(error),
+            };
         let status = response.status();
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Err(session.refusal(response, what).await);
@@ -222,7 +234,9 @@ impl<'a> Course<'a> {
             return Ok(Step::Wait(session.refusal(response, what).await, wish));
         }
         // What it cannot have is no word to go by.
-        let at = confirmed(response.headers()).filter(|at| *at <= self.reached);
+        // Where all goes at once a part is of no use.
+        let useful = |at: &u64| !self.whole || *at == 0 || *at == self.blob.size;
+        let at = confirmed(response.headers()).filter(|at| *at <= self.reached).filter(useful);
         match at.filter(|_| status.is_success()) {
             Some(at) => {
                 self.go(self.next(url, &response)?)?;
@@ -265,8 +279,7 @@ impl<'a> Course<'a> {
             return self.renew(response).await;
         }
         if !self.chunks && begin == 0 && takes_no_chunks(status) {
-            self.whole = true;
-            self.lose();
+            self.at_once();
             return Ok(Step::On);
         }
         if !status.is_success() {
@@ -278,15 +291,16 @@ impl<'a> Course<'a> {
             self.unsure = true;
             self.misplaced += 1;
             if self.misplaced > 1 {
-                // It does not know what it does: all at once then, as it must be able to.
-                self.whole = true;
-                self.lose();
+                self.at_once();
             }
             let (host, why) = (self.session.host.clone(), "it took a chunk and has not got it");
             return Ok(Step::Wait(RegistryError::Protocol { host, why: why.into() }, None));
         }
-        (self.at, self.chunks, self.misplaced) = (at, true, 0);
-        self.turns = Turns::default();
+        if at > self.most {
+            // What was there before shows nothing.
+            self.misplaced = 0;
+        }
+        (self.at, self.chunks, self.turns) = (at, true, Turns::default());
         self.most = self.most.max(at);
         Ok(Step::On)
     }
@@ -295,7 +309,7 @@ impl<'a> Course<'a> {
     async fn put(&mut self, mut url: Url, begin: u64) -> Result<Step, RegistryError> {
         let Self { session, what, .. } = *self;
         url.query_pairs_mut().append_pair("digest", &self.blob.digest.to_string());
-        let ask = Ask::new(Method::PUT, url, what);
+        let ask = Ask { patience: CHECKING, ..Ask::new(Method::PUT, url, what) };
         let end = self.blob.size;
         let sent = if begin < end || end == 0 {
             match self.carry(ask.header(CONTENT_TYPE, BYTES), begin, end).await? {
@@ -306,7 +320,7 @@ impl<'a> Course<'a> {
             }
         } else {
             self.flow.check().await?;
-            match session.send(&ask).await {
+            match session.send(&self.single(ask)).await {
                 Err(error) if error.may_pass() => {
                     self.unsure = true;
                     Err(error)
@@ -332,7 +346,10 @@ impl<'a> Course<'a> {
     ) -> Result<Result<Response, RegistryError>, RegistryError> {
         self.begun = true;
         self.reached = self.reached.max(end);
-        self.shown = self.session.shown().await?;
+        self.shown = match self.session.shown().await {
+            Err(error) if error.may_pass() => return Ok(Err(error)),
+            shown => shown?,
+        };
         match self.flow.send(self.session, ask, begin, end, self.task).await {
             Ok(response) => Ok(Ok(response)),
             Err(Broken::Way(error)) if error.may_pass() => {
@@ -348,11 +365,13 @@ impl<'a> Course<'a> {
     async fn renew(&mut self, response: Response) -> Result<Step, RegistryError> {
         let Self { session, what, .. } = *self;
         let (headers, shown) = (response.headers(), self.shown.as_ref());
-        if !session.renew(headers, shown, what, &mut self.turns).await? {
-            return Err(session.refusal(response, what).await);
-        }
         self.unsure = true;
-        Ok(Step::On)
+        match session.renew(headers, shown, what, &mut self.turns).await {
+            Ok(true) => Ok(Step::On),
+            Ok(false) => Err(session.refusal(response, what).await),
+            Err(error) if error.may_pass() => Ok(Step::Wait(error, None)),
+            Err(error) => Err(error),
+        }
     }
 
     /// What an answer means that is no success.
@@ -364,8 +383,10 @@ impl<'a> Course<'a> {
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 self.misplaced += 1;
                 self.unsure = true;
-                if self.misplaced > 1 {
-                    self.lose();
+                match self.misplaced {
+                    ..=1 => {}
+                    2 => self.lose(),
+                    _ => self.at_once(),
                 }
             }
             status if passing(status) => self.unsure = true,

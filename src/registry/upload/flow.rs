@@ -35,7 +35,7 @@ const PIECES: usize = 4;
 const LEFT: Duration = Duration::from_secs(2);
 
 /// How long a registry may take to check what it has received.
-const CHECKING: Duration = Duration::from_secs(300);
+pub(super) const CHECKING: Duration = Duration::from_secs(300);
 
 /// Up to so many bytes there is little to check.
 const LITTLE: u64 = 1 << 20;

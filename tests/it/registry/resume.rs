@@ -259,7 +259,10 @@ async fn taking_chunks(way: &'static str) -> Server {
                 answer("202 Accepted", &headers, b"")
             }
             ("GET", Some((number, _))) => {
-                let length = held.sessions[number].len();
+                let mut length = held.sessions[number].len();
+                if way == "stuck" {
+                    length = length.min(usize::try_from(CHUNK).unwrap());
+                }
                 let range = match way {
                     "too much" => "0-3999999999".to_owned(),
                     _ => format!("0-{}", length.max(1) - 1),
@@ -275,6 +278,10 @@ async fn taking_chunks(way: &'static str) -> Server {
                     "405" => return answer("405 Method Not Allowed", &[], b""),
                     "501" => return answer("501 Not Implemented", &[], b""),
                     "too much" if first => {
+                        return answer("416 Range Not Satisfiable", &[], b"");
+                    }
+                    "never" => return answer("416 Range Not Satisfiable", &[], b""),
+                    "stuck" if held.sessions[number].len() != length => {
                         return answer("416 Range Not Satisfiable", &[], b"");
                     }
                     "misplaced" if first => {
@@ -295,7 +302,10 @@ async fn taking_chunks(way: &'static str) -> Server {
                     _ => request.body.len(),
                 };
                 held.sessions[number].extend_from_slice(&request.body[..taken]);
-                let length = length + taken;
+                let mut length = length + taken;
+                if way == "stuck" {
+                    length = length.min(usize::try_from(CHUNK).unwrap());
+                }
                 let (at, range) = (address(number, length), format!("0-{}", length.max(1) - 1));
                 let headers = [("Location", &*at), ("Range", &*range)];
                 let headers = if way == "silent" { &headers[..1] } else { &headers };
@@ -344,6 +354,8 @@ async fn registries_have_ways_of_their_own() {
         ("too much", vec![chunk, chunk, chunk, rest]),
         ("misplaced", vec![chunk, chunk, chunk, chunk, rest]),
         ("nothing", vec![chunk, chunk]),
+        ("never", vec![chunk; 3]),
+        ("stuck", vec![chunk; 5]),
         ("half", vec![]),
     ] {
         let server = taking_chunks(way).await;
@@ -359,7 +371,7 @@ async fn registries_have_ways_of_their_own() {
         if way != "half" {
             assert_eq!(bodies("PATCH"), expected, "{way}");
         }
-        let whole = ["404", "405", "501", "nothing"].contains(&way);
+        let whole = ["404", "405", "501", "nothing", "never", "stuck"].contains(&way);
         assert_eq!(bodies("PUT").contains(&size), whole, "{way}: {:?}", bodies("PUT"));
     }
 }
