@@ -66,6 +66,7 @@ fn for_store(error: &StoreError, store: Option<&Store>) -> Option<String> {
             Some(other) => format!("did you mean `{other}`? `kiln images` lists what is there"),
             None => "`kiln images` lists what is there".into(),
         }),
+        StoreError::ManyNames { .. } => Some("`kiln rmi NAME…` takes names away".into()),
         StoreError::NoBlob(_) => {
             Some("the image is in the store only in part; pull it again".into())
         }

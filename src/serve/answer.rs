@@ -182,7 +182,15 @@ impl Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        Self::inside(error.to_string())
+        match error {
+            StoreError::ManyNames { .. } => {
+                let message = "the store has as many names as pushes may make; delete some, or \
+                               have `kiln rmi` do it on the server's machine";
+                let refusal = Self::new(StatusCode::INSUFFICIENT_STORAGE, "DENIED", message);
+                Self { inside: Some(error.to_string()), ..refusal }
+            }
+            other => Self::inside(other.to_string()),
+        }
     }
 }
 

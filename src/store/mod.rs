@@ -73,6 +73,10 @@ pub enum StoreError {
     Image { digest: BlobDigest, source: ImageError },
     #[error("the store's index.json: {0}")]
     Index(ImageError),
+    #[error(
+        "the store has too many names: its index.json would have {size} bytes, more than the {most} that are allowed"
+    )]
+    ManyNames { size: u64, most: u64 },
 }
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;

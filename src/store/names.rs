@@ -8,8 +8,16 @@ use oci_spec::image::ANNOTATION_REF_NAME as REF_NAME;
 use super::{Store, StoreError};
 use crate::atomic::{self, AtPath as _, FileLock};
 use crate::digest::BlobDigest;
-use crate::image::{Descriptor, Index, MediaType};
+use crate::image::{Descriptor, Index, MAX_DOCUMENT, MediaType};
 use crate::reference::Reference;
+
+/// Most bytes of `index.json` after a registry's push, the half of what can be read: whoever
+/// may push leaves room for the names of builds and pulls here.
+const PUSHED: u64 = MAX_DOCUMENT / 2;
+/// Most digests of a repository that are kept after they lost their last tag.
+const LEFT: usize = 256;
+/// Annotation of such an entry: a number that grows, by which the oldest is known.
+const LEFT_AT: &str = "kiln.left";
 
 fn empty() -> Index {
     Index {
@@ -46,6 +54,16 @@ impl Store {
     }
 
     fn change(&self, edit: impl FnOnce(&mut Vec<Descriptor>)) -> Result<(), StoreError> {
+        self.change_within(MAX_DOCUMENT, edit)
+    }
+
+    /// Changes the entries, unless the document grows and is then larger than `most`: no
+    /// command could read it, nor take a name away again.
+    fn change_within(
+        &self,
+        most: u64,
+        edit: impl FnOnce(&mut Vec<Descriptor>),
+    ) -> Result<(), StoreError> {
         // What a name points to shall be there after a crash if the name is.
         self.unsynced.sync()?;
         let _lock = FileLock::exclusive(&self.root.join("locks/index"))?;
@@ -54,8 +72,13 @@ impl Store {
         let path = self.index_path();
         let bytes = serde_json::to_vec(&index).map_err(std::io::Error::from).at("write", &path)?;
         // Mostly a build that changed nothing.
-        if std::fs::read(&path).is_ok_and(|before| before == bytes) {
+        let before = std::fs::read(&path).unwrap_or_default();
+        if before == bytes {
             return Ok(());
+        }
+        let size = bytes.len() as u64;
+        if size > most && bytes.len() > before.len() {
+            return Err(StoreError::ManyNames { size, most });
         }
         atomic::write(&path, &bytes)?;
         Ok(())
@@ -164,18 +187,69 @@ fn sort(entries: &mut [Descriptor]) {
     entries.sort_by_key(|entry| entry.annotations.get(REF_NAME).cloned());
 }
 
+/// When an entry lost its tag; none if it has one, or was never to have one.
+fn left_at(entry: &Descriptor) -> Option<u64> {
+    entry.annotations.get(LEFT_AT)?.parse().ok()
+}
+
 /// Leaves a digest that loses a name in its repository, unless it has another one there.
+/// Of those that were left so before, the oldest go when there are more than [`LEFT`].
 fn keep_by_digest(entries: &mut Vec<Descriptor>, name: &Reference, lost: Descriptor) {
-    if !entries.iter().any(|entry| entry.digest == lost.digest && is_in(entry, name)) {
-        let mut entry = lost;
-        let digest = entry.digest;
-        set_name(&mut entry, &by_digest(name, digest));
+    if entries.iter().any(|entry| entry.digest == lost.digest && is_in(entry, name)) {
+        return;
+    }
+    let of_here = entries.iter().filter(|entry| is_in(entry, name));
+    let mut times: Vec<u64> = of_here.filter_map(left_at).collect();
+    times.sort_unstable();
+    let now = times.last().map_or(0, |last| last.saturating_add(1));
+    if times.len() >= LEFT {
+        let oldest = times[times.len() - LEFT];
+        entries
+            .retain(|entry| left_at(entry).is_none_or(|time| time > oldest) || !is_in(entry, name));
+    }
+    let mut entry = lost;
+    let digest = entry.digest;
+    set_name(&mut entry, &by_digest(name, digest));
+    entry.annotations.insert(LEFT_AT.to_owned(), now.to_string());
+    entries.push(entry);
+}
+
+/// Points a name at something, as [`Store::tag_keeping`] does.
+fn tag_keeping(
+    entries: &mut Vec<Descriptor>,
+    name: &Reference,
+    target: &Descriptor,
+    listed: &[BlobDigest],
+) {
+    let has_tag = |entry: &Descriptor| name_of(entry).is_some_and(|n| n.tag().is_some());
+    let mut lost = Vec::new();
+    entries.retain(|entry| {
+        if name_of(entry).as_ref() == Some(name) {
+            lost.push(entry.clone());
+            return false;
+        }
+        let covered =
+            listed.contains(&entry.digest) || name.tag().is_some() && entry.digest == target.digest;
+        !(covered && is_in(entry, name) && !has_tag(entry))
+    });
+    let mut entry = target.clone();
+    set_name(&mut entry, name);
+    // By a digest alone: a tag names it already.
+    let named = name.tag().is_none()
+        && entries.iter().any(|other| other.digest == entry.digest && is_in(other, name));
+    if !named {
         entries.push(entry);
     }
+    for lost in lost.into_iter().filter(|lost| lost.digest != target.digest) {
+        keep_by_digest(entries, name, lost);
+    }
+    sort(entries);
 }
 
 /// Names as a registry has them: what was pushed stays, by its digest, when its tag goes
-/// or moves, since somebody may have pinned it.
+/// or moves, since somebody may have pinned it. Of what a repository's tags left behind it
+/// is the last 256 that stay; what was pushed by its digest stays until it is deleted. The
+/// index must stay below half of what can be read.
 impl Store {
     /// Points a name at a manifest or index. What the name pointed to before is found by
     /// its digest from now on. `listed` are the manifests that an index lists: they need
@@ -189,31 +263,7 @@ impl Store {
         target: &Descriptor,
         listed: &[BlobDigest],
     ) -> Result<(), StoreError> {
-        self.change(|entries| {
-            let has_tag = |entry: &Descriptor| name_of(entry).is_some_and(|n| n.tag().is_some());
-            let mut lost = Vec::new();
-            entries.retain(|entry| {
-                if name_of(entry).as_ref() == Some(name) {
-                    lost.push(entry.clone());
-                    return false;
-                }
-                let covered = listed.contains(&entry.digest)
-                    || name.tag().is_some() && entry.digest == target.digest;
-                !(covered && is_in(entry, name) && !has_tag(entry))
-            });
-            let mut entry = target.clone();
-            set_name(&mut entry, name);
-            // By a digest alone: a tag names it already.
-            let named = name.tag().is_none()
-                && entries.iter().any(|other| other.digest == entry.digest && is_in(other, name));
-            if !named {
-                entries.push(entry);
-            }
-            for lost in lost.into_iter().filter(|lost| lost.digest != target.digest) {
-                keep_by_digest(entries, name, lost);
-            }
-            sort(entries);
-        })
+        self.change_within(PUSHED, |entries| tag_keeping(entries, name, target, listed))
     }
 
     /// Takes a name away; what it pointed to is found by its digest from now on. False if
@@ -223,6 +273,7 @@ impl Store {
     /// If the index cannot be written.
     pub fn untag_keeping(&self, name: &Reference) -> Result<bool, StoreError> {
         let mut found = false;
+        // It may grow a little: what deletes is not refused.
         self.change(|entries| {
             let at = entries.iter().position(|entry| name_of(entry).as_ref() == Some(name));
             if let Some(at) = at {
@@ -277,14 +328,82 @@ impl Store {
 mod tests {
     use super::*;
 
+    fn at(bytes: &[u8]) -> Descriptor {
+        Descriptor::new(MediaType::OciManifest, BlobDigest::of(bytes), bytes.len() as u64)
+    }
+
+    /// What tags left behind is bounded; what was pushed without a tag is not among it.
+    #[test]
+    fn the_oldest_without_a_tag_go() {
+        let tag: Reference = "app:1".parse().unwrap();
+        let other: Reference = "other:1".parse().unwrap();
+        let push = |number: usize| at(number.to_string().as_bytes());
+        let mut entries = Vec::new();
+        let pinned = at(b"pinned");
+        tag_keeping(&mut entries, &tag.pin(pinned.digest).reference(), &pinned, &[]);
+        for number in 0..2 {
+            tag_keeping(&mut entries, &other, &push(number), &[]);
+        }
+        for number in 0..LEFT + 3 {
+            tag_keeping(&mut entries, &tag, &push(number), &[]);
+        }
+        let has = |entries: &[Descriptor], number: usize| {
+            entries.iter().any(|entry| entry.digest == push(number).digest && is_in(entry, &tag))
+        };
+        // One with the tag, the pinned one, and two of the other repository.
+        assert_eq!(entries.len(), LEFT + 4);
+        assert!(!has(&entries, 0) && !has(&entries, 1) && has(&entries, 2));
+        // A tag makes it new, and a push by digest makes it stay.
+        tag_keeping(&mut entries, &"app:2".parse().unwrap(), &push(2), &[]);
+        tag_keeping(&mut entries, &tag.pin(push(3).digest).reference(), &push(3), &[]);
+        for number in 0..LEFT * 2 {
+            tag_keeping(&mut entries, &tag, &push(1000 + number), &[]);
+        }
+        assert!(has(&entries, 2) && has(&entries, 3) && !has(&entries, 4));
+        assert!(entries.iter().any(|entry| entry.digest == pinned.digest));
+    }
+
+    #[test]
+    fn an_index_that_nobody_could_read_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let fill = |most: u64| {
+            let mut index = store.index().unwrap();
+            let mut entry = at(b"x");
+            entry.urls = vec!["x".repeat(usize::try_from(most).unwrap() - 1000)];
+            set_name(&mut entry, &"large:1".parse().unwrap());
+            index.manifests = vec![entry];
+            std::fs::write(store.index_path(), serde_json::to_vec(&index).unwrap()).unwrap();
+        };
+        let name = |number: usize| format!("app:{number}").parse::<Reference>().unwrap();
+        let full = |result: Result<(), StoreError>| match result {
+            Ok(()) => false,
+            Err(StoreError::ManyNames { size, most }) => size > most,
+            Err(error) => panic!("{error}"),
+        };
+        fill(PUSHED);
+        let refused =
+            (0..20).find(|number| full(store.tag_keeping(&name(*number), &at(b"y"), &[])));
+        let refused = refused.expect("no limit");
+        assert!(refused > 0);
+        assert_eq!(store.find(&name(refused)).unwrap(), None);
+        assert!(!full(store.tag(&name(100), at(b"w"))), "the other half is for what is done here");
+        assert!(full(store.tag_keeping(&name(100), &at(b"z"), &[])), "it leaves a digest");
+        assert!(store.untag_keeping(&name(100)).unwrap(), "what deletes is done");
+        assert_eq!(store.forget(&name(100), &at(b"w").digest).unwrap(), 1);
+        fill(MAX_DOCUMENT);
+        assert!((0..20).any(|number| full(store.tag(&name(number), at(b"y")))));
+        assert!(
+            store.untag(&name(0)).unwrap() && store.untag(&"large:1".parse().unwrap()).unwrap()
+        );
+        assert!(!full(store.tag_keeping(&name(100), &at(b"y"), &[])));
+    }
+
     /// What a registry's names do when tags move and go.
     #[test]
     fn what_lost_its_tag_is_found_by_digest() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let at = |bytes: &[u8]| {
-            Descriptor::new(MediaType::OciManifest, BlobDigest::of(bytes), bytes.len() as u64)
-        };
         let (one, two, index) = (at(b"one"), at(b"two"), at(b"index"));
         let names = || -> Vec<String> {
             store.names().unwrap().iter().map(|(name, _)| name.familiar()).collect()
