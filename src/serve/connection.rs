@@ -314,11 +314,19 @@ async fn change(
         let refusal = Refusal::unsupported(message).with("allow", "GET, HEAD");
         return refused(request, refusal, received).await;
     }
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let (shared, received) = (Arc::clone(shared), Arc::clone(received));
-    let ask = |named| write::Request { shared, named, query, head: head.headers, body, received };
+    let asks_before = head.headers.contains_key(EXPECT);
     let done = tokio::spawn(async move {
-        match (route, method.as_str()) {
+        let ask = |named| write::Request {
+            shared,
+            named,
+            query,
+            head: head.headers,
+            body: &mut body,
+            received: Arc::clone(&received),
+        };
+        let done = match (route, method.as_str()) {
             (Route::Uploads(named), _) => ask(named).begin().await,
             (Route::Upload(named, id), "PATCH") => ask(named).append(&id).await,
             (Route::Upload(named, id), "PUT") => ask(named).close(&id).await,
@@ -330,12 +338,25 @@ async fn change(
             (Route::Ping | Route::Catalog | Route::Tags(_) | Route::Referrers(..), _) => {
                 Err(Refusal::unsupported("this is only read"))
             }
+        };
+        let sends = !asks_before || received.load(Ordering::Relaxed) > 0;
+        if done.is_err() && sends {
+            pass_over(&mut body, &received).await;
         }
+        done
     });
     done.await?
 }
 
 /// Reads some of a body that nobody wants, so that the answer is not lost with it.
+async fn pass_over(body: &mut Incoming, received: &AtomicU64) {
+    if !body.is_end_stream() {
+        // What breaks off has no ear either.
+        let _ = tokio::time::timeout(HEAD, upload::drain(body, DRAINED, received)).await;
+    }
+}
+
+/// A refusal of what nobody looked at.
 async fn refused(
     request: Request<Incoming>,
     refusal: Refusal,
@@ -343,9 +364,7 @@ async fn refused(
 ) -> Result<Answer, Refusal> {
     // Who asks before sending sends nothing then.
     if !request.headers().contains_key(EXPECT) {
-        let mut body = request.into_body();
-        // What breaks off has no ear either.
-        let _ = tokio::time::timeout(HEAD, upload::drain(&mut body, DRAINED, received)).await;
+        pass_over(&mut request.into_body(), received).await;
     }
     Err(refusal)
 }

@@ -1,6 +1,7 @@
 //! Uploads under way: each a blob in the store's `tmp/` that grows piece by piece and has
 //! no name yet. An upload outlives the connection it began on, so that a client may go on
-//! where it was interrupted; it does not outlive the server, nor an hour without a client.
+//! where it was interrupted; it does not outlive the server, nor an hour in which nobody
+//! brings anything, nor a day: it holds a session of the store, and so what was in it.
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
@@ -26,8 +27,10 @@ use crate::store::{BlobWriter, Store, StoreError};
 const MOST: usize = 256;
 /// How long one stays that nobody goes on with.
 const LEFT: Duration = Duration::from_secs(3600);
-/// Longest wait for an earlier request to let go of an upload.
-const TURN: Duration = Duration::from_secs(20);
+/// How long one may take in all.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// Longest wait for an earlier request to let go of an upload, or of room for a manifest.
+pub(super) const TURN: Duration = Duration::from_secs(20);
 
 /// All uploads under way, by a number that cannot be guessed.
 #[derive(Debug, Default)]
@@ -40,6 +43,8 @@ pub(super) struct Upload {
     repository: String,
     /// Bytes that are there: what a client asks before it goes on.
     written: AtomicU64,
+    begun: Instant,
+    /// When somebody last began or ended to bring something.
     touched: Mutex<Instant>,
     /// Nothing once it is closed.
     writer: Arc<tokio::sync::Mutex<Option<BlobWriter>>>,
@@ -67,6 +72,7 @@ impl Uploads {
             id: Digest::of(&number).hex()[..32].to_owned(),
             repository: named.exact.name(),
             written: AtomicU64::new(0),
+            begun: Instant::now(),
             touched: Mutex::new(Instant::now()),
             writer: Arc::new(tokio::sync::Mutex::new(Some(store.writer()?))),
             requests: watch::Sender::new(0),
@@ -83,9 +89,7 @@ impl Uploads {
     pub(super) fn find(&self, named: &Named, id: &str) -> Result<Arc<Upload>, Refusal> {
         let found = lock(&self.0).get(id).map(Arc::clone);
         let found = found.filter(|upload| upload.repository == named.exact.name());
-        let found = found.ok_or_else(unknown)?;
-        found.touch();
-        Ok(found)
+        found.ok_or_else(unknown)
     }
 
     /// Ends one; what it brought is gone unless it was closed.
@@ -97,8 +101,19 @@ impl Uploads {
 
     /// Ends those that nobody goes on with.
     pub(super) fn tidy(&self) {
+        self.tidy_at(Instant::now());
+    }
+
+    fn tidy_at(&self, now: Instant) {
         lock(&self.0).retain(|_, upload| {
-            lock(&upload.touched).elapsed() < LEFT || upload.writer.try_lock().is_err()
+            let since = |then: Instant| now.saturating_duration_since(then);
+            let alive = since(*lock(&upload.touched)) < LEFT || upload.writer.try_lock().is_err();
+            let stays = alive && since(upload.begun) < LONGEST;
+            if !stays {
+                // Whoever still brings bytes for it stops.
+                upload.requests.send_modify(|count| *count += 1);
+            }
+            stays
         });
     }
 
@@ -135,6 +150,7 @@ impl Upload {
             own
         };
         let mut writer = self.turn().await?;
+        self.touch();
         let bytes = writer.take().ok_or_else(unknown)?;
         let before = bytes.count();
         if let Some((start, _)) = range
@@ -196,22 +212,28 @@ pub(super) async fn commit(writer: BlobWriter, digest: BlobDigest) -> Result<(),
 
 /// Where bytes come from: a request's body.
 pub(super) struct Source<'a> {
-    pub(super) body: Incoming,
-    pub(super) transfer: Transfer,
+    body: &'a mut Incoming,
+    transfer: Transfer,
     /// Counts what is read.
-    pub(super) received: &'a AtomicU64,
+    received: &'a AtomicU64,
+    /// What came and is not in a piece yet.
+    rest: Bytes,
 }
 
 type Writing = JoinHandle<(BlobWriter, io::Result<()>)>;
 
-fn write(mut writer: BlobWriter, pieces: Vec<Bytes>) -> Writing {
+fn write(mut writer: BlobWriter, piece: Vec<u8>) -> Writing {
     tokio::task::spawn_blocking(move || {
-        let written = pieces.iter().try_for_each(|piece| writer.write_all(piece));
+        let written = writer.write_all(&piece);
         (writer, written)
     })
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    pub(super) fn new(body: &'a mut Incoming, transfer: Transfer, received: &'a AtomicU64) -> Self {
+        Self { body, transfer, received, rest: Bytes::new() }
+    }
+
     /// Writes what comes, while the next comes, until it ends, breaks off or is to stop.
     /// No writer is left if the store cannot be written.
     pub(super) async fn receive(
@@ -224,7 +246,7 @@ impl Source<'_> {
         let mut window = Window::begin();
         let mut writing = write(writer, Vec::new());
         loop {
-            let (pieces, next) = tokio::select! {
+            let (piece, next) = tokio::select! {
                 gathered = self.gather(&mut window) => gathered,
                 () = &mut stopped => (Vec::new(), Err(Refusal::bad(
                     "BLOB_UPLOAD_INVALID", "a later request has taken over this upload"))),
@@ -238,9 +260,9 @@ impl Source<'_> {
             }
             written.store(writer.count(), Ordering::Relaxed);
             match next {
-                Ok(true) => writing = write(writer, pieces),
+                Ok(true) => writing = write(writer, piece),
                 ended => {
-                    let (writer, done) = match write(writer, pieces).await {
+                    let (writer, done) = match write(writer, piece).await {
                         Ok(done) => done,
                         Err(error) => return (None, Err(error.into())),
                     };
@@ -257,25 +279,27 @@ impl Source<'_> {
         }
     }
 
-    /// What comes next, some pieces together; false if that was the last.
-    async fn gather(&mut self, window: &mut Window) -> (Vec<Bytes>, Result<bool, Refusal>) {
-        let (mut pieces, mut length) = (Vec::new(), 0);
-        while length < self.transfer.piece() {
-            match next(&mut self.body).await {
-                Ok(Some(piece)) => {
-                    length += piece.len();
-                    self.received.fetch_add(piece.len() as u64, Ordering::Relaxed);
-                    let fast = window.moved(piece.len());
-                    pieces.push(piece);
-                    if !fast {
-                        return (pieces, Err(too_slow()));
-                    }
+    /// The next piece; false if it is the last. It is a copy: what comes as one byte at a
+    /// time would keep a whole buffer of the connection's for each.
+    async fn gather(&mut self, window: &mut Window) -> (Vec<u8>, Result<bool, Refusal>) {
+        let most = self.transfer.piece();
+        let mut piece = Vec::with_capacity(most);
+        while piece.len() < most {
+            if self.rest.is_empty() {
+                match next(self.body).await {
+                    Ok(Some(came)) => self.rest = came,
+                    Ok(None) => return (piece, Ok(false)),
+                    Err(refusal) => return (piece, Err(refusal)),
                 }
-                Ok(None) => return (pieces, Ok(false)),
-                Err(refusal) => return (pieces, Err(refusal)),
+                self.received.fetch_add(self.rest.len() as u64, Ordering::Relaxed);
+                if !window.moved(self.rest.len()) {
+                    return (piece, Err(too_slow()));
+                }
             }
+            let part = self.rest.split_to(self.rest.len().min(most - piece.len()));
+            piece.extend_from_slice(&part);
         }
-        (pieces, Ok(true))
+        (piece, Ok(true))
     }
 }
 
@@ -374,6 +398,31 @@ mod tests {
         ] {
             assert_eq!(content_range(text), expected, "{text}");
         }
+    }
+
+    /// Neither whoever only asks keeps one, nor whoever never comes to an end.
+    #[test]
+    fn what_nobody_goes_on_with_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let named = Named::parse("a", &super::super::path::Query::default()).unwrap();
+        let uploads = Uploads::default();
+        let left = uploads.begin(&store, &named).unwrap();
+        let now = Instant::now();
+        uploads.tidy_at(now + LEFT / 2);
+        uploads.find(&named, &left.id).unwrap();
+        uploads.tidy_at(now + LEFT + Duration::from_secs(60));
+        assert!(uploads.find(&named, &left.id).is_err(), "asking is no going on");
+
+        let busy = uploads.begin(&store, &named).unwrap();
+        let writer = busy.writer.try_lock().unwrap();
+        uploads.tidy_at(now + LEFT * 2);
+        assert!(uploads.find(&named, &busy.id).is_ok(), "somebody brings bytes");
+        assert_eq!(*busy.requests.borrow(), 0);
+        uploads.tidy_at(now + LONGEST + Duration::from_secs(60));
+        assert!(uploads.find(&named, &busy.id).is_err(), "it never ends");
+        assert_eq!(*busy.requests.borrow(), 1, "and is told to stop");
+        drop(writer);
     }
 
     #[test]

@@ -20,21 +20,22 @@ use crate::digest::BlobDigest;
 use crate::image::{Descriptor, Linked, MAX_DOCUMENT, MediaType};
 use crate::store::Store;
 
-/// Longest time that a manifest may take.
-const WHOLE: Duration = Duration::from_secs(120);
+/// Longest time that a manifest may take: others wait for the room that it takes.
+const WHOLE: Duration = Duration::from_secs(30);
 
 /// A request that writes.
-pub(super) struct Request {
+pub(super) struct Request<'a> {
     pub(super) shared: Arc<Shared>,
     pub(super) named: Named,
     pub(super) query: Query,
     pub(super) head: HeaderMap,
-    pub(super) body: Incoming,
+    /// What a refusal leaves of it is the caller's to read.
+    pub(super) body: &'a mut Incoming,
     /// Counts what is read of the body.
     pub(super) received: Arc<AtomicU64>,
 }
 
-impl Request {
+impl Request<'_> {
     /// POST: begins an upload, or mounts a blob, or takes one whole.
     pub(super) async fn begin(self) -> Result<Answer, Refusal> {
         let Self { shared, named, query, body, received, .. } = self;
@@ -52,7 +53,7 @@ impl Request {
         };
         let of = named.clone();
         let upload = shared.call(move |s, store| s.uploads.begin(store, &of)).await?;
-        let source = Source { body, transfer: shared.transfers.begin(), received: &received };
+        let source = Source::new(body, shared.transfers.begin(), &received);
         let done = match upload.append(source, None).await {
             Ok(()) => finish(&shared, &named, &upload, digest).await,
             Err(refusal) => Err(refusal),
@@ -66,7 +67,7 @@ impl Request {
         let upload = self.shared.uploads.find(&self.named, id)?;
         let range = range(&self.head)?;
         let transfer = self.shared.transfers.begin();
-        let source = Source { body: self.body, transfer, received: &self.received };
+        let source = Source::new(self.body, transfer, &self.received);
         let added = upload.append(source, range).await;
         added.map_err(|refusal| after(&self.shared, refusal, &self.named, &upload))?;
         Ok(status(StatusCode::ACCEPTED, &self.named, &upload))
@@ -80,7 +81,7 @@ impl Request {
         })?;
         let range = range(&self.head)?;
         let transfer = self.shared.transfers.begin();
-        let source = Source { body: self.body, transfer, received: &self.received };
+        let source = Source::new(self.body, transfer, &self.received);
         let added = upload.append(source, range).await;
         added.map_err(|refusal| after(&self.shared, refusal, &self.named, &upload))?;
         let done = finish(&self.shared, &self.named, &upload, digest).await;
@@ -102,22 +103,28 @@ impl Request {
     }
 
     /// PUT of a manifest, under a tag or its digest.
-    pub(super) async fn manifest(mut self, selector: Selector) -> Result<Answer, Refusal> {
-        let length = length(&self.head).unwrap_or(MAX_DOCUMENT).min(MAX_DOCUMENT);
-        let units = u32::try_from((length >> 16) + 1).unwrap_or(u32::MAX);
-        let _room = self.shared.manifests.acquire_many(units).await;
+    pub(super) async fn manifest(self, selector: Selector) -> Result<Answer, Refusal> {
         let name = self.named.reference(&selector)?;
         let media_type = media_type(&self.head)?;
-        let bytes = upload::whole(&mut self.body, MAX_DOCUMENT, &self.received);
-        // Others wait for the room that it takes.
-        let bytes = tokio::time::timeout(WHOLE, bytes).await.map_err(|_| {
-            let message = "the manifest was not whole after two minutes";
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, "MANIFEST_INVALID", message)
-        })?;
-        let bytes = bytes?.ok_or_else(|| {
+        let large = || {
             let message = format!("manifests may have {MAX_DOCUMENT} bytes");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
+        };
+        let length = length(&self.head).unwrap_or(MAX_DOCUMENT);
+        if length > MAX_DOCUMENT {
+            return Err(large());
+        }
+        let units = u32::try_from((length >> 16) + 1).unwrap_or(u32::MAX);
+        let room = tokio::time::timeout(upload::TURN, self.shared.manifests.acquire_many(units));
+        let _room = room
+            .await
+            .map_err(|_| Refusal::too_many("too many manifests are on their way; try again"))?;
+        let bytes = upload::whole(self.body, MAX_DOCUMENT, &self.received);
+        let bytes = tokio::time::timeout(WHOLE, bytes).await.map_err(|_| {
+            let message = "the manifest was not whole after half a minute";
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "MANIFEST_INVALID", message)
         })?;
+        let bytes = bytes?.ok_or_else(large)?;
         let named = self.named.clone();
         let (digest, subject) = self
             .shared
