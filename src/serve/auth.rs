@@ -123,6 +123,10 @@ impl Passwords {
         let Ok(Ok(turn)) = waited else {
             return Err(Refusal::too_many("too many passwords are being checked; try again"));
         };
+        // Who waited meanwhile for the same.
+        if self.remembers(&own) {
+            return Ok(name);
+        }
         let known = self.hashes.contains_key(&name);
         let hash = self.hashes.get(&name).unwrap_or(&self.none).clone();
         let right = tokio::task::spawn_blocking(move || {
@@ -133,17 +137,24 @@ impl Passwords {
         if !(known && right) {
             return Err(refused("the name or the password is wrong"));
         }
-        let mut all = self.right.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() == REMEMBERED {
-            all.pop_front();
-        }
-        all.push_back(own);
+        self.remember(own);
         Ok(name)
     }
 
     fn mark(&self, name: &str, password: &str) -> Digest {
         let length = (name.len() as u64).to_be_bytes();
         Digest::of(&[&self.salt, &length[..], name.as_bytes(), password.as_bytes()].concat())
+    }
+
+    fn remember(&self, mark: Digest) {
+        let mut all = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.contains(&mark) {
+            return;
+        }
+        if all.len() == REMEMBERED {
+            all.pop_front();
+        }
+        all.push_back(mark);
     }
 
     /// Each is compared whole, and all are.
@@ -221,6 +232,13 @@ mod tests {
             }
         }
         assert_eq!(all.right.lock().unwrap().len(), 1);
+        // Several at once are no reason to forget others.
+        let again = file(&format!("me:{hash}\n")).unwrap();
+        let header = basic("me", "secret");
+        let one = || again.check(Some(&header));
+        let said = tokio::join!(one(), one(), one(), one());
+        assert!(said.0.is_ok() && said.1.is_ok() && said.2.is_ok() && said.3.is_ok());
+        assert_eq!(again.right.lock().unwrap().len(), 1);
         // A name that nobody has is checked like any other.
         assert!(cost_of(&all.none).is_ok(), "{}", all.none);
         assert!(bcrypt::verify("x", &all.none).is_ok());
