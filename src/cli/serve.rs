@@ -23,7 +23,8 @@ pub struct Args {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000")]
     pub addr: ListenAddress,
 
-    /// Let clients push, and delete
+    /// Let clients push, and delete: what they push has the names that builds with this store
+    /// look for first
     #[arg(long)]
     pub writable: bool,
 
@@ -94,7 +95,10 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         ));
     }
     if args.writable && passwords.is_none() && !local {
-        progress.warn(format!("anybody who reaches {addr} may push and delete; see --htpasswd"));
+        progress.warn(format!(
+            "anybody who reaches {addr} may push and delete, and so decide what builds here \
+             begin with: `FROM` looks in this store first; see --htpasswd"
+        ));
     }
     for (name, count) in serve::lacking(store)? {
         let name = name.familiar();
@@ -116,6 +120,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let options = Options {
         addr,
         writable: args.writable,
+        only: None,
         tls: args.tls_cert.zip(args.tls_key),
         passwords,
         logger,

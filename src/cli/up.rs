@@ -141,6 +141,8 @@ fn served(
     let options = Options {
         addr,
         writable: false,
+        // Whoever reaches the address has no business with other images.
+        only: Some(name.clone()),
         tls: None,
         passwords: None,
         logger: Arc::new(move |access| log.note(access.to_string())),

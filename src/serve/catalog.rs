@@ -19,13 +19,15 @@ use crate::store::{Store, StoreError};
 type Names = Vec<(Reference, Descriptor)>;
 type State = Option<(u64, SystemTime, u64)>;
 
-/// Most links that are kept in memory; each takes some 60 bytes.
-const KEPT: usize = 50_000;
+/// Most bytes of links that are kept in memory, about.
+const KEPT: usize = 4 << 20;
 
 /// What is remembered of names and documents. Documents never change, names are read again
 /// when their file has changed.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
+    /// The one name that counts, if not all do.
+    only: Option<Reference>,
     names: Mutex<Option<(State, Arc<Names>)>>,
     links: Mutex<(HashMap<BlobDigest, Arc<Links>>, usize)>,
     /// One document is parsed at a time: they may be large.
@@ -36,8 +38,9 @@ pub(super) struct Catalog {
 #[derive(Debug)]
 pub(super) struct Links {
     /// Manifests, if it is an index.
-    pub(super) manifests: Vec<Descriptor>,
-    /// Digest and size of config and layers.
+    manifests: Vec<(MediaType, BlobDigest, u64)>,
+    /// Digest and size of config and layers, but for those that registries do not keep:
+    /// nobody has looked whether who pushed them had them.
     pub(super) blobs: Vec<(BlobDigest, u64)>,
     pub(super) subject: Option<BlobDigest>,
 }
@@ -56,8 +59,54 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Links {
+    fn of(read: Linked) -> Self {
+        let manifests = read.manifests.into_iter();
+        let blobs = read.blobs.iter().filter(|blob| !is_foreign(&blob.media_type));
+        let mut manifests: Vec<_> =
+            manifests.map(|at| (at.media_type, at.digest, at.size)).collect();
+        // It may have got the memory of what was larger.
+        manifests.shrink_to_fit();
+        Self {
+            manifests,
+            blobs: blobs.map(|blob| (blob.digest, blob.size)).collect(),
+            subject: read.subject.map(|subject| subject.digest),
+        }
+    }
+
+    /// Manifests, if it is an index.
+    pub(super) fn manifests(&self) -> impl DoubleEndedIterator<Item = Descriptor> {
+        let all = self.manifests.iter();
+        all.map(|(kind, digest, size)| Descriptor::new(kind.clone(), *digest, *size))
+    }
+
+    /// About how many bytes of memory it takes.
+    fn cost(&self) -> usize {
+        let kind = |kind: &MediaType| match kind {
+            MediaType::Other(text) => text.len(),
+            _ => 0,
+        };
+        let kinds: usize = self.manifests.iter().map(|(of, ..)| kind(of)).sum();
+        let lists = size_of_val(&*self.manifests) + size_of_val(&*self.blobs);
+        // An entry of the map, and what allocations cost.
+        200 + kinds + lists
+    }
+}
+
+/// Layers that registries do not keep, by their own media types (image spec 1.1, layer.md,
+/// "Non-Distributable Layers").
+pub(super) fn is_foreign(media_type: &MediaType) -> bool {
+    let name = media_type.as_str();
+    name.contains(".nondistributable.") || name.contains(".rootfs.foreign.")
+}
+
 impl Catalog {
-    /// All names, as they are now.
+    /// Of all names, or of one.
+    pub(super) fn new(only: Option<Reference>) -> Self {
+        Self { only, ..Self::default() }
+    }
+
+    /// All names that count, as they are now.
     pub(super) fn names(&self, store: &Store) -> Result<Arc<Names>, StoreError> {
         // Before the names: what changes meanwhile is seen the next time.
         let state = store.names_state();
@@ -67,7 +116,9 @@ impl Catalog {
         {
             return Ok(Arc::clone(names));
         }
-        let names = Arc::new(store.names()?);
+        let mut names = store.names()?;
+        names.retain(|(name, _)| self.only.as_ref().is_none_or(|only| name == only));
+        let names = Arc::new(names);
         *lock(&self.names) = Some((state, Arc::clone(&names)));
         Ok(names)
     }
@@ -92,13 +143,8 @@ impl Catalog {
             return Ok(Some(links));
         }
         let Some(read) = read(store, &at.digest, &at.media_type)? else { return Ok(None) };
-        let bare = |one: Descriptor| Descriptor::new(one.media_type, one.digest, one.size);
-        let links = Arc::new(Links {
-            manifests: read.manifests.into_iter().map(bare).collect(),
-            blobs: read.blobs.iter().map(|blob| (blob.digest, blob.size)).collect(),
-            subject: read.subject.map(|subject| subject.digest),
-        });
-        let cost = 1 + links.manifests.len() + links.blobs.len();
+        let links = Arc::new(Links::of(read));
+        let cost = links.cost();
         let (all, sum) = &mut *lock(&self.links);
         if *sum + cost > KEPT {
             all.clear();
@@ -150,8 +196,7 @@ impl Catalog {
                 if let Some(found) = visit(name, &at, links.as_deref()) {
                     return Ok(Some(found));
                 }
-                let manifests = links.iter().flat_map(|links| links.manifests.iter().rev());
-                waiting.extend(manifests.cloned());
+                waiting.extend(links.iter().flat_map(|links| links.manifests().rev()));
             }
         }
         Ok(None)
@@ -283,5 +328,60 @@ impl Meant {
         let tags: BTreeSet<&str> = all.filter_map(|(name, _)| name.tag()).collect();
         let found = tags.into_iter().filter(|tag| matches!(self.tag(tag), Ok(Some(_))));
         found.map(str::to_owned).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(kind: &MediaType, entries: &[Descriptor]) -> Vec<u8> {
+        let value = serde_json::json!({
+            "schemaVersion": 2, "mediaType": kind.as_str(), "manifests": entries,
+        });
+        value.to_string().into_bytes()
+    }
+
+    /// What is remembered has a bound, whatever the documents are.
+    #[test]
+    fn links_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let catalog = Catalog::default();
+        let long = MediaType::from("x".repeat(KEPT / 8));
+        for number in 0..20_u8 {
+            let entry = Descriptor::new(long.clone(), BlobDigest::of(&[number]), 1);
+            let bytes = list(&MediaType::OciIndex, &[entry]);
+            let digest = store.put(&bytes).unwrap();
+            let at = Descriptor::new(MediaType::OciIndex, digest, bytes.len() as u64);
+            let links = catalog.links(&store, &at).unwrap().unwrap();
+            assert_eq!(links.manifests().count(), 1);
+            let (all, sum) = &*lock(&catalog.links);
+            let costs: usize = all.values().map(|links| links.cost()).sum();
+            assert!(*sum <= KEPT && costs == *sum && all.contains_key(&digest));
+        }
+        assert!(lock(&catalog.links).0.len() < 8);
+    }
+
+    #[test]
+    fn one_name_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let names = ["app:1", "app:2", "quay.io/app:1"].map(|text| text.parse().unwrap());
+        for name in &names {
+            store
+                .tag(name, Descriptor::new(MediaType::OciManifest, BlobDigest::of(b"x"), 1))
+                .unwrap();
+        }
+        let count = |only: Option<&Reference>| {
+            Catalog::new(only.cloned())
+                .names(&store)
+                .unwrap()
+                .iter()
+                .map(|(n, _)| n.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(count(Some(&names[0])), names[..1]);
+        assert_eq!(count(None).len(), 3);
     }
 }

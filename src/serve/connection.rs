@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{AUTHORIZATION, EXPECT, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{AUTHORIZATION, EXPECT, HeaderName, HeaderValue, RANGE, USER_AGENT};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request};
@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::{Answer, Refusal, without_body};
+use super::catalog::Catalog;
 use super::log::Entry;
 use super::path::{Query, Route};
 use super::shared::{Shared, Talk};
@@ -82,13 +83,13 @@ impl Server {
     /// # Errors
     /// If the address is not to be had, or certificate and key are none.
     pub async fn bind(store: &Store, options: Options) -> Result<Self, ServeError> {
-        let Options { addr, writable, tls, passwords, logger, progress } = options;
+        let Options { addr, writable, only, tls, passwords, logger, progress } = options;
         let tls = tls.map(|(chain, key)| acceptor(&chain, &key)).transpose()?;
         let listen = |source| ServeError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
         let talk = Talk { logger, progress };
-        let shared = Arc::new(Shared::new(store, passwords, writable, talk));
+        let shared = Arc::new(Shared::new(store, Catalog::new(only), passwords, writable, talk));
         Ok(Self { listener, addr, tls, shared })
     }
 
@@ -279,7 +280,12 @@ async fn route(
             shared.call(move |s, store| read::manifest(s, store, &named, &selector)).await
         }
         (Route::Blob(named, digest), true) => {
-            let head = request.into_parts().0.headers;
+            let (parts, _) = request.into_parts();
+            let mut head = parts.headers;
+            // Of other methods it means nothing (RFC 9110, 14.2).
+            if parts.method != Method::GET {
+                head.remove(RANGE);
+            }
             shared.call(move |s, store| read::blob(s, store, &named, &digest, &head)).await
         }
         (Route::Referrers(named, digest), true) => {

@@ -4,6 +4,7 @@
 //! What it promises:
 //! - Nothing leaves the store that no image with a name refers to, or that was not pushed
 //!   here: no blobs of build caches. A blob is looked for in the repository that is asked.
+//!   A server of one name ([`Options::only`]) has no other.
 //! - A path means what it means on kiln's command line (`catalog.rs`).
 //! - An answer is a whole document or blob of the store as it is at that moment, whatever
 //!   other processes do to it. What a client was told of stays for a quarter of an hour at
@@ -38,6 +39,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::progress::Progress;
+use crate::reference::Reference;
 
 /// What a server does.
 pub struct Options {
@@ -45,6 +47,8 @@ pub struct Options {
     pub addr: SocketAddr,
     /// Whether clients may push and delete.
     pub writable: bool,
+    /// The one name whose image is given out; none for all of the store's.
+    pub only: Option<Reference>,
     /// PEM files of a chain of certificates, the server's own first, and of its key.
     /// Without them it speaks plain HTTP.
     pub tls: Option<(PathBuf, PathBuf)>,
@@ -58,9 +62,9 @@ pub struct Options {
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { addr, writable, tls, passwords, .. } = self;
+        let Self { addr, writable, only, tls, passwords, .. } = self;
         let mut all = f.debug_struct("Options");
-        all.field("addr", addr).field("writable", writable).field("tls", tls);
-        all.field("passwords", passwords).finish_non_exhaustive()
+        all.field("addr", addr).field("writable", writable).field("only", only);
+        all.field("tls", tls).field("passwords", passwords).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! What is read: manifests, blobs, lists.
 
+use std::collections::HashSet;
 use std::ops::Bound;
 use std::path::Path;
 
@@ -183,9 +184,14 @@ pub fn lacking(store: &Store) -> Result<Vec<(Reference, usize)>, StoreError> {
     let mut found = Vec::new();
     for (name, at) in catalog.names(store)?.iter() {
         let (mut waiting, mut absent) = (vec![at.clone()], 0);
+        // An index may list another one many times, and that one others.
+        let mut seen = HashSet::new();
         while let Some(at) = waiting.pop() {
+            if !seen.insert(at.digest) {
+                continue;
+            }
             let Some(links) = catalog.links(store, &at)? else { continue };
-            waiting.extend(links.manifests.iter().cloned());
+            waiting.extend(links.manifests());
             // What has no config here was not pulled at all.
             let here = |digest: &BlobDigest| Path::exists(&store.blob_path(digest));
             if links.blobs.first().is_some_and(|(config, _)| here(config)) {
@@ -343,6 +349,7 @@ fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Descriptor;
 
     #[test]
     fn ranges() {
@@ -378,6 +385,34 @@ mod tests {
         assert_eq!(asked("bytes=0-9", Some("\"x\""), 100), Ok(Some((0, 10))));
         assert_eq!(asked("bytes=0-9", Some("\"y\""), 100), Ok(None));
         assert_eq!(part(&HeaderMap::new(), "", 1), Ok(None));
+    }
+
+    /// Forty indexes, each of which lists the one before twice.
+    #[test]
+    fn indexes_of_indexes_are_followed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let put = |kind: MediaType, value: Value| {
+            let bytes = value.to_string().into_bytes();
+            let digest = store.put(&bytes).unwrap();
+            Descriptor::new(kind, digest, bytes.len() as u64)
+        };
+        let config = store.put(b"{}").unwrap();
+        let layer = BlobDigest::of(b"elsewhere");
+        let mut at = put(
+            MediaType::OciManifest,
+            json!({
+                "schemaVersion": 2,
+                "config": Descriptor::new(MediaType::OciConfig, config, 2),
+                "layers": [Descriptor::new(MediaType::OciLayer, layer, 9)],
+            }),
+        );
+        for _ in 0..40 {
+            at = put(MediaType::OciIndex, json!({"schemaVersion": 2, "manifests": [at, at]}));
+        }
+        let name: Reference = "app:1".parse().unwrap();
+        store.tag(&name, at).unwrap();
+        assert_eq!(lacking(&store).unwrap(), [(name, 1)]);
     }
 
     #[test]

@@ -67,6 +67,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     pub(super) fn new(
         store: &Store,
+        catalog: Catalog,
         passwords: Option<Passwords>,
         writable: bool,
         talk: Talk,
@@ -74,7 +75,7 @@ impl Shared {
         let now = Arc::new(store.renewed());
         Self {
             sessions: Mutex::new(Sessions { now, _before: None, since: Instant::now() }),
-            catalog: Catalog::default(),
+            catalog,
             uploads: Uploads::default(),
             pushed: Pushed::default(),
             transfers: Transfers::default(),

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap};
 
 use super::answer::{Answer, Body, CONTENT_DIGEST, Refusal, answer};
+use super::catalog::is_foreign;
 use super::path::{Named, Query, Selector};
 use super::read;
 use super::shared::Shared;
@@ -307,13 +308,6 @@ fn complete(
         }
     }
     Ok(())
-}
-
-/// Layers that registries do not keep, by their own media types (image spec 1.1, layer.md,
-/// "Non-Distributable Layers").
-fn is_foreign(media_type: &MediaType) -> bool {
-    let name = media_type.as_str();
-    name.contains(".nondistributable.") || name.contains(".rootfs.foreign.")
 }
 
 fn media_type(head: &HeaderMap) -> Result<MediaType, Refusal> {
