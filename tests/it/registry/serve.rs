@@ -3,6 +3,7 @@
 
 mod conformance;
 mod guards;
+mod hostile;
 mod pulls;
 mod pushes;
 

@@ -150,6 +150,11 @@ fn blobs_leave_only_with_an_image_that_has_a_name() {
     let head = serving.ask("HEAD", &path, &[], b"").is(200);
     assert_eq!(head.header("content-length"), Some(layer.size.to_string().as_str()));
     assert!(head.body.is_empty());
+    // A range is for GET.
+    for range in ["bytes=0-9", "bytes=9999999999-"] {
+        let head = serving.ask("HEAD", &path, &[("Range", range)], b"").is(200);
+        assert_eq!(head.header("content-length"), Some(layer.size.to_string().as_str()));
+    }
     blob("app", &one.images()[0].config_raw().digest).is(200);
     blob("app", &cache).refused(404, "BLOB_UNKNOWN", "no image called `app`");
     blob("team/both", &layer.digest).refused(404, "BLOB_UNKNOWN", "`team/both`");
@@ -180,6 +185,55 @@ fn blobs_leave_only_with_an_image_that_has_a_name() {
     }
     let beyond = serving.ask("GET", &path, &[("Range", "bytes=9999999999-")], b"").is(416);
     assert_eq!(beyond.header("content-range"), Some(format!("bytes */{}", whole.len()).as_str()));
+}
+
+/// As `kiln up` serves: what else is in the store is nobody's business.
+#[test]
+fn a_server_of_one_name_has_no_other() {
+    let kiln = Kiln::new();
+    let (one, both) = two(&kiln);
+    let store = kiln.store();
+    store.keep(&name("app:2"), &both).unwrap();
+    store.keep(&name("registry.example/app:1"), &both).unwrap();
+    let options = kiln::serve::Options {
+        addr: "127.0.0.1:0".parse().unwrap(),
+        writable: false,
+        only: Some(name("app:1")),
+        tls: None,
+        passwords: None,
+        logger: Arc::new(|_| ()),
+        progress: Progress::silent(),
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(kiln::serve::Server::bind(&store, options)).unwrap();
+    let addr = server.address().to_string();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = runtime.spawn(server.run(async { drop(stopped.await) }));
+    let get = |path: &str| ask(&addr, "GET", &format!("/v2/{path}"), &[], b"");
+    for tag in ["1".to_owned(), one.digest().to_string()] {
+        let manifest = get(&format!("app/manifests/{tag}")).is(200);
+        assert_eq!(BlobDigest::of(&manifest.body), one.digest());
+    }
+    for layer in one.images()[0].layers() {
+        get(&format!("app/blobs/{}", layer.digest)).is(200);
+    }
+    let (child, other) = (&both.images()[0], both.digest());
+    for path in [
+        "app/manifests/2".to_owned(),
+        "registry.example/app/manifests/1".into(),
+        "registry.example/team/both/manifests/1".into(),
+        "team/both/tags/list".into(),
+        format!("app/manifests/{other}"),
+        format!("app/manifests/{}", child.digest()),
+        format!("app/blobs/{}", child.layers()[0].digest),
+        format!("app/blobs/{}?ns=registry.example", child.layers()[0].digest),
+    ] {
+        get(&path).is(404);
+    }
+    assert_eq!(get("_catalog").json()["repositories"], serde_json::json!(["app"]));
+    assert_eq!(get("app/tags/list").json()["tags"], serde_json::json!(["1"]));
+    drop(stop);
+    runtime.block_on(serving).unwrap();
 }
 
 /// Many clients, while another process gives names, takes them away and cleans up.
