@@ -236,6 +236,45 @@ fn a_server_of_one_name_has_no_other() {
     runtime.block_on(serving).unwrap();
 }
 
+/// `kiln up` is such a server, for as long as its cluster takes.
+#[test]
+fn up_serves_its_image_alone() {
+    let kiln = Kiln::new();
+    two(&kiln);
+    let folder = kiln.path("own");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n").unwrap();
+    // A cluster that never says a word.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", mute.local_addr().unwrap());
+    let config = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "a",
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        "clusters": [{"name": "a", "cluster": {"server": server}}],
+        "users": [{"name": "a", "user": {}}],
+    });
+    std::fs::write(kiln.path("config"), config.to_string()).unwrap();
+    let config = kiln.path("config");
+    let flags = ["up", "-t", "own", "--serve", "127.0.0.1:0", "--kubeconfig"];
+    let more = [config.to_str().unwrap(), folder.to_str().unwrap()];
+    let mut call = kiln.args([&flags[..], &more].concat());
+    call.command.stderr(Stdio::from(std::fs::File::create(kiln.path("up.log")).unwrap()));
+    let mut child = call.command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let serving = lines.find_map(|line| Some(line.strip_prefix("serving ")?.to_owned()));
+    let pinned = serving.unwrap_or_else(|| {
+        panic!("{}", std::fs::read_to_string(kiln.path("up.log")).unwrap());
+    });
+    let (addr, digest) = pinned.split_once("/own@").unwrap();
+    let get = |path: &str| ask(addr, "GET", &format!("/v2/{path}"), &[], b"");
+    let manifest = get(&format!("own/manifests/{digest}")).is(200).json();
+    get(&format!("own/blobs/{}", manifest["layers"][0]["digest"].as_str().unwrap())).is(200);
+    get("app/manifests/1").refused(404, "NAME_UNKNOWN", "");
+    assert_eq!(get("_catalog").json()["repositories"], serde_json::json!(["own"]));
+    drop(mute);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
 /// Many clients, while another process gives names, takes them away and cleans up.
 #[test]
 fn many_pull_while_the_store_changes() {
