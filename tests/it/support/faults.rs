@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::proxy::head;
+
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -111,25 +113,6 @@ impl Faults {
     /// Bytes of bodies that clients have sent so far.
     pub(crate) fn sent(&self) -> u64 {
         self.inner.sent.load(Ordering::SeqCst)
-    }
-}
-
-/// A message's head, and what it says of the body's length.
-fn head(from: &mut impl std::io::BufRead) -> Option<(String, u64)> {
-    let (mut text, mut length) = (String::new(), 0);
-    loop {
-        let begun = text.len();
-        if from.read_line(&mut text).ok()? == 0 {
-            return None;
-        }
-        let line = text[begun..].trim_end().to_ascii_lowercase();
-        assert!(!line.starts_with("transfer-encoding"), "the proxy knows no such bodies");
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-        if line.is_empty() {
-            return Some((text, length));
-        }
     }
 }
 

@@ -89,7 +89,7 @@ impl Counted {
 }
 
 /// A message's head, and what it says of the body's length.
-fn head(from: &mut impl std::io::BufRead) -> Option<(String, u64)> {
+pub(crate) fn head(from: &mut impl std::io::BufRead) -> Option<(String, u64)> {
     let (mut text, mut length) = (String::new(), 0);
     loop {
         let begun = text.len();

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use super::http::{Request, Server, answer};
+use super::proxy::head;
 use super::registry::{TestRegistry, certificate, tool};
 
 /// What the registry calls itself.
@@ -236,25 +237,10 @@ fn config(signer: &Signer) -> Arc<rustls::ServerConfig> {
     Arc::new(config.with_single_cert(chain, key).unwrap())
 }
 
-/// The lines of a head, without the empty one, and the length of what follows.
-fn head(from: &mut impl std::io::BufRead) -> Option<(Vec<String>, u64)> {
-    let (mut lines, mut length) = (Vec::new(), 0);
-    loop {
-        let mut line = String::new();
-        if from.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        let line = line.trim_end().to_owned();
-        if line.is_empty() {
-            return Some((lines, length));
-        }
-        let lower = line.to_ascii_lowercase();
-        assert!(!lower.starts_with("transfer-encoding"), "the gate knows no chunks");
-        if let Some(value) = lower.strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-        lines.push(line);
-    }
+/// A message's lines, and what it says of the body's length.
+fn lines_of(from: &mut impl std::io::BufRead) -> Option<(Vec<String>, u64)> {
+    let (text, length) = head(from)?;
+    Some((text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect(), length))
 }
 
 impl State {
@@ -265,7 +251,7 @@ impl State {
             return None;
         }
         loop {
-            let (mut lines, sent) = head(&mut client)?;
+            let (mut lines, sent) = lines_of(&mut client)?;
             let mut words = lines.first()?.split(' ').map(str::to_owned);
             let (method, path) = (words.next()?, words.next()?);
             let is_token =
@@ -297,7 +283,7 @@ impl State {
             if !refuse {
                 std::io::copy(&mut (&mut client).take(sent), server.get_mut()).ok()?;
             }
-            let (mut answer, length) = head(&mut server)?;
+            let (mut answer, length) = lines_of(&mut server)?;
             answer.retain(|line| !last(line));
             let status = answer.first()?.split(' ').nth(1)?.to_owned();
             let length = if method == "HEAD" || status == "204" { 0 } else { length };
