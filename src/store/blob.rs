@@ -125,8 +125,7 @@ impl Store {
         // Others may open it by its path; this one has it by its descriptor in any case.
         let _ = self.leases.hold(&path);
         let file = File::open(&path).map_err(|error| self.absent(digest, error))?;
-        let size = file.metadata().at("read", &path)?.len();
-        Ok(BlobReader { inner: Some(Hashing::new(file)), digest: *digest, size, path })
+        BlobReader::over(file, digest, path)
     }
 
     /// Opens a blob's file, and gives its size, for whoever has the bytes compared with the
@@ -273,6 +272,15 @@ pub struct BlobReader {
 }
 
 impl BlobReader {
+    /// Reads a blob out of a file that was opened elsewhere; `path` is for the error.
+    ///
+    /// # Errors
+    /// If the file's size cannot be read.
+    pub fn over(file: File, digest: &BlobDigest, path: PathBuf) -> Result<Self, StoreError> {
+        let size = file.metadata().at("read", &path)?.len();
+        Ok(Self { inner: Some(Hashing::new(file)), digest: *digest, size, path })
+    }
+
     /// The blob's bytes in all.
     #[must_use]
     pub fn size(&self) -> u64 {

@@ -1,9 +1,58 @@
 //! Images: documents read back, verified, and put under a name.
 
+use std::collections::BTreeSet;
+
 use super::{Store, StoreError};
+use crate::digest::BlobDigest;
 use crate::image::{AnyImage, Descriptor, Image, ImageError, Index, Manifest, Raw};
 use crate::platform::Platform;
 use crate::reference::Reference;
+
+/// Most images of one index, and most bytes of their documents: an index of a stranger may
+/// list some 20,000, or one of them as often.
+const MOST_IMAGES: usize = 256;
+const MOST_BYTES: u64 = 256 << 20;
+
+/// The images of an index that is read: each once, and no more than memory takes.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    images: Vec<Image>,
+    /// Entries that were looked at, and whether they said that they are no platform's.
+    seen: BTreeSet<(BlobDigest, bool)>,
+    bytes: u64,
+}
+
+impl Gathered {
+    /// False if such an entry came before.
+    pub fn is_new(&mut self, entry: &Descriptor) -> bool {
+        let unknown = entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
+        self.seen.insert((entry.digest, unknown))
+    }
+
+    /// Takes an image.
+    ///
+    /// # Errors
+    /// If it is one too many.
+    pub fn put(&mut self, image: Image) -> Result<(), ImageError> {
+        let bytes = image.manifest().bytes.len() + image.config_raw().bytes.len();
+        self.bytes += bytes as u64;
+        let why = if self.images.len() == MOST_IMAGES {
+            format!("it has more than {MOST_IMAGES} images")
+        } else if self.bytes > MOST_BYTES {
+            format!("its images have documents of more than {} MiB", MOST_BYTES >> 20)
+        } else {
+            self.images.push(image);
+            return Ok(());
+        };
+        Err(ImageError::Malformed { what: "index", why })
+    }
+
+    /// What was taken, in the index's order.
+    #[must_use]
+    pub fn into_images(self) -> Vec<Image> {
+        self.images
+    }
+}
 
 impl Store {
     /// Keeps an image's documents and points the name at it. The layers must be
@@ -42,9 +91,12 @@ impl Store {
             return Ok(AnyImage::Image(self.one(raw)?));
         }
         let index = Index::read(&raw.bytes).map_err(wrong)?;
-        let mut images = Vec::new();
+        let mut images = Gathered::default();
         for entry in &index.manifests {
-            if entry.media_type.is_manifest() && self.has_blob(&entry.digest, entry.size) {
+            if entry.media_type.is_manifest()
+                && images.is_new(entry)
+                && self.has_blob(&entry.digest, entry.size)
+            {
                 let bytes = self.document(&entry.digest)?;
                 let manifest =
                     Raw { bytes, digest: entry.digest, media_type: entry.media_type.clone() };
@@ -55,7 +107,7 @@ impl Store {
                 }
                 if self.has_blob(&parsed.config.digest, parsed.config.size) {
                     match self.one(manifest) {
-                        Ok(image) => images.push(image),
+                        Ok(image) => images.put(image).map_err(wrong)?,
                         // An artifact is no platform's image.
                         Err(StoreError::Image {
                             source: ImageError::NotAnImage { .. }, ..
@@ -65,7 +117,7 @@ impl Store {
                 }
             }
         }
-        Ok(AnyImage::Index { raw, images })
+        Ok(AnyImage::Index { raw, images: images.into_images() })
     }
 
     fn one(&self, manifest: Raw) -> Result<Image, StoreError> {

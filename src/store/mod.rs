@@ -27,6 +27,7 @@ mod unsynced;
 mod usage;
 
 pub use blob::{BlobReader, BlobWriter, PendingBlob};
+pub use image::Gathered;
 pub use lease::{Clearing, Taken};
 pub use record::Slot;
 pub use scratch::Scratch;
