@@ -63,11 +63,14 @@ fn compared(args: &Args, invocation: &Invocation) -> Result<bool, CliError> {
     let a = Place::of(&args.a).open(invocation)?;
     let b = Place::of(&args.b).open(invocation)?;
     let scratch = invocation.store()?.scratch("diff")?;
+    let interrupt = invocation.interrupt()?;
+    let stop = || interrupt.signal().is_some();
     let options = Options {
         platform: args.platform.clone(),
         merged: args.merged,
         most: if args.all { usize::MAX } else { FEW },
         scratch: scratch.path(),
+        stop: &stop,
     };
     let report = compare::compare(a.side(&args.a), b.side(&args.b), &options)?;
     match args.format {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::MOST_ENTRIES;
+use super::{MOST_ENTRIES, MOST_TEXT};
 use crate::atomic::PathError;
 use crate::digest::BlobDigest;
 use crate::image::ImageError;
@@ -23,8 +23,10 @@ pub enum CompareError {
     Layer { digest: BlobDigest, source: ReadError },
     #[error("blob {digest} cannot be read: {source}")]
     Blob { digest: BlobDigest, source: io::Error },
-    #[error("layer {0} has more than {MOST_ENTRIES} entries, which are too many to compare")]
-    TooMany(BlobDigest),
+    #[error("layer {digest} cannot be compared: with it there are {what}")]
+    TooMuch { digest: BlobDigest, what: TooMuch },
+    #[error("the work was stopped")]
+    Stopped,
     #[error("the layers of `{image}` do not fit together: {source}")]
     Tree { image: String, source: ViewError },
     #[error("cannot keep files to compare: {0}")]
@@ -39,6 +41,17 @@ pub enum CompareError {
     NoBlob { folder: PathBuf, digest: BlobDigest },
     #[error("blob {digest} of {}: {source}", folder.display())]
     Document { folder: PathBuf, digest: BlobDigest, source: ImageError },
+}
+
+/// What a layer has too much of to be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooMuch {
+    #[error("more than {MOST_ENTRIES} entries")]
+    Entries,
+    #[error("more than {} MiB of names and attributes", MOST_TEXT >> 20)]
+    Text,
+    #[error("files with more holes than are worth the time")]
+    Holes,
 }
 
 impl CompareError {
@@ -59,7 +72,8 @@ impl CompareError {
             Self::Scratch(_) => Some("files are kept in the store's folder meanwhile".into()),
             Self::Store(_)
             | Self::Path(_)
-            | Self::TooMany(_)
+            | Self::TooMuch { .. }
+            | Self::Stopped
             | Self::Tree { .. }
             | Self::NotALayout { .. }
             | Self::Document { .. } => None,

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::report::{Change, Content, FieldChange, FileChange, Files};
 use super::spool::{Spool, Wanted};
 use super::table::{Item, Table};
-use super::{CompareError, content, hint};
+use super::told::Told;
+use super::{CompareError, Work, content, hint};
 use crate::layer::{Kind, Name, RawHeader, Whiteout, whiteout_of};
 
 /// Bytes of each side's files that are kept on disk to be looked into.
@@ -41,7 +42,7 @@ impl<'t> Pair<'t> {
         &self,
         most: usize,
         fill: impl Fn(&[Wanted; 2]) -> Result<[Spool; 2], CompareError>,
-        scratch: &std::path::Path,
+        work: Work<'_>,
     ) -> Result<Files, CompareError> {
         let mut files = Files::default();
         let mut found = self.walk(&mut files);
@@ -66,7 +67,8 @@ impl<'t> Pair<'t> {
         }
         let spools = fill(&wanted)?;
         for one in &found {
-            files.files.push(self.told(one, &spools, scratch)?);
+            work.stopped()?;
+            files.files.push(self.told(one, &spools, work)?);
         }
         Ok(files)
     }
@@ -187,30 +189,31 @@ impl<'t> Pair<'t> {
     }
 
     /// All that differs, in one list: of an archive in a file.
-    pub(super) fn members(&self) -> Vec<FieldChange> {
-        let mut changes = Vec::new();
+    pub(super) fn members(&self) -> Told {
+        let mut changes = Told::of_file();
         for one in self.walk(&mut Files::default()) {
             let member = |item: &Item| format!("member {}", String::from(item.entry.name.clone()));
             match (self.both(&one), one.a) {
                 (Some((a, b)), _) => {
-                    let fields = self.attributes(a, b).into_iter();
-                    changes.extend(fields.map(|change| FieldChange {
-                        field: format!("{} {}", member(a), change.field),
-                        ..change
-                    }));
+                    for change in self.attributes(a, b) {
+                        changes.push(|| FieldChange {
+                            field: format!("{} {}", member(a), change.field),
+                            ..change
+                        });
+                    }
                     if let (Some((_, x)), Some((_, y))) = (a.content, b.content)
                         && x != y
                     {
-                        let field = format!("{} content", member(a));
-                        changes.push(FieldChange::new(field, x.short(), y.short()));
+                        let field = || format!("{} content", member(a));
+                        changes.push(|| FieldChange::new(field(), x.short(), y.short()));
                     }
                 }
                 (None, Some(at)) => {
-                    changes.push(FieldChange::new(member(&self.a.items[at]), "there", ()));
+                    changes.push(|| FieldChange::new(member(&self.a.items[at]), "there", ()));
                 }
                 (None, None) => {
                     let at = one.b.unwrap_or_default();
-                    changes.push(FieldChange::new(member(&self.b.items[at]), (), "there"));
+                    changes.push(|| FieldChange::new(member(&self.b.items[at]), (), "there"));
                 }
             }
         }
@@ -221,7 +224,7 @@ impl<'t> Pair<'t> {
         &self,
         found: &Found,
         spools: &[Spool; 2],
-        scratch: &std::path::Path,
+        work: Work<'_>,
     ) -> Result<FileChange, CompareError> {
         let (change, item) = match (found.a, found.b) {
             (Some(at), None) => (Change::Removed, &self.a.items[at]),
@@ -248,8 +251,8 @@ impl<'t> Pair<'t> {
         if a.content.is_some() && b.content.is_some() && a.content != b.content {
             let kept = spools[0].content(a.root).zip(spools[1].content(b.root));
             let content = match kept {
-                Some((one, other)) => content::compare(name.as_bytes(), one, other, scratch)
-                    .map_err(CompareError::Scratch)?,
+                Some((one, other)) => content::compare(name.as_bytes(), one, other, work)
+                    .map_err(|error| work.wrong(error))?,
                 None => Content { format: "large", ..Content::default() },
             };
             told.hint = told.hint.or_else(|| hint::of_content(&content));

@@ -1,6 +1,6 @@
 //! Indexes, and images platform by platform.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use serde_json::Value;
@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::files::Pair;
 use super::layer::Sides;
 use super::report::{Change, FieldChange, ImageChange, Report, Top};
-use super::table::{Contents, Table};
-use super::{CompareError, Options, Side, document};
+use super::table::{Contents, Room, Table};
+use super::told::Told;
+use super::{CompareError, Options, Side, Work, document};
 use crate::digest::{BlobDigest, DiffId};
 use crate::image::{AnyImage, Image, ImageError, strict_json};
 use crate::platform::Platform;
@@ -19,6 +20,7 @@ pub(super) fn compare(
     a: Side<'_>,
     b: Side<'_>,
     options: &Options<'_>,
+    work: Work<'_>,
 ) -> Result<Report, CompareError> {
     let top = |side: &Side<'_>| {
         let raw = side.image.raw();
@@ -29,7 +31,7 @@ pub(super) fn compare(
         Report { same: false, a: top(&a), b: top(&b), index: Vec::new(), images: Vec::new() };
     if let Some(platform) = &options.platform {
         let images = [chosen(&a, platform)?, chosen(&b, platform)?];
-        report.images.extend(both(images, [&a, &b], options)?);
+        report.images.extend(both(images, [&a, &b], options, work)?);
         report.same = images[0].digest() == images[1].digest();
         return Ok(report);
     }
@@ -41,12 +43,12 @@ pub(super) fn compare(
     let (of_a, of_b) = (by_platform(a.image), by_platform(b.image));
     let mut platforms: Vec<_> = of_a.iter().map(|(platform, _)| platform).collect();
     platforms.extend(of_b.iter().map(|(platform, _)| platform));
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     platforms.retain(|platform| seen.insert(*platform));
     // An image against an index is compared with the one of its platform.
     let lone = matches!((a.image, b.image), (AnyImage::Image(_), AnyImage::Image(_)));
     if lone && let ([(_, one)], [(_, other)]) = (of_a.as_slice(), of_b.as_slice()) {
-        report.images.extend(both([one, other], [&a, &b], options)?);
+        report.images.extend(both([one, other], [&a, &b], options, work)?);
         return Ok(report);
     }
     for platform in platforms {
@@ -55,7 +57,7 @@ pub(super) fn compare(
         };
         match (find(&of_a), find(&of_b)) {
             (Some(one), Some(other)) => {
-                report.images.extend(both([&one, &other], [&a, &b], options)?);
+                report.images.extend(both([&one, &other], [&a, &b], options, work)?);
             }
             (one, other) => report.images.push(ImageChange {
                 platform: platform.clone(),
@@ -88,17 +90,32 @@ fn chosen<'i>(side: &Side<'i>, platform: &Platform) -> Result<&'i Image, Compare
 /// Images with their platforms; a second one of a platform has a number.
 fn by_platform(image: &AnyImage) -> Vec<(String, &Image)> {
     let mut all: Vec<(String, &Image)> = Vec::new();
+    let mut names = Names::default();
     for one in image.images() {
-        let platform = one.platform().to_string();
-        let same =
-            |(other, _): &&(String, &Image)| other.split('#').next() == Some(platform.as_str());
-        let name = match all.iter().filter(same).count() {
-            0 => platform.clone(),
-            count => format!("{platform}#{}", count + 1),
-        };
-        all.push((name, one));
+        all.push((names.name(&one.platform().to_string()), one));
     }
     all
+}
+
+/// Gives names that are different: the second one of a kind has a number.
+#[derive(Default)]
+struct Names {
+    counts: BTreeMap<String, usize>,
+    taken: BTreeSet<String>,
+}
+
+impl Names {
+    fn name(&mut self, kind: &str) -> String {
+        let count = self.counts.entry(kind.to_owned()).or_default();
+        loop {
+            *count += 1;
+            let name = if *count == 1 { kind.to_owned() } else { format!("{kind}#{count}") };
+            // A platform may be called as another one's second.
+            if self.taken.insert(name.clone()) {
+                return name;
+            }
+        }
+    }
 }
 
 fn wrong(digest: BlobDigest) -> impl Fn(ImageError) -> CompareError {
@@ -126,8 +143,8 @@ fn index(a: &Side<'_>, b: &Side<'_>) -> Result<Vec<FieldChange>, CompareError> {
             value.remove("manifests");
         }
     };
-    let mut fields =
-        document::compare("index", &one.bytes, &other.bytes, take).map_err(&wrong_a)?;
+    let mut fields = Told::of_document();
+    document::compare("index", &one.bytes, &other.bytes, take, &mut fields).map_err(&wrong_a)?;
     let one: Value = strict_json("index", &one.bytes).map_err(&wrong_a)?;
     let other: Value = strict_json("index", &other.bytes).map_err(wrong(other.digest))?;
     let (one, other) = (listed(&one, a.image), listed(&other, b.image));
@@ -138,28 +155,33 @@ fn index(a: &Side<'_>, b: &Side<'_>) -> Result<Vec<FieldChange>, CompareError> {
     let mut sorted = [order_a.clone(), order_b.clone()];
     sorted.iter_mut().for_each(|all| all.sort());
     if sorted[0] == sorted[1] && order_a != order_b {
-        fields.push(FieldChange::new("manifests", order_a, order_b).note("another order"));
+        fields.push(|| FieldChange::new("manifests", order_a, order_b).note("another order"));
     }
+    let of =
+        |all: &'_ [(String, Value)]| -> BTreeMap<String, Value> { all.iter().cloned().collect() };
+    let (by_a, by_b) = (of(&one), of(&other));
+    let path = |name: &str| document::bracket("manifests", name);
     for (name, value) in &one {
-        let path = format!("manifests[{name}]");
-        match other.iter().find(|(other, _)| other == name) {
-            Some((_, twin)) => document::fields(&path, value, twin, &mut fields),
-            None => fields.push(FieldChange::new(path, value.clone(), Value::Null)),
+        match by_b.get(name) {
+            Some(twin) => document::fields(&path(name), value, twin, &mut fields),
+            None => fields.push(|| FieldChange::new(path(name), value.clone(), Value::Null)),
         }
     }
-    for (name, value) in other.iter().filter(|(name, _)| !order(&one).contains(name)) {
-        fields.push(FieldChange::new(format!("manifests[{name}]"), Value::Null, value.clone()));
+    for (name, value) in other.iter().filter(|(name, _)| !by_a.contains_key(name)) {
+        fields.push(|| FieldChange::new(path(name), Value::Null, value.clone()));
     }
-    Ok(fields)
+    Ok(fields.into_fields())
 }
 
 /// The entries by platform. Digest and size of images that are there are left out: what
 /// differs in the images tells them.
 fn listed(index: &Value, image: &AnyImage) -> Vec<(String, Value)> {
+    let images: BTreeSet<String> =
+        image.images().iter().map(|image| image.digest().to_string()).collect();
     let there = |entry: &Value| {
-        let digest = entry.get("digest").and_then(Value::as_str).unwrap_or_default();
-        image.images().iter().any(|image| image.digest().to_string() == digest)
+        entry.get("digest").and_then(Value::as_str).is_some_and(|digest| images.contains(digest))
     };
+    let mut names = Names::default();
     let mut all: Vec<(String, Value)> = Vec::new();
     for entry in index["manifests"].as_array().into_iter().flatten() {
         let platform = entry.get("platform").cloned().unwrap_or_default();
@@ -177,10 +199,7 @@ fn listed(index: &Value, image: &AnyImage) -> Vec<(String, Value)> {
                 _ => true,
             });
         }
-        let same = |(other, _): &&(String, Value)| other.split('#').next() == Some(name.as_str());
-        let count = all.iter().filter(same).count();
-        let name = if count == 0 { name } else { format!("{name}#{}", count + 1) };
-        all.push((name, value));
+        all.push((names.name(&name), value));
     }
     all
 }
@@ -190,6 +209,7 @@ fn both(
     images: [&Image; 2],
     sides: [&Side<'_>; 2],
     options: &Options<'_>,
+    work: Work<'_>,
 ) -> Result<Option<ImageChange>, CompareError> {
     let [a, b] = images;
     if a.digest() == b.digest() {
@@ -208,32 +228,31 @@ fn both(
             rootfs.remove("diff_ids");
         }
     };
-    let own = Sides { images, blobs: sides.map(|side| side.blobs) };
+    let own = Sides { images, blobs: sides.map(|side| side.blobs), work };
     let (layers, same_layers) = own.layers(options)?;
     let wrong = wrong(a.digest());
     let (one, other) = (&a.manifest().bytes, &b.manifest().bytes);
+    let [mut told, mut told_config] = [Told::of_document(), Told::of_document()];
+    document::compare("manifest", one, other, manifest, &mut told).map_err(&wrong)?;
+    let (one, other) = (&a.config_raw().bytes, &b.config_raw().bytes);
+    document::compare("image config", one, other, config, &mut told_config).map_err(&wrong)?;
     let mut change = ImageChange {
         platform: a.platform().to_string(),
         change: Change::Changed,
         a: Some(a.digest()),
         b: Some(b.digest()),
-        manifest: document::compare("manifest", one, other, manifest).map_err(&wrong)?,
-        config: document::compare(
-            "image config",
-            &a.config_raw().bytes,
-            &b.config_raw().bytes,
-            config,
-        )
-        .map_err(&wrong)?,
+        manifest: told.into_fields(),
+        config: told_config.into_fields(),
         same_layers,
         layers,
         tree: None,
     };
     if options.merged {
         let mut known: BTreeMap<DiffId, Rc<Contents>> = BTreeMap::new();
+        let mut room = Room::new();
         let mut tree = |at: usize| {
             let image = sides[at].name.to_owned();
-            Table::merged(sides[at].blobs, images[at].layers(), &mut known)?
+            Table::merged(sides[at].blobs, images[at].layers(), &mut known, &mut room, work)?
                 .map_err(|source| CompareError::Tree { image, source })
         };
         let (one, other) = (tree(0)?, tree(1)?);

@@ -1,15 +1,14 @@
 //! Layers of two images: which correspond, and in what they differ.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use super::align::{AKIN, ANY, SAME, align};
 use super::files::Pair;
 use super::report::{Change, FieldChange, Files, LayerChange, LayerSide};
 use super::spool::Spool;
-use super::table::Table;
-use super::{Blobs, CompareError, Options, document, packing};
+use super::table::{Room, Table};
+use super::told::Told;
+use super::{Blobs, CompareError, Options, Work, document, packing};
 use crate::image::{Image, ImageError, strict_json};
 use crate::layer::Layer;
 
@@ -53,6 +52,7 @@ impl<'i> Stack<'i> {
 pub(super) struct Sides<'s> {
     pub(super) images: [&'s Image; 2],
     pub(super) blobs: [&'s dyn Blobs; 2],
+    pub(super) work: Work<'s>,
 }
 
 impl Sides<'_> {
@@ -90,8 +90,11 @@ impl Sides<'_> {
             match pair {
                 (Some(i), Some(j)) => {
                     let layers = [&a.layers[i], &b.layers[j]];
-                    document::fields("", &a.descriptors[i], &b.descriptors[j], &mut change.fields);
-                    if layers[0].digest == layers[1].digest && change.fields.is_empty() {
+                    let mut told = Told::of_document();
+                    document::fields("", &a.descriptors[i], &b.descriptors[j], &mut told);
+                    change.fields = told.into_fields();
+                    let key = |layer: &Layer| (layer.digest, layer.diff_id);
+                    if key(layers[0]) == key(layers[1]) && change.fields.is_empty() {
                         same += 1;
                         continue;
                     }
@@ -114,18 +117,30 @@ impl Sides<'_> {
     ) -> Result<(), CompareError> {
         let sides = [(self.blobs[0], layers[0]), (self.blobs[1], layers[1])];
         if layers[0].diff_id == layers[1].diff_id {
-            change.change = Change::Repacked;
-            if layers[0].digest != layers[1].digest {
-                change.fields.extend(packing::whole(sides)?);
+            if layers[0].digest == layers[1].digest {
+                change.change = Change::Repacked;
+                return Ok(());
             }
+            let fields = packing::whole(sides, self.work)?;
+            let is_one = fields.iter().all(|field| field.field != packing::UNPACKS_TO);
+            change.fields.extend(fields);
+            if is_one {
+                change.change = Change::Repacked;
+                return Ok(());
+            }
+        } else if layers[0].digest == layers[1].digest {
+            let [a, b] = layers.map(|layer| layer.diff_id.to_string());
+            let note = "one blob, which cannot unpack to both: a config is wrong";
+            change.fields.push(FieldChange::new("diffId", a, b).note(note));
             return Ok(());
+        } else {
+            change.fields.extend(packing::heads(sides)?);
         }
-        change.fields.extend(packing::heads(sides)?);
         if options.merged {
             return Ok(());
         }
-        let a = Table::of(self.blobs[0], layers[0], 0)?;
-        let b = Table::of(self.blobs[1], layers[1], 0)?;
+        let a = Table::of(self.blobs[0], layers[0], &mut Room::new(), self.work)?;
+        let b = Table::of(self.blobs[1], layers[1], &mut Room::new(), self.work)?;
         let pair = Pair { a: &a, b: &b };
         let lists = layers.map(std::slice::from_ref);
         let files = self.files(&pair, lists, options)?;
@@ -151,14 +166,14 @@ impl Sides<'_> {
         layers: [&[Layer]; 2],
         options: &Options<'_>,
     ) -> Result<Files, CompareError> {
-        let scratch: &Path = options.scratch;
+        let work = self.work;
         let fill = |wanted: &[_; 2]| {
             Ok([
-                Spool::fill(self.blobs[0], layers[0], &wanted[0], scratch)?,
-                Spool::fill(self.blobs[1], layers[1], &wanted[1], scratch)?,
+                Spool::fill(self.blobs[0], layers[0], &wanted[0], work)?,
+                Spool::fill(self.blobs[1], layers[1], &wanted[1], work)?,
             ])
         };
-        pair.files(options.most, fill, scratch)
+        pair.files(options.most, fill, work)
     }
 }
 

@@ -7,12 +7,15 @@ use std::io::{self, BufRead, BufReader, Read};
 use serde_json::Value;
 
 use super::report::FieldChange;
-use super::{Blobs, CompareError};
+use super::{Blobs, CompareError, Work};
 use crate::digest::{DiffId, Hashing};
 use crate::layer::{Compression, Decompressor, Layer};
 
 /// Facts in the order of their names.
 pub(super) type Facts = BTreeMap<&'static str, Value>;
+
+/// The field of a blob that does not unpack to what its config says.
+pub(super) const UNPACKS_TO: &str = "unpacksTo";
 
 /// Bytes in which a header is looked for.
 const HEAD: u64 = 4096;
@@ -55,7 +58,10 @@ fn head(blobs: &dyn Blobs, layer: &Layer) -> Result<Facts, CompareError> {
 }
 
 /// In what two blobs of one tar differ.
-pub(super) fn whole(sides: [(&dyn Blobs, &Layer); 2]) -> Result<Vec<FieldChange>, CompareError> {
+pub(super) fn whole(
+    sides: [(&dyn Blobs, &Layer); 2],
+    work: Work<'_>,
+) -> Result<Vec<FieldChange>, CompareError> {
     let mut facts = [Facts::new(), Facts::new()];
     for (facts, (blobs, layer)) in facts.iter_mut().zip(sides) {
         *facts = head(blobs, layer)?;
@@ -75,12 +81,12 @@ pub(super) fn whole(sides: [(&dyn Blobs, &Layer); 2]) -> Result<Vec<FieldChange>
         }
         // Two layers of one diff ID must have one tar.
         let mut hash = Hashing::new(io::sink());
-        let mut tar =
+        let tar =
             Decompressor::new(blobs.open(&layer.digest)?, layer.compression).map_err(wrong)?;
-        io::copy(&mut tar, &mut hash).map_err(wrong)?;
+        work.copy(tar, &mut hash).map_err(wrong)?;
         let found = DiffId(hash.finish().1);
         if found != layer.diff_id {
-            facts.insert("unpacksTo", found.to_string().into());
+            facts.insert(UNPACKS_TO, found.to_string().into());
         }
     }
     let mut changes = differing(&facts[0], &facts[1]);
@@ -91,7 +97,8 @@ pub(super) fn whole(sides: [(&dyn Blobs, &Layer); 2]) -> Result<Vec<FieldChange>
     if a.compression == b.compression
         && let Some(offset) = first_difference(one, other).map_err(wrong)?
     {
-        let settled = changes.iter().any(|change| change.field.contains('.'));
+        let settled =
+            changes.iter().any(|change| change.field.contains('.') || change.field == UNPACKS_TO);
         let note = if settled {
             "the first byte that differs"
         } else {

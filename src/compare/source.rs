@@ -1,15 +1,16 @@
 //! Where the blobs of an image are: the store, or an image layout in a folder (OCI image
 //! spec 1.1, image-layout.md), which is read in place.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::CompareError;
 use crate::atomic::AtPath as _;
-use crate::digest::{BlobDigest, Hashing};
+use crate::digest::BlobDigest;
 use crate::image::{AnyImage, Descriptor, Image, ImageError, Index, MAX_DOCUMENT, Manifest, Raw};
-use crate::store::{Store, StoreError};
+use crate::store::{BlobReader, Gathered, Store, StoreError};
 
 /// Gives blobs by their digests.
 pub trait Blobs {
@@ -50,10 +51,8 @@ impl Layout {
     pub fn image(&self, tag: Option<&str>) -> Result<AnyImage, CompareError> {
         let wrong = |why: String| CompareError::NotALayout { folder: self.folder.clone(), why };
         let path = self.folder.join("index.json");
-        if !path.is_file() {
-            return Err(wrong("it has no `index.json`".into()));
-        }
-        let bytes = read(&path, MOST)?;
+        let file = self.file(&path)?.ok_or_else(|| wrong("it has no `index.json`".into()))?;
+        let bytes = read(file, &path, MOST)?;
         let index =
             Index::read(&bytes).map_err(|error| wrong(format!("its index.json: {error}")))?;
         let names = |entry: &Descriptor| -> Vec<String> {
@@ -65,6 +64,7 @@ impl Layout {
             })
         };
         let mut fitting: Vec<&Descriptor> = index.manifests.iter().filter(fits).collect();
+        fitting.sort_by_key(|entry| entry.digest);
         fitting.dedup_by_key(|entry| entry.digest);
         let have = || index.manifests.iter().filter_map(|one| names(one).into_iter().next());
         let folder = self.folder.clone();
@@ -84,15 +84,16 @@ impl Layout {
             return Ok(AnyImage::Image(self.one(raw)?));
         }
         let index = Index::read(&raw.bytes).map_err(|error| self.wrong(at, error))?;
-        let mut images = Vec::new();
+        let mut images = Gathered::default();
         for entry in &index.manifests {
             let is_image = entry.media_type.is_manifest()
                 && entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
-            if is_image && self.path(&entry.digest).is_file() {
-                images.push(self.one(self.document(entry)?)?);
+            if is_image && images.is_new(entry) && self.file(&self.path(&entry.digest))?.is_some() {
+                let image = self.one(self.document(entry)?)?;
+                images.put(image).map_err(|error| self.wrong(at, error))?;
             }
         }
-        Ok(AnyImage::Index { raw, images })
+        Ok(AnyImage::Index { raw, images: images.into_images() })
     }
 
     fn one(&self, manifest: Raw) -> Result<Image, CompareError> {
@@ -110,12 +111,37 @@ impl Layout {
         self.folder.join("blobs/sha256").join(digest.hex())
     }
 
+    fn absent(&self, digest: &BlobDigest) -> CompareError {
+        CompareError::NoBlob { folder: self.folder.clone(), digest: *digest }
+    }
+
+    /// Opens a file of the layout; `None` if it is not there. Whoever made the layout may have
+    /// put a link to any file there, or a pipe that never ends.
+    fn file(&self, path: &Path) -> Result<Option<File>, CompareError> {
+        let hostile = || {
+            let name = path.strip_prefix(&self.folder).unwrap_or(path).display();
+            let why = format!("its `{name}` is a link or no regular file, and is not read");
+            CompareError::NotALayout { folder: self.folder.clone(), why }
+        };
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = match File::options().read(true).custom_flags(flags).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => {
+                return Err(hostile());
+            }
+            Err(error) => return Err(error).at("open", path).map_err(CompareError::from),
+        };
+        if !file.metadata().at("read", path)?.is_file() {
+            return Err(hostile());
+        }
+        Ok(Some(file))
+    }
+
     fn document(&self, at: &Descriptor) -> Result<Raw, CompareError> {
         let path = self.path(&at.digest);
-        if !path.is_file() {
-            return Err(CompareError::NoBlob { folder: self.folder.clone(), digest: at.digest });
-        }
-        let raw = Raw::new(read(&path, MAX_DOCUMENT + 1)?, at.media_type.clone());
+        let file = self.file(&path)?.ok_or_else(|| self.absent(&at.digest))?;
+        let raw = Raw::new(read(file, &path, MAX_DOCUMENT + 1)?, at.media_type.clone());
         if raw.digest != at.digest {
             let found = raw.digest;
             return Err(StoreError::Damaged { expected: at.digest, found, path }.into());
@@ -124,43 +150,16 @@ impl Layout {
     }
 }
 
-fn read(path: &Path, most: u64) -> Result<Vec<u8>, CompareError> {
+fn read(file: File, path: &Path, most: u64) -> Result<Vec<u8>, CompareError> {
     let mut bytes = Vec::new();
-    File::open(path).at("open", path)?.take(most).read_to_end(&mut bytes).at("read", path)?;
+    file.take(most).read_to_end(&mut bytes).at("read", path)?;
     Ok(bytes)
 }
 
 impl Blobs for Layout {
     fn open(&self, digest: &BlobDigest) -> Result<Box<dyn Read + '_>, CompareError> {
         let path = self.path(digest);
-        // A pipe of that name would never end.
-        if !fs::metadata(&path).is_ok_and(|meta| meta.is_file()) {
-            return Err(CompareError::NoBlob { folder: self.folder.clone(), digest: *digest });
-        }
-        let file = File::open(&path).at("open", &path)?;
-        Ok(Box::new(Checked { inner: Some(Hashing::new(file)), digest: *digest, path }))
-    }
-}
-
-/// Compares the digest at the end.
-struct Checked {
-    inner: Option<Hashing<File>>,
-    digest: BlobDigest,
-    path: PathBuf,
-}
-
-impl Read for Checked {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let Some(inner) = &mut self.inner else { return Ok(0) };
-        let n = inner.read(buf)?;
-        if n == 0 && !buf.is_empty() {
-            let Some((_, found, _)) = self.inner.take().map(Hashing::finish) else { return Ok(0) };
-            let (expected, found) = (self.digest, BlobDigest(found));
-            if expected != found {
-                let path = self.path.clone();
-                return Err(io::Error::other(StoreError::Damaged { expected, found, path }));
-            }
-        }
-        Ok(n)
+        let file = self.file(&path)?.ok_or_else(|| self.absent(digest))?;
+        Ok(Box::new(BlobReader::over(file, digest, path)?))
     }
 }

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
-use super::{Blobs, CompareError};
+use super::{Blobs, CompareError, Work};
 use crate::layer::{Decompressor, Kind, Layer, Located, RawHeader, Reader};
 
 /// Entries that are taken out, by the layer's number and their place in it, and whether their
 /// content is wanted besides the header.
 pub(super) type Wanted = BTreeMap<Located, bool>;
+
+/// Most bytes of headers that are kept in memory.
+const MOST_HEADERS: u64 = 64 << 20;
 
 /// Contents one after the other in a file without a name.
 #[derive(Debug)]
@@ -27,13 +29,15 @@ impl Spool {
         blobs: &dyn Blobs,
         layers: &[Layer],
         wanted: &Wanted,
-        scratch: &Path,
+        work: Work<'_>,
     ) -> Result<Self, CompareError> {
-        let file = tempfile::tempfile_in(scratch).map_err(CompareError::Scratch)?;
+        let file = tempfile::tempfile_in(work.scratch).map_err(CompareError::Scratch)?;
         let mut spool = Self { file, places: HashMap::new(), headers: HashMap::new() };
         let mut end = 0;
+        let mut room = MOST_HEADERS;
         for (number, layer) in layers.iter().enumerate() {
-            let mut wanted = wanted.iter().filter(|(at, _)| at.layer == number).peekable();
+            let of = |layer| Located { layer, ordinal: 0 };
+            let mut wanted = wanted.range(of(number)..of(number + 1)).peekable();
             if wanted.peek().is_none() {
                 continue;
             }
@@ -43,14 +47,18 @@ impl Spool {
             let mut reader = Reader::new(tar).keeping_headers();
             let mut ordinal = 0;
             while let Some(entry) = reader.next().map_err(wrong)? {
+                work.stopped()?;
                 if let Some((at, content)) = wanted.next_if(|(at, _)| at.ordinal == ordinal) {
-                    if let Some(header) = reader.raw_header() {
+                    if let Some(header) = reader.raw_header()
+                        && let Some(left) = room.checked_sub(weight(header))
+                    {
+                        room = left;
                         spool.headers.insert(*at, header.clone());
                     }
                     if let Kind::File { .. } = entry.kind
                         && *content
                     {
-                        let size = copy(&mut reader, &mut spool.file, layer)?;
+                        let size = copy(&mut reader, &mut spool.file, layer, work)?;
                         spool.places.insert(*at, (end, size));
                         end += size;
                     }
@@ -75,10 +83,22 @@ impl Spool {
     }
 }
 
-fn copy(from: &mut impl Read, to: &mut File, layer: &Layer) -> Result<u64, CompareError> {
+/// Bytes of a header in memory.
+fn weight(header: &RawHeader) -> u64 {
+    let records = header.records.iter().map(|(key, value)| key.len() + value.len() + 64);
+    512 + records.sum::<usize>() as u64
+}
+
+fn copy(
+    from: &mut impl Read,
+    to: &mut File,
+    layer: &Layer,
+    work: Work<'_>,
+) -> Result<u64, CompareError> {
     let mut buffer = vec![0; 64 << 10];
     let mut size = 0;
     loop {
+        work.stopped()?;
         let count = from
             .read(&mut buffer)
             .map_err(|source| CompareError::Blob { digest: layer.digest, source })?;

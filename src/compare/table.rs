@@ -6,7 +6,8 @@ use std::io::{self, Read};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Blobs, CompareError, MOST_ENTRIES};
+use super::error::TooMuch;
+use super::{Blobs, CompareError, MOST_ENTRIES, MOST_TEXT, Work};
 use crate::digest::{DiffId, Digest, Hashing};
 use crate::layer::{
     Decompressor, Entry, Kind, Layer, LayerIndex, Located, Name, RawHeader, ReadError, Reader,
@@ -15,6 +16,50 @@ use crate::layer::{
 
 /// Most entries of an archive that is a file of an image.
 const MOST_MEMBERS: usize = 100_000;
+/// Most bytes of what their headers say.
+const MOST_MEMBER_TEXT: u64 = 64 << 20;
+/// Most bytes of holes in files of layers: they are hashed although nothing is read.
+const MOST_HOLES: u64 = 64 << 30;
+
+/// What entries may take yet.
+#[derive(Debug)]
+pub(super) struct Room {
+    entries: usize,
+    /// Bytes of names, targets and extended attributes.
+    text: u64,
+    holes: u64,
+}
+
+impl Room {
+    /// For a layer, or for all layers of two trees.
+    pub(super) fn new() -> Self {
+        Self { entries: MOST_ENTRIES, text: MOST_TEXT, holes: MOST_HOLES }
+    }
+
+    fn take(&mut self, entry: &Entry, header: Option<&RawHeader>) -> Result<(), TooMuch> {
+        self.entries = self.entries.checked_sub(1).ok_or(TooMuch::Entries)?;
+        let target = match &entry.kind {
+            Kind::Symlink { target } => target.0.len(),
+            Kind::Hardlink { target } => target.as_bytes().len(),
+            _ => 0,
+        };
+        let attributes = entry.xattrs.iter().map(|(key, value)| key.len() + value.0.len());
+        let text = entry.name.as_bytes().len() + target + attributes.sum::<usize>();
+        self.text = self.text.checked_sub(text as u64).ok_or(TooMuch::Text)?;
+        if let Kind::File { size } = entry.kind {
+            let holes = size.saturating_sub(header.map_or(size, stored));
+            self.holes = self.holes.checked_sub(holes).ok_or(TooMuch::Holes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of an entry's content in the archive.
+fn stored(header: &RawHeader) -> u64 {
+    let record = header.records.get("size").and_then(|text| std::str::from_utf8(text).ok());
+    let field = || tar::Header::from_byte_slice(&header.block).entry_size().ok();
+    record.and_then(|text| text.parse().ok()).or_else(field).unwrap_or_default()
+}
 
 /// An entry with what is known of it.
 #[derive(Debug, Clone)]
@@ -61,52 +106,57 @@ impl<R: Read> Read for Counting<R> {
 }
 
 impl Table {
-    /// Reads a layer, as the one of that number.
+    /// Reads a layer, which takes some of the room.
     pub(super) fn of(
         blobs: &dyn Blobs,
         layer: &Layer,
-        number: usize,
+        room: &mut Room,
+        work: Work<'_>,
     ) -> Result<Self, CompareError> {
         let tar = Decompressor::new(blobs.open(&layer.digest)?, layer.compression)
             .map_err(|source| CompareError::Blob { digest: layer.digest, source })?;
-        match Self::read(tar, number, MOST_ENTRIES, u64::MAX, Reader::new) {
-            Ok(Some(table)) => Ok(table),
-            Ok(None) => Err(CompareError::TooMany(layer.digest)),
+        match Self::read(tar, room, work, Reader::new) {
+            Ok(Ok(table)) => Ok(table),
+            Ok(Err(what)) => Err(CompareError::TooMuch { digest: layer.digest, what }),
+            Err(_) if (work.stop)() => Err(CompareError::Stopped),
             Err(source) => Err(CompareError::Layer { digest: layer.digest, source }),
         }
     }
 
     /// Reads an archive of `size` bytes that is a file of an image; `None` if it has too many
-    /// entries, or more content than bytes: holes that are worth no time.
-    pub(super) fn of_archive(tar: impl Read, size: u64) -> Result<Option<Self>, ReadError> {
-        Self::read(tar, 0, MOST_MEMBERS, size, Reader::of_archive)
+    /// entries, or more holes than bytes, which are worth no time.
+    pub(super) fn of_archive(
+        tar: impl Read,
+        size: u64,
+        work: Work<'_>,
+    ) -> Result<Option<Self>, ReadError> {
+        let mut room = Room { entries: MOST_MEMBERS, text: MOST_MEMBER_TEXT, holes: size };
+        Ok(Self::read(tar, &mut room, work, Reader::of_archive)?.ok())
     }
 
     fn read<R: Read>(
         tar: R,
-        number: usize,
-        most: usize,
-        mut room: u64,
+        room: &mut Room,
+        work: Work<'_>,
         reader: impl FnOnce(Counting<R>) -> Reader<Counting<R>>,
-    ) -> Result<Option<Self>, ReadError> {
+    ) -> Result<Result<Self, TooMuch>, ReadError> {
         let count = Rc::new(Cell::new(0));
         let tar = Counting { inner: tar, count: Rc::clone(&count) };
         let mut reader = reader(tar).keeping_headers();
         let mut table = Self::default();
         let mut end = 0;
         while let Some(entry) = reader.next()? {
-            if table.items.len() == most {
-                return Ok(None);
+            work.go_on()?;
+            if let Err(what) = room.take(&entry, reader.raw_header()) {
+                return Ok(Err(what));
             }
-            let at = Located { layer: number, ordinal: table.items.len() };
+            let at = Located { layer: 0, ordinal: table.items.len() };
             let header = reader.raw_header();
             let (nanos, form) = header.map_or((0, 0), |header| (nanos(header), form(header)));
             let content = match entry.kind {
                 Kind::File { size } => {
-                    let Some(left) = room.checked_sub(size) else { return Ok(None) };
-                    room = left;
                     let mut hash = Hashing::new(io::sink());
-                    io::copy(&mut reader, &mut hash)?;
+                    work.copy(&mut reader, &mut hash)?;
                     Some((size, hash.finish().1))
                 }
                 _ => None,
@@ -118,7 +168,7 @@ impl Table {
         table.size = count.get();
         table.end = table.size.saturating_sub(end);
         table.settle();
-        Ok(Some(table))
+        Ok(Ok(table))
     }
 
     /// Follows hard links, sorts, and keeps the last of each name.
@@ -178,18 +228,20 @@ impl Table {
     }
 
     /// The tree that layers make together. Layers that were read for the other side are in
-    /// `known`, which learns those that are read now.
+    /// `known`, which learns those that are read now. All of them share the room.
     pub(super) fn merged(
         blobs: &dyn Blobs,
         layers: &[Layer],
         known: &mut BTreeMap<DiffId, Rc<Contents>>,
+        room: &mut Room,
+        work: Work<'_>,
     ) -> Result<Result<Self, ViewError>, CompareError> {
         let mut all = Vec::new();
         for layer in layers {
             let contents = match known.get(&layer.diff_id) {
                 Some(contents) => Rc::clone(contents),
                 None => {
-                    let contents = Rc::new(Contents::of(Self::of(blobs, layer, 0)?));
+                    let contents = Rc::new(Contents::of(Self::of(blobs, layer, room, work)?));
                     known.insert(layer.diff_id, Rc::clone(&contents));
                     contents
                 }
@@ -275,4 +327,41 @@ fn form(header: &RawHeader) -> u64 {
     }
     let digest = Digest::of(&text);
     digest.bytes().iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tar of one file with an attribute of that length.
+    fn tar(name: &str, attribute: usize) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let value = vec![b'x'; attribute];
+        tar.append_pax_extensions([("SCHILY.xattr.user.a", value.as_slice())]).unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_size(0);
+        for set in [tar::Header::set_uid, tar::Header::set_gid, tar::Header::set_mtime] {
+            set(&mut header, 0);
+        }
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, std::io::empty()).unwrap();
+        tar.into_inner().unwrap()
+    }
+
+    /// Several layers share one room.
+    #[test]
+    fn names_and_attributes_take_room() {
+        let stop = || false;
+        let work = Work { scratch: std::path::Path::new("/"), stop: &stop };
+        let mut room = Room { entries: 3, text: 1000, holes: 0 };
+        let mut read =
+            |length| Table::read(&*tar("f", length), &mut room, work, Reader::new).unwrap();
+        assert_eq!(read(500).unwrap().items.len(), 1);
+        assert_eq!(read(500).unwrap_err(), TooMuch::Text);
+        assert_eq!(read(100).unwrap().items.len(), 1);
+        assert_eq!(read(0).unwrap_err(), TooMuch::Entries);
+        let stop = || true;
+        let work = Work { stop: &stop, ..work };
+        assert!(Table::read(&*tar("f", 1), &mut Room::new(), work, Reader::new).is_err());
+    }
 }

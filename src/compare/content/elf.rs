@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::io;
 
+use super::super::Work;
 use super::super::files::text;
 use super::super::report::FieldChange;
 use super::super::spool::Section;
-use super::{difference, strings};
+use super::super::told::Told;
+use super::{cut, difference, strings};
 
 /// Most sections that are looked at, and most bytes of their names.
 const MOST: u64 = 4096;
@@ -24,9 +26,13 @@ struct Named<'f> {
 }
 
 /// Sections that differ; `None` if one of the two has no section table that can be read.
-pub(super) fn compare(a: &Section<'_>, b: &Section<'_>) -> io::Result<Option<Vec<FieldChange>>> {
+pub(super) fn compare(
+    a: &Section<'_>,
+    b: &Section<'_>,
+    work: Work<'_>,
+) -> io::Result<Option<Told>> {
     let (Some(one), Some(other)) = (sections(a), sections(b)) else { return Ok(None) };
-    let mut changes = Vec::new();
+    let mut changes = Told::of_file();
     let mut twins: HashMap<&str, Vec<&Named<'_>>> = HashMap::new();
     for section in other.iter().rev() {
         twins.entry(&section.name).or_default().push(section);
@@ -34,16 +40,16 @@ pub(super) fn compare(a: &Section<'_>, b: &Section<'_>) -> io::Result<Option<Vec
     for section in &one {
         let field = format!("section {}", section.name);
         let Some(twin) = twins.get_mut(section.name.as_str()).and_then(Vec::pop) else {
-            changes.push(FieldChange::new(field, section.size, ()));
+            changes.push(|| FieldChange::new(field, section.size, ()));
             continue;
         };
         let (Some(x), Some(y)) = (section.content, twin.content) else {
             if section.size != twin.size {
-                changes.push(FieldChange::new(field, section.size, twin.size));
+                changes.push(|| FieldChange::new(field, section.size, twin.size));
             }
             continue;
         };
-        let Some(first) = difference(&x, &y)? else { continue };
+        let Some(first) = difference(&x, &y, work)? else { continue };
         let change = match (shown(&section.name, &x)?, shown(&section.name, &y)?) {
             (Some(x), Some(y)) => FieldChange::new(field, x, y),
             _ => match strings(&x, &y, first.offset)? {
@@ -56,19 +62,19 @@ pub(super) fn compare(a: &Section<'_>, b: &Section<'_>) -> io::Result<Option<Vec
             }
             .note(format!("from its byte {} on", first.offset)),
         };
-        changes.push(change);
+        changes.push(|| change);
     }
     for new in other.iter() {
         let left = twins
             .get(new.name.as_str())
             .is_some_and(|left| left.iter().any(|section| std::ptr::eq(*section, new)));
         if left {
-            changes.push(FieldChange::new(format!("section {}", new.name), (), new.size));
+            changes.push(|| FieldChange::new(format!("section {}", new.name), (), new.size));
         }
     }
-    if changes.is_empty() {
+    if changes.count() == 0 {
         let note = "all sections are the same: the header, or what lies between them";
-        changes.push(FieldChange::new("outside of sections", a.size(), b.size()).note(note));
+        changes.push(|| FieldChange::new("outside of sections", a.size(), b.size()).note(note));
     }
     Ok(Some(changes))
 }
@@ -130,7 +136,7 @@ fn sections<'f>(file: &Section<'f>) -> Option<Vec<Named<'f>>> {
         .map(|number| {
             let entry = entry(number)?;
             let name = usize::try_from(layout.number(&entry, 0, 4)?).ok()?;
-            let name = names.get(name..)?.split(|c| *c == 0).next()?;
+            let name = cut(names.get(name..)?).split(|c| *c == 0).next()?;
             let (at, size) = place(&entry)?;
             let content = match layout.number(&entry, 4, 4)? {
                 NOBITS => None,

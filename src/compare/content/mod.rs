@@ -12,14 +12,12 @@ mod tree;
 mod zip;
 
 use std::io::{self, Read as _};
-use std::path::Path;
 
-use super::document;
 use super::report::{Content, FieldChange};
 use super::spool::Section;
+use super::told::Told;
+use super::{Work, document};
 
-/// Most fields that are told of one file.
-const MOST_FIELDS: usize = 16;
 /// A JSON document is read up to this size.
 const MOST_JSON: u64 = 1 << 20;
 /// Compressed files in compressed files are opened so deep.
@@ -45,41 +43,41 @@ pub(super) fn compare(
     path: &[u8],
     a: Section<'_>,
     b: Section<'_>,
-    scratch: &Path,
+    work: Work<'_>,
 ) -> io::Result<Content> {
-    deep(path, a, b, scratch, DEPTH)
+    deep(path, a, b, work, DEPTH)
 }
 
 fn deep(
     path: &[u8],
     a: Section<'_>,
     b: Section<'_>,
-    scratch: &Path,
+    work: Work<'_>,
     depth: u32,
 ) -> io::Result<Content> {
     let mut content = Content { format: "data", ..Content::default() };
-    let Some(first) = difference(&a, &b)? else { return Ok(content) };
+    let Some(first) = difference(&a, &b, work)? else { return Ok(content) };
     content.offset = Some(first.offset);
     content.bytes = (a.size() == b.size()).then_some(first.bytes);
     let heads = [a.bytes(0, 300)?, b.bytes(0, 300)?];
     let both = |test: &dyn Fn(&[u8]) -> bool| heads.iter().all(|head| test(head));
     let begins = |magic: &'static [u8]| both(&|head| head.starts_with(magic));
     let fields = if begins(b"\x7fELF") {
-        elf::compare(&a, &b)?.map(|fields| ("elf", fields))
+        elf::compare(&a, &b, work)?.map(|fields| ("elf", fields))
     } else if begins(b"!<arch>\n") {
-        ar::compare(&a, &b)?.map(|fields| ("ar", fields))
+        ar::compare(&a, &b, work)?.map(|fields| ("ar", fields))
     } else if begins(b"PK\x03\x04") || begins(b"PK\x05\x06") {
         zip::compare(&a, &b)?.map(|fields| ("zip", fields))
     } else if both(&|head| head.get(257..262) == Some(b"ustar")) {
-        tree::compare(&a, &b).map(|fields| ("tar", fields))
+        tree::compare(&a, &b, work).map(|fields| ("tar", fields))
     } else if path.ends_with(b".pyc") && both(&pyc::is) {
-        pyc::compare(&a, &b, first).map(|fields| ("pyc", fields))
+        pyc::compare(&a, &b, first, work)?.map(|fields| ("pyc", told(fields)))
     } else if let Some(format) = packed::format(&heads[0])
         && packed::format(&heads[1]) == Some(format)
     {
-        let (fields, inside) = packed::compare(path, a, b, scratch, depth)?;
+        let (fields, inside) = packed::compare(path, a, b, work, depth)?;
         content.inside = inside.map(Box::new);
-        Some((format, fields))
+        Some((format, told(fields)))
     } else if both(&|head| matches!(head.trim_ascii_start().first(), Some(b'{' | b'['))) {
         json(&a, &b)?.map(|fields| ("json", fields))
     } else {
@@ -87,9 +85,7 @@ fn deep(
     };
     if let Some((format, fields)) = fields {
         content.format = format;
-        content.more = fields.len().saturating_sub(MOST_FIELDS);
-        content.fields = fields;
-        content.fields.truncate(MOST_FIELDS);
+        (content.fields, content.more) = fields.into_parts();
     } else if let Some(diff) = text::compare(&a, &b, first)? {
         content.format = "text";
         content.diff = diff;
@@ -100,7 +96,7 @@ fn deep(
 }
 
 /// Compares byte by byte; `None` if they are the same.
-fn difference(a: &Section<'_>, b: &Section<'_>) -> io::Result<Option<Difference>> {
+fn difference(a: &Section<'_>, b: &Section<'_>, work: Work<'_>) -> io::Result<Option<Difference>> {
     let mut found = Difference::default();
     let mut at = 0;
     let mut differs = false;
@@ -108,6 +104,7 @@ fn difference(a: &Section<'_>, b: &Section<'_>) -> io::Result<Option<Difference>
     let (mut from_a, mut from_b) = (a.reader(), b.reader());
     let common = a.size().min(b.size());
     while at < common {
+        work.go_on()?;
         let length = usize::try_from(common - at).unwrap_or(usize::MAX).min(one.len());
         from_a.read_exact(&mut one[..length])?;
         from_b.read_exact(&mut other[..length])?;
@@ -151,12 +148,26 @@ fn strings(a: &Section<'_>, b: &Section<'_>, at: u64) -> io::Result<Option<Field
     })
 }
 
-fn json(a: &Section<'_>, b: &Section<'_>) -> io::Result<Option<Vec<FieldChange>>> {
+fn json(a: &Section<'_>, b: &Section<'_>) -> io::Result<Option<Told>> {
     if a.size().max(b.size()) > MOST_JSON {
         return Ok(None);
     }
     let [a, b] = [a.bytes(0, MOST_JSON as usize)?, b.bytes(0, MOST_JSON as usize)?];
-    Ok(document::compare("JSON", &a, &b, |_| ()).ok())
+    let mut found = Told::of_file();
+    Ok(document::compare("JSON", &a, &b, |_| (), &mut found).is_ok().then_some(found))
+}
+
+/// As much of a table of names as one name may have.
+fn cut(names: &[u8]) -> &[u8] {
+    const LONGEST_NAME: usize = 4096;
+    &names[..names.len().min(LONGEST_NAME)]
+}
+
+/// Fields that are few.
+fn told(fields: Vec<FieldChange>) -> Told {
+    let mut told = Told::of_file();
+    fields.into_iter().for_each(|field| told.push(|| field));
+    told
 }
 
 /// What one of two lists has of something called `name`: its fields, with one that stands for
@@ -168,9 +179,9 @@ struct Member {
 
 /// Members that differ, by name; of a name that occurs several times the first with the
 /// first, and so on.
-fn members(a: &[Member], b: &[Member]) -> Vec<FieldChange> {
+fn members(a: &[Member], b: &[Member]) -> Told {
     use std::collections::HashMap;
-    let mut changes = Vec::new();
+    let mut changes = Told::of_file();
     let mut twins: HashMap<&str, Vec<usize>> = HashMap::new();
     for (at, member) in b.iter().enumerate().rev() {
         twins.entry(&member.name).or_default().push(at);
@@ -178,26 +189,26 @@ fn members(a: &[Member], b: &[Member]) -> Vec<FieldChange> {
     let mut order = Vec::new();
     for one in a {
         let Some(at) = twins.get_mut(one.name.as_str()).and_then(Vec::pop) else {
-            changes.push(FieldChange::new(format!("member {}", one.name), "there", ()));
+            changes.push(|| FieldChange::new(format!("member {}", one.name), "there", ()));
             continue;
         };
         order.push(at);
         for ((what, x), (_, y)) in one.fields.iter().zip(&b[at].fields) {
             if x != y {
-                let field = format!("member {} {what}", one.name);
-                changes.push(FieldChange::new(field, x.clone(), y.clone()));
+                let field = || format!("member {} {what}", one.name);
+                changes.push(|| FieldChange::new(field(), x.clone(), y.clone()));
             }
         }
     }
     let mut new: Vec<usize> = twins.into_values().flatten().collect();
     new.sort_unstable();
     for at in new {
-        changes.push(FieldChange::new(format!("member {}", b[at].name), (), "there"));
+        changes.push(|| FieldChange::new(format!("member {}", b[at].name), (), "there"));
     }
     if let Some(at) = order.windows(2).position(|two| two[0] > two[1]) {
         let name = |at: usize| b[at].name.clone();
         let change = FieldChange::new("order", name(order[at]), name(order[at + 1]));
-        changes.push(change.note("members in another order: in B the second comes first"));
+        changes.push(|| change.note("members in another order: in B the second comes first"));
     }
     changes
 }

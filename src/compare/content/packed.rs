@@ -1,11 +1,10 @@
 //! Compressed files: what the header says, and what differs inside.
 
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
 
-use super::super::packing;
 use super::super::report::{Content, FieldChange};
 use super::super::spool::Section;
+use super::super::{Work, packing};
 use crate::layer::{Compression, Decompressor, Packing};
 
 /// What unpacks to more than this is not looked into.
@@ -27,7 +26,7 @@ pub(super) fn compare(
     path: &[u8],
     a: Section<'_>,
     b: Section<'_>,
-    scratch: &Path,
+    work: Work<'_>,
     depth: u32,
 ) -> io::Result<(Vec<FieldChange>, Option<Content>)> {
     let heads = [a.bytes(0, 4096)?, b.bytes(0, 4096)?];
@@ -40,7 +39,7 @@ pub(super) fn compare(
     if depth == 0 {
         return Ok((fields, None));
     }
-    let (Some(one), Some(other)) = (unpacked(a, scratch)?, unpacked(b, scratch)?) else {
+    let (Some(one), Some(other)) = (unpacked(a, work)?, unpacked(b, work)?) else {
         let note = "it cannot be unpacked, or is too large to be looked into";
         fields.push(FieldChange::new("inside", a.size(), b.size()).note(note));
         return Ok((fields, None));
@@ -50,7 +49,7 @@ pub(super) fn compare(
     let other = Section::whole(&other, size(&other)?);
     // The name tells some formats: without the ending it is the inner file's.
     let dot = path.iter().rposition(|c| *c == b'.').unwrap_or(path.len());
-    let inside = super::deep(&path[..dot], one, other, scratch, depth - 1)?;
+    let inside = super::deep(&path[..dot], one, other, work, depth - 1)?;
     if inside.offset.is_some() {
         return Ok((fields, Some(inside)));
     }
@@ -61,16 +60,17 @@ pub(super) fn compare(
     Ok((fields, None))
 }
 
-fn unpacked(file: Section<'_>, scratch: &Path) -> io::Result<Option<std::fs::File>> {
+fn unpacked(file: Section<'_>, work: Work<'_>) -> io::Result<Option<std::fs::File>> {
     let head = file.bytes(0, 8)?;
     let Ok(from) = Decompressor::new(file.reader(), Decompressor::detect(&head)) else {
         return Ok(None);
     };
     let mut from = from.take(MOST + 1);
-    let mut to = tempfile::tempfile_in(scratch)?;
+    let mut to = tempfile::tempfile_in(work.scratch)?;
     let mut buffer = vec![0; 64 << 10];
     let mut size = 0;
     loop {
+        work.go_on()?;
         // A stranger's bytes may be no such file after all.
         let Ok(count) = from.read(&mut buffer) else { return Ok(None) };
         if count == 0 {

@@ -1,5 +1,8 @@
 //! Compiled Python: what the header says of the source, and the code after it (PEP 552).
 
+use std::io;
+
+use super::super::Work;
 use super::super::files::time;
 use super::super::report::FieldChange;
 use super::super::spool::Section;
@@ -16,8 +19,9 @@ pub(super) fn compare(
     a: &Section<'_>,
     b: &Section<'_>,
     first: Difference,
-) -> Option<Vec<FieldChange>> {
-    let (one, other) = (a.exact::<16>(0)?, b.exact::<16>(0)?);
+    work: Work<'_>,
+) -> io::Result<Option<Vec<FieldChange>>> {
+    let (Some(one), Some(other)) = (a.exact::<16>(0), b.exact::<16>(0)) else { return Ok(None) };
     let word = |head: &[u8; 16], at: usize| {
         let bytes: [u8; 4] = head[at..at + 4].try_into().unwrap_or_default();
         u32::from_le_bytes(bytes)
@@ -49,11 +53,12 @@ pub(super) fn compare(
     let code = |file: &Section<'_>| file.size() - HEADER;
     let mut at = first.offset;
     if at < HEADER {
-        let (one, other) = (a.part(HEADER, code(a))?, b.part(HEADER, code(b))?);
-        let Some(found) = super::difference(&one, &other).ok()? else { return Some(changes) };
+        let parts = (a.part(HEADER, code(a)), b.part(HEADER, code(b)));
+        let (Some(one), Some(other)) = parts else { return Ok(None) };
+        let Some(found) = super::difference(&one, &other, work)? else { return Ok(Some(changes)) };
         at = HEADER + found.offset;
     }
     changes
         .push(FieldChange::new("python.code", code(a), code(b)).note(format!("from byte {at} on")));
-    Some(changes)
+    Ok(Some(changes))
 }

@@ -11,6 +11,8 @@ const WINDOW: usize = 32 << 10;
 /// Lines that are shown, and characters of each.
 const MOST_LINES: usize = 12;
 const MOST_LETTERS: usize = 200;
+/// Bytes of a long line before the first that differs.
+const BEFORE: u64 = 40;
 /// Lines that are compared.
 const MOST_COMPARED: usize = 400;
 
@@ -20,7 +22,14 @@ pub(super) fn compare(
     b: &Section<'_>,
     first: Difference,
 ) -> io::Result<Option<Vec<String>>> {
-    let begin = first.line_start;
+    let mut begin = first.line_start;
+    // Of a long line, what comes shortly before: both sides have it.
+    let is_late = first.offset - first.line_start > MOST_LETTERS as u64 / 2;
+    if is_late {
+        begin = first.offset - BEFORE;
+        let letters = a.bytes(begin, 4)?;
+        begin += letters.iter().take_while(|byte| **byte & 0xc0 == 0x80).count() as u64;
+    }
     let windows = [a.bytes(begin, WINDOW)?, b.bytes(begin, WINDOW)?];
     // A beginning that is no text makes all of it none.
     let heads = [a.bytes(0, WINDOW)?, b.bytes(0, WINDOW)?];
@@ -40,9 +49,10 @@ pub(super) fn compare(
     let mut shown = vec![format!("@@ -{number} +{number} @@")];
     let mut gap = false;
     for pair in pairs {
+        let dots = |at: usize| if is_late && at == 0 { "…" } else { "" };
         let line = match pair {
-            (Some(i), None) => format!("-{}", cut(one[i])),
-            (None, Some(j)) => format!("+{}", cut(other[j])),
+            (Some(i), None) => format!("-{}{}", dots(i), cut(one[i])),
+            (None, Some(j)) => format!("+{}{}", dots(j), cut(other[j])),
             _ => {
                 gap = true;
                 continue;

@@ -283,8 +283,39 @@ fn a_blob_that_lies_about_its_tar_is_told() {
     let lines = said(&kiln, "");
     assert_eq!(
         lines[..2],
-        ["layer 1 1 repacked".to_owned(), format!("layer unpacksTo: - {found}")]
+        [
+            format!("layer unpacksTo: - {found}"),
+            "layer offset: 512 512 (the first byte that differs)".into()
+        ]
     );
+    assert!(lines.contains(&"~ f file".to_owned()), "the files are told too: {lines:?}");
+    let text = super::differ(&kiln, "a b").text();
+    assert!(!text.contains("same files"), "{text}");
+}
+
+#[test]
+fn one_blob_of_two_diff_ids_is_no_twin() {
+    let kiln = Kiln::new();
+    let honest = Blob::plain(&one("f", "x"));
+    let lying = Blob { diff_id: kiln::digest::DiffId::of(b"y"), ..honest.clone() };
+    let ids = format!("{} {}", honest.diff_id, lying.diff_id);
+    Image::of(&kiln, &[honest]).keep(&kiln, "a");
+    Image::of(&kiln, &[lying]).keep(&kiln, "b");
+    let note = "(one blob, which cannot unpack to both: a config is wrong)";
+    assert_eq!(said(&kiln, ""), [format!("layer diffId: {ids} {note}")]);
+}
+
+/// Platforms whose names have marks, and many of one name, keep their own lines.
+#[test]
+fn platforms_that_are_called_alike_are_told_apart() {
+    let kiln = Kiln::new();
+    let entries: Vec<Value> = ["x", "y", "z"].iter().map(|of| entry(&kiln, "amd64", of)).collect();
+    let changed = entry(&kiln, "amd64", "new");
+    index(&kiln, "a", &entries, json!({}));
+    index(&kiln, "b", &[entries[0].clone(), changed, entries[2].clone()], json!({}));
+    let lines = said(&kiln, "");
+    assert_eq!(lines[0], "~ f file", "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with('~')).count(), 1, "{lines:?}");
 }
 
 pub(super) fn index(kiln: &Kiln, name: &str, entries: &[Value], more: Value) {

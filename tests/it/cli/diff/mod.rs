@@ -4,6 +4,7 @@ mod content;
 mod document;
 mod file;
 mod hostile;
+mod limits;
 mod place;
 
 use flate2::GzBuilder;
