@@ -14,7 +14,8 @@ use place::Place;
 /// Exits with 0 if they are the same, with 1 if they differ, with 2 if they cannot be compared.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An image of the store by name or digest, `oci:DIR[:TAG]`, or `oci-archive:FILE[:TAG]`
+    /// An image of the store by name or digest, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, or
+    /// `docker-archive:FILE[:NAME]`
     #[arg(value_name = "A")]
     pub a: String,
 

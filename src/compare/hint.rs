@@ -7,6 +7,8 @@ enum Place {
     Is(&'static str),
     /// Everything below a folder.
     Below(&'static str),
+    /// Everything whose path begins so.
+    Begins(&'static str),
     /// A last part of the path, wherever it lies.
     Named(&'static str),
     /// A folder of that name somewhere above.
@@ -14,7 +16,7 @@ enum Place {
     Ends(&'static str),
 }
 
-use Place::{Below, Ends, In, Is, Named};
+use Place::{Begins, Below, Ends, In, Is, Named};
 
 /// The first that fits counts.
 const HINTS: &[(&[Place], &str)] = &[
@@ -81,7 +83,7 @@ const HINTS: &[(&[Place], &str)] = &[
         "a copy from before the last change of users; remove it in the same RUN",
     ),
     (
-        &[Below("etc/ssh")],
+        &[Begins("etc/ssh/ssh_host_")],
         "keys of the host are made when the server is installed; remove /etc/ssh/ssh_host_* in \
          the same RUN: all containers would share them",
     ),
@@ -132,7 +134,7 @@ const HINTS: &[(&[Place], &str)] = &[
         "npm's cache and logs; RUN --mount=type=cache,target=/root/.npm, or `npm cache clean --force`",
     ),
     (
-        &[In("pip"), Named("direct_url.json"), Named("RECORD"), Named("INSTALLER")],
+        &[Below("root/.cache/pip"), Named("direct_url.json"), Named("RECORD"), Named("INSTALLER")],
         "what pip keeps or lists; PIP_NO_CACHE_DIR=1, and pinned versions with hashes",
     ),
     (
@@ -157,6 +159,7 @@ pub(super) fn of(path: &[u8]) -> Option<&'static str> {
         Below(folder) => {
             path.strip_prefix(folder.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"))
         }
+        Begins(begin) => path.starts_with(begin.as_bytes()),
         Named(name) => path.rsplit(|c| *c == b'/').next() == Some(name.as_bytes()),
         In(folder) => {
             let mut above = path.split(|c| *c == b'/').rev().skip(1);
@@ -223,12 +226,23 @@ mod tests {
             ("root/.cache/go-build/00/x", "Go's"),
             ("root/.npm/_cacache/x", "npm's"),
             ("root/.cache/pip/x", "pip"),
+            ("home/me/.cache/pip/x", "a cache of a tool"),
+            ("etc/ssh/ssh_host_rsa_key", "keys of the host"),
             ("app/.git/index", "repository"),
         ] {
             let hint = of(path.as_bytes()).unwrap_or_default();
             assert!(hint.contains(says), "{path}: {hint}");
         }
-        for path in ["", "etc", "etc/passwd", "usr/bin/sh", "var/cache", "srv/tmp"] {
+        for path in [
+            "",
+            "etc",
+            "etc/passwd",
+            "usr/bin/sh",
+            "var/cache",
+            "srv/tmp",
+            "etc/ssh/ssh_config",
+            "usr/lib/python3/site-packages/pip/main.py",
+        ] {
             assert_eq!(of(path.as_bytes()), None, "{path}");
         }
     }

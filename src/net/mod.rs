@@ -28,7 +28,7 @@ mod tls;
 pub use backoff::{Backoff, retry_after};
 pub use certs::{Certs, CertsError};
 pub use file::{FileRequest, RequestError};
-pub use text::escaped;
+pub use text::{escaped, spelled};
 
 use std::collections::HashMap;
 use std::net::IpAddr;

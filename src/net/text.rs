@@ -4,11 +4,17 @@ use std::fmt::Write as _;
 
 /// A text that is safe to show: control characters (among them escape sequences
 /// and line breaks) and marks that reorder text are escaped, and what is longer
-/// than `limit` characters is cut.
+/// than `limit` characters is cut. Blanks around it are left out.
 #[must_use]
 pub fn escaped(text: &str, limit: usize) -> String {
+    spelled(text.trim(), limit)
+}
+
+/// As [`escaped`], with the blanks around it: for names and lines that differ in them.
+#[must_use]
+pub fn spelled(text: &str, limit: usize) -> String {
     let mut out = String::new();
-    for (count, c) in text.trim().chars().enumerate() {
+    for (count, c) in text.chars().enumerate() {
         if count == limit {
             out.push('…');
             break;
@@ -31,6 +37,7 @@ mod tests {
     #[test]
     fn rule_24_server_text_is_data() {
         for (text, expected) in [
+            (" plain words\r\n", "plain words"),
             ("plain words: ünïcode", "plain words: ünïcode"),
             ("\u{1b}[31mred\u{7}", "\\u{1b}[31mred\\u{7}"),
             ("two\nlines", "two\\u{a}lines"),
@@ -39,5 +46,6 @@ mod tests {
         ] {
             assert_eq!(escaped(text, if text.starts_with('0') { 10 } else { 100 }), expected);
         }
+        assert_eq!(spelled(" a\r", 100), " a\\u{d}");
     }
 }

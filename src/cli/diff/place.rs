@@ -12,6 +12,7 @@ use crate::cli::report::CliError;
 use crate::compare::{Blobs, CompareError, Layout, Side};
 use crate::digest::BlobDigest;
 use crate::image::AnyImage;
+use crate::net::escaped;
 use crate::output::{self, Found, Work};
 use crate::reference::Reference;
 use crate::store::{Scratch, Store};
@@ -23,6 +24,8 @@ pub(super) enum Place {
     /// A folder, or one and a tag.
     Layout(String),
     Archive(String),
+    /// One that is not here.
+    Registry(String),
 }
 
 /// An image with its blobs.
@@ -39,14 +42,19 @@ enum From {
     Archive(Store, #[expect(dead_code, reason = "its drop removes it")] Scratch),
 }
 
+/// Words of `kiln copy` for archives, which are told apart by what they hold.
+const ARCHIVES: [&str; 2] = ["oci-archive:", "docker-archive:"];
+
 impl Place {
     pub(super) fn of(text: &str) -> Self {
         if let Some(rest) = text.strip_prefix("oci:") {
             Self::Layout(rest.to_owned())
-        } else if let Some(rest) = text.strip_prefix("oci-archive:") {
+        } else if let Some(rest) = ARCHIVES.iter().find_map(|word| text.strip_prefix(word)) {
             Self::Archive(rest.to_owned())
+        } else if let Some(rest) = text.strip_prefix("docker://") {
+            Self::Registry(rest.to_owned())
         } else {
-            Self::Store(text.to_owned())
+            Self::Store(text.strip_prefix("store:").unwrap_or(text).to_owned())
         }
     }
 
@@ -71,16 +79,24 @@ impl Place {
                 let (path, tag) = split(&text);
                 archive(&path, tag, invocation)
             }
+            Self::Registry(name) => {
+                let name = escaped(&name, 300);
+                Err(CliError::plain(format!("`docker://{name}` is in a registry, not here"))
+                    .hint(format!("`kiln pull {name}`, then compare `{name}`")))
+            }
         }
     }
 }
 
-/// A path and a tag; a path that is there may have a colon itself.
+/// A path and a tag. Both may have colons: the path is the longest one that is there, or, if
+/// there is none, what stands before the first.
 fn split(text: &str) -> (PathBuf, Option<&str>) {
-    match text.rsplit_once(':') {
-        Some((path, tag)) if !Path::new(text).exists() => (path.into(), Some(tag)),
-        _ => (text.into(), None),
-    }
+    let parts = text.rmatch_indices(':').map(|(at, _)| (&text[..at], Some(&text[at + 1..])));
+    let is_there = |(path, _): &(&str, _)| !path.is_empty() && Path::new(path).exists();
+    let found = std::iter::once((text, None)).chain(parts).find(is_there);
+    let first = || text.split_once(':').map(|(path, tag)| (path, Some(tag)));
+    let (path, tag) = found.or_else(first).unwrap_or((text, None));
+    (path.into(), tag)
 }
 
 /// Reads an archive into a store that lasts as long as what is opened.
@@ -120,6 +136,7 @@ fn chosen(images: Found, path: &Path, tag: Option<&str>) -> Result<AnyImage, Cli
         .filter(|(names, _)| tag.is_none() || names.iter().any(fits))
         .map(|(_, image)| image)
         .collect();
+    fitting.sort_by_key(|image| image.digest());
     fitting.dedup_by_key(|image| image.digest());
     let what = match (fitting.len(), tag) {
         (1, _) => return fitting.pop().ok_or_else(|| CliError::plain("no image")),
@@ -171,11 +188,22 @@ mod tests {
             ("app:1", Place::Store("app:1".into())),
             ("oci:dir:tag", Place::Layout("dir:tag".into())),
             ("oci-archive:a.tar", Place::Archive("a.tar".into())),
+            ("docker-archive:a.tar", Place::Archive("a.tar".into())),
+            ("store:app", Place::Store("app".into())),
+            ("docker://r/app", Place::Registry("r/app".into())),
             ("ocicrypt/app", Place::Store("ocicrypt/app".into())),
         ] {
             assert_eq!(Place::of(text), expected, "{text}");
         }
         assert_eq!(split("no/such:tag"), ("no/such".into(), Some("tag")));
         assert_eq!(split("no/such"), ("no/such".into(), None));
+        assert_eq!(split("no/such:r:5000/a:v"), ("no/such".into(), Some("r:5000/a:v")));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a:b");
+        std::fs::create_dir(&path).unwrap();
+        let text = path.to_str().unwrap();
+        assert_eq!(split(text), (path.clone(), None));
+        assert_eq!(split(&format!("{text}:v")), (path.clone(), Some("v")));
+        assert_eq!(split(&format!("{text}:r:5000/a:v")), (path.clone(), Some("r:5000/a:v")));
     }
 }

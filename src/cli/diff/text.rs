@@ -8,11 +8,13 @@ use crate::cli::text as plain;
 use crate::compare::{
     Change, Content, FieldChange, FileChange, Files, ImageChange, LayerChange, LayerSide, Report,
 };
-use crate::net::escaped;
+use crate::net::{escaped, spelled};
 
 /// Letters of a value, and of an instruction, that are shown.
 const VALUE: usize = 120;
 const INSTRUCTION: usize = 100;
+/// Letters before the place at which long values differ.
+const BEFORE: usize = 20;
 /// Letters of a value if all is asked for.
 const WHOLE: usize = 100_000;
 
@@ -60,24 +62,27 @@ impl Text {
         self.out.push('\n');
     }
 
-    fn value(&self, value: Option<&Value>) -> String {
-        let text = match value {
-            None => return "(none)".to_owned(),
-            Some(Value::String(text))
-                if !text.is_empty()
-                    && !text.contains(|c: char| c.is_whitespace() || c.is_control()) =>
-            {
-                text.clone()
+    /// Two values as texts that show in what they differ.
+    fn values(&self, a: Option<&Value>, b: Option<&Value>) -> [String; 2] {
+        let mut texts = [value(a), value(b)];
+        let common = texts[0].chars().zip(texts[1].chars()).take_while(|(a, b)| a == b).count();
+        let is_long = texts.iter().any(|text| text.chars().nth(self.value).is_some());
+        if is_long && texts[0] != texts[1] && common > self.value / 2 {
+            let begin = common - BEFORE;
+            for text in &mut texts {
+                *text = std::iter::once('…').chain(text.chars().skip(begin)).collect();
             }
-            Some(value) => value.to_string(),
-        };
-        escaped(&text, self.value)
+        }
+        texts.map(|text| spelled(&text, self.value))
     }
 
     fn fields(&mut self, depth: usize, fields: &[FieldChange]) {
         for field in fields {
-            let (a, b) = (self.value(field.a.as_ref()), self.value(field.b.as_ref()));
-            let mut line = format!("{}: {a}", escaped(&field.field, 400));
+            let [a, b] = self.values(field.a.as_ref(), field.b.as_ref());
+            let mut line = spelled(&field.field, 400);
+            if field.a.is_some() || field.b.is_some() {
+                line.push_str(&format!(": {a}"));
+            }
             if field.a != field.b {
                 line.push_str(&format!(" → {b}"));
             }
@@ -166,7 +171,7 @@ impl Text {
             Change::Removed => '-',
             Change::Changed | Change::Repacked | Change::Moved => '~',
         };
-        let path = escaped(&file.path, 4096);
+        let path = spelled(&file.path, 4096);
         let kind = if file.kind == "file" { String::new() } else { format!(" ({})", file.kind) };
         self.line(depth, &format!("{mark} {path}{kind}"));
         self.fields(depth + 2, &file.fields);
@@ -197,13 +202,36 @@ impl Text {
             self.line(depth + 1, &format!("… {} more", content.more));
         }
         for line in &content.diff {
-            let line = escaped(&line.replace('\t', "    "), 400);
-            self.line(depth + 1, &line);
+            self.line(depth + 1, &visible(line));
         }
         if let Some(inside) = &content.inside {
             self.content(depth + 1, inside, "inside");
         }
     }
+}
+
+/// A value in full.
+fn value(value: Option<&Value>) -> String {
+    match value {
+        None => "(none)".to_owned(),
+        Some(Value::String(text)) if is_plain(text) => text.clone(),
+        Some(value) => value.to_string(),
+    }
+}
+
+/// A line of which blanks show, also those at its end.
+fn visible(line: &str) -> String {
+    let text = line.trim_end_matches(' ');
+    let blanks = "\\x20".repeat(line.len() - text.len());
+    spelled(&format!("{}{blanks}", text.replace('\t', "\\t")), 400)
+}
+
+/// True if a string needs no quotes: it is one word, and could be no other value.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with('(')
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+        && serde_json::from_str::<serde::de::IgnoredAny>(text).is_err()
 }
 
 /// Counts, in one line.

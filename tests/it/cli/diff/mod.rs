@@ -6,6 +6,7 @@ mod file;
 mod hostile;
 mod limits;
 mod place;
+mod shown;
 
 use flate2::GzBuilder;
 use kiln::digest::{BlobDigest, DiffId};

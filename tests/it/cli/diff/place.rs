@@ -33,6 +33,13 @@ fn layouts_and_archives() {
         assert_eq!(found, expected, "{a} {b}");
     }
     kiln.ok(&format!("diff oci:{layout}:one oci:{lone}"));
+    // Names with colons, as kiln's own store has them, and the words of `kiln copy`.
+    kiln.ok(&format!("diff {} store:a:v1", from("a:v1")));
+    let docker = path("docker.tar");
+    kiln.ok(&format!("save -o {docker} --format docker a:v1"));
+    let named = format!("docker-archive:{docker}:docker.io/library/a:v1");
+    let output = kiln.args(["diff", &named, "a:v1"]).run();
+    assert!(matches!(output.code, Some(0 | 1)), "{}", output.stderr);
     let refused = |code: i32, args: &str, says: &str| {
         kiln.fails(code, &format!("diff {args}")).says(says);
     };
@@ -40,6 +47,8 @@ fn layouts_and_archives() {
     refused(2, &format!("oci:{layout}:three a:v1"), "has no image `three`");
     refused(2, &format!("oci:{} a:v1", path("nowhere")), "it has no `index.json`");
     refused(2, &format!("oci-archive:{} a:v1", path("nowhere")), "nowhere");
+    refused(2, "docker://r/a a:v1", "`kiln pull r/a`");
+    refused(2, &format!("oci:{} a:v1", store.display()), "docker.io/library/b:v2 after a colon");
     refused(2, &format!("oci-archive:{layout} a:v1"), "is no file");
     refused(2, &format!("oci-archive:{archive}:one a:v1"), "has no image `one`");
     let names = kiln.ok("images").text();
@@ -56,6 +65,35 @@ fn layouts_and_archives() {
         }
     }
     refused(2, &format!("oci:{lone} b:v2"), "blob");
+}
+
+/// What a layout's files must be: a blob may not be any other file, nor one without end.
+#[test]
+fn links_and_pipes_in_a_layout_are_not_read() {
+    let kiln = Kiln::new();
+    let layer = one("f", "1");
+    Image::of(&kiln, &[Blob::plain(&layer)]).keep(&kiln, "a");
+    Image::of(&kiln, &[Blob::plain(&one("f", "2"))]).keep(&kiln, "b");
+    let folder = kiln.path("layout");
+    let layout = folder.to_str().unwrap();
+    let from = format!("oci:{}:docker.io/library/a:latest", kiln.store_path().display());
+    // skopeo would compress the layer.
+    tool("skopeo", &["copy", "-q", "--preserve-digests", &from, &format!("oci:{layout}:a")]);
+    let blob = folder.join("blobs/sha256").join(kiln::digest::BlobDigest::of(&layer).hex());
+    differ(&kiln, &format!("oci:{layout} b"));
+    let refused = || {
+        let says = "is a link or no regular file, and is not read";
+        kiln.fails(2, &format!("diff oci:{layout} b")).says(says);
+    };
+    std::fs::remove_file(&blob).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", &blob).unwrap();
+    refused();
+    std::fs::remove_file(&blob).unwrap();
+    tool("mkfifo", &[blob.to_str().unwrap()]);
+    refused();
+    std::fs::remove_file(folder.join("index.json")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", folder.join("index.json")).unwrap();
+    refused();
 }
 
 #[test]
