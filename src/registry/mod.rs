@@ -200,11 +200,11 @@ impl Registries {
     /// Whether a registry takes blobs in one request only: it is known for that, or was seen
     /// to be so.
     fn takes_whole(&self, host: &str) -> bool {
-        let known = |end: &&str| match end.strip_prefix('*') {
+        let known = |name: &&str| match name.strip_prefix('*') {
             Some(end) => host.ends_with(end),
-            None => *end == host,
+            None => *name == host,
         };
-        WHOLE.iter().any(|end| known(&end)) || self.known().whole.contains(host)
+        WHOLE.iter().any(known) || self.known().whole.contains(host)
     }
 
     fn set_whole(&self, host: &str) {
