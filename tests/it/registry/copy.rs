@@ -340,7 +340,7 @@ async fn all_tags_of_a_repository() {
 const LARGE: u64 = 200 << 20;
 
 /// KiB. What is in memory does not depend on a blob's size.
-const MOST_MEMORY: u64 = 32 << 10;
+const MOST_MEMORY: u64 = 16 << 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_takes_little_memory() {
@@ -369,16 +369,19 @@ async fn a_copy_takes_little_memory() {
         oci(&kiln.path("back"), "v1"),
         format!("oci-archive:{}:v1", kiln.path("a.tar").display()),
     ];
+    let mut own = u64::MAX;
     for pair in places.windows(2) {
-        let mut timed = kiln.program("time");
-        timed.command.args(["-f", "%M", "-o"]).arg(kiln.path("peak"));
-        timed.command.arg(crate::support::kiln::program()).args(["copy", &pair[0], &pair[1]]);
-        assert_eq!(
-            timed.run().success().text().trim().rsplit('@').next().unwrap(),
-            digest_of(&at).to_string()
-        );
-        let peak: u64 = std::fs::read_to_string(kiln.path("peak")).unwrap().trim().parse().unwrap();
-        assert!(peak < MOST_MEMORY, "{pair:?}: {peak} KiB of {MOST_MEMORY}");
+        let copy = || {
+            let (output, peak) = kiln.peak(&["copy", &pair[0], &pair[1]]);
+            let said = output.success().text();
+            assert_eq!(said.trim().rsplit('@').next().unwrap(), digest_of(&at).to_string());
+            peak
+        };
+        let peak = copy();
+        // The second time all is there (but in an archive), and only the program's own pages
+        // count.
+        own = own.min(copy());
+        assert!(peak < own + MOST_MEMORY, "{pair:?}: {peak} KiB, {own} when nothing moves");
     }
     let tmp = std::fs::read_dir(kiln.store_path().join("tmp")).unwrap().count();
     assert_eq!(tmp, 0);

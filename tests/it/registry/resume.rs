@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use kiln::digest::Digest;
@@ -376,8 +376,8 @@ async fn registries_have_ways_of_their_own() {
     }
 }
 
-/// KiB of memory that a push takes at most, whatever the size of the layer.
-const LIMIT: u64 = 32 << 10;
+/// KiB of memory that the bytes of a push take at most, whatever the size of the layer.
+const LIMIT: u64 = 16 << 10;
 
 #[test]
 fn a_push_in_chunks_over_tls_takes_little_memory() {
@@ -394,14 +394,12 @@ fn a_push_in_chunks_over_tls_takes_little_memory() {
     let to = format!("{}/app:1", registry.addr);
     kiln.store().keep(&name(&to), &image).unwrap();
     drop(image);
-    let call = kiln.args(["push", "--insecure", &registry.addr, &to]).command;
-    let mut timed = Command::new("time");
-    timed.args(["-f", "%M", "-o"]).arg(kiln.path("peak")).arg(call.get_program());
-    timed.args(call.get_args()).env_clear();
-    timed.envs(call.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = timed.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let peak = std::fs::read_to_string(kiln.path("peak")).unwrap();
-    let peak: u64 = peak.trim().parse().unwrap();
-    assert!(peak < LIMIT, "{peak} KiB");
+    let push = || {
+        let (output, peak) = kiln.peak(&["push", "--insecure", &registry.addr, &to]);
+        output.success();
+        peak
+    };
+    // The second time all is there, and the program's own pages are what counts.
+    let (peak, own) = (push(), push());
+    assert!(peak < own + LIMIT, "{peak} KiB, {own} when nothing moves");
 }

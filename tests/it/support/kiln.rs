@@ -56,6 +56,17 @@ impl Kiln {
         call
     }
 
+    /// Runs kiln, and gives the most memory that it had, in KiB.
+    pub(crate) fn peak(&self, arguments: &[&str]) -> (Output, u64) {
+        let said = self.path("peak");
+        let mut timed = self.program("time");
+        timed.command.args(["-f", "%M", "-o"]).arg(&said).arg(program()).args(arguments);
+        let output = timed.run();
+        // What went wrong is a line before it.
+        let said = std::fs::read_to_string(said).unwrap();
+        (output, said.lines().last().unwrap().trim().parse().unwrap())
+    }
+
     /// As [`Kiln::args`], of another program.
     pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Call {
         let mut command = Command::new(program);

@@ -159,14 +159,9 @@ fn memory_does_not_grow_with_a_file() {
         Image::of(&kiln, &[Blob::gzip(&tar, flate2::GzBuilder::new(), 1)]).keep(&kiln, name);
     }
     let peak = |args: &[&str]| -> u64 {
-        let said = kiln.path("peak");
-        let program = crate::support::kiln::program();
-        let mut call = kiln.program("/usr/bin/time");
-        call.command.args(["-f", "%M", "-o"]).arg(&said).arg(program).args(args);
-        let output = call.run();
+        let (output, peak) = kiln.peak(args);
         assert!(output.code == Some(1) || output.code == Some(0), "{}", output.stderr);
-        let said = std::fs::read_to_string(said).unwrap();
-        said.lines().last().unwrap().trim().parse().unwrap()
+        peak
     };
     let nothing = peak(&["diff", "a", "a"]);
     let all = peak(&["diff", "a", "b"]);
