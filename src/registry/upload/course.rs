@@ -135,11 +135,16 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// What is remembered at the end: a session that the next process may go on with. One that
-    /// is of no use then costs it a question.
+    /// What is remembered at the end: a session that the next process may go on with, if the
+    /// registry was only away, or a login has run out.
     pub(super) fn end(self, sent: Result<(), RegistryError>) -> Result<(), RegistryError> {
+        use RegistryError::{Denied, Token, TooManyRequests, Unauthorized};
+        let goes_on = sent.as_ref().is_err_and(|error| {
+            let login = matches!(error, Unauthorized { .. } | Denied { .. } | Token { .. });
+            login || error.may_pass() || matches!(error, TooManyRequests { .. })
+        });
         match &self.kept {
-            Some(kept) if sent.is_ok() => kept.forget(),
+            Some(kept) if !goes_on => sent.and(kept.forget()),
             _ => sent,
         }
     }
