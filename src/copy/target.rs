@@ -33,7 +33,8 @@ fn task(env: &Env<'_>, digest: BlobDigest) -> Task {
 
 /// A blob on its way to a registry.
 fn transfer(env: &Env<'_>, blob: &Descriptor) -> Task {
-    let shown = format!("copy sha256:{} ({} bytes)", blob.digest.short(), blob.size);
+    let size = registry::size_text(blob.size);
+    let shown = format!("copy sha256:{} ({size})", blob.digest.short());
     env.progress.transfer(Way::Push, blob.digest, blob.size, shown)
 }
 

@@ -286,7 +286,7 @@ impl Registries {
 }
 
 /// A number of bytes for people.
-fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     let mut whole = bytes;
     let mut tenths = 0;
     for unit in ["B", "kB", "MB", "GB"] {

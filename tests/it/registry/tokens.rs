@@ -36,6 +36,19 @@ fn me(here: &Here, host: &str) -> Registries {
     with(here.path(), host, ME.0, ME.1)
 }
 
+/// A registry that takes one token.
+async fn guarded(memory: &Arc<Memory>, realm: &str, accepts: &'static str) -> Server {
+    let (memory, realm) = (Arc::clone(memory), realm.to_owned());
+    Server::start(move |request| match request.header("authorization") {
+        Some(shown) if shown == accepts => memory.get(request),
+        _ => {
+            let wanted = challenge(&realm, "repository:app:pull");
+            answer("401 Unauthorized", &[("WWW-Authenticate", &wanted)], b"")
+        }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_registry_with_tokens() {
     let here = here();
@@ -305,15 +318,7 @@ async fn one_token_for_all() {
     })
     .await;
     let realm = format!("http://{}/token", tokens.addr);
-    let served = Arc::clone(&memory);
-    let registry = Server::start(move |request| match request.header("authorization") {
-        Some("Bearer t0") => served.get(request),
-        _ => {
-            let wanted = challenge(&realm, "repository:app:pull");
-            answer("401 Unauthorized", &[("WWW-Authenticate", &wanted)], b"")
-        }
-    })
-    .await;
+    let registry = guarded(&memory, &realm, "Bearer t0").await;
     let from = name(format!("{}/app:1", registry.addr));
     let at = me(&here, &registry.addr);
     let silent = Progress::silent();
@@ -479,14 +484,7 @@ async fn services_that_are_no_good() {
     .await;
     let memory = Memory::new(&here.store, b"x");
     let realm = format!("http://{}/token", tokens.addr);
-    let registry = Server::start(move |request| match request.header("authorization") {
-        Some("Bearer t2") => memory.get(request),
-        _ => {
-            let wanted = challenge(&realm, "repository:app:pull");
-            answer("401 Unauthorized", &[("WWW-Authenticate", &wanted)], b"")
-        }
-    })
-    .await;
+    let registry = guarded(&memory, &realm, "Bearer t2").await;
     let from = name(format!("{}/app:1", registry.addr));
     let at = me(&here, &registry.addr);
     resolve(&from, &amd64(), &at, &Progress::silent()).await.unwrap();
