@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use kiln::build::{BuildEnv, BuildRequest, Cache, build};
+use kiln::build::{BuildEnv, BuildRequest, Built, Cache, Sources, build};
 use kiln::deploy::{self, Cluster, DeployRequest, Kind, Simple, Workload};
 use kiln::progress::Progress;
 use kiln::registry::{self, Options, Registries};
@@ -40,9 +40,10 @@ async fn up(args: &[String]) -> Result<String, Box<dyn std::error::Error>> {
         cancel: &cancel,
         ready: None,
         cache: &Cache::default(),
+        sources: &Sources::default(),
     };
 
-    let image = build(&BuildRequest::of(Path::new(context), &name)?, &env).await?;
+    let Built { image, .. } = build(&BuildRequest::of(Path::new(context), &name)?, &env).await?;
     let pinned = registry::push(&image, &name, &store, &registries, &progress).await?;
 
     kiln::net::install_crypto();

@@ -12,6 +12,7 @@ pub mod reference;
 pub mod dockerfile;
 pub mod image;
 pub mod layer;
+pub mod lock;
 // Level 2: places.
 pub mod net;
 pub mod sandbox;

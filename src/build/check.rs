@@ -4,8 +4,8 @@
 //! nothing is known at first; a config is fetched when a rule's answer depends on
 //! it, layers never are.
 
-use super::{BuildEnv, BuildError, BuildRequest, ignored, plan_request, platforms, resolve};
-use super::{broken, stoppable};
+use super::planning::{broken, plan_request, platforms};
+use super::{BuildEnv, BuildError, BuildRequest, ignored, resolve, stoppable};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::lint::{self, Settings};
 use crate::dockerfile::{self, Dockerfile};

@@ -100,7 +100,7 @@ pub(super) fn execute(
         leaving: graph.results.iter().flat_map(|&result| graph.chain(result)).collect(),
         room: OnceLock::new(),
         opening: Mutex::new(()),
-        fetcher: Fetcher::new(tokio::runtime::Handle::current()),
+        fetcher: Fetcher::new(env.sources, tokio::runtime::Handle::current()),
         traces: Traces::new(ask, env.store, graph),
         runtime: tokio::runtime::Handle::current(),
     };
@@ -148,7 +148,7 @@ struct Walk<'a> {
     room: OnceLock<Room>,
     /// Held by the step that opens the room; the others wait.
     opening: Mutex<()>,
-    fetcher: Fetcher,
+    fetcher: Fetcher<'a>,
     traces: Traces<'a>,
     runtime: tokio::runtime::Handle,
 }
@@ -196,7 +196,7 @@ impl Walk<'_> {
         step: &Step,
         inputs: &[Vec<Layer>],
     ) -> Result<Option<Layer>, BuildError> {
-        let BuildEnv { store, progress, cancel, .. } = self.env;
+        let BuildEnv { store, progress, cancel, sources, .. } = self.env;
         let leaves = self.env.cache.gives_all() || self.leaving.contains(&id);
         let wanted = leaves.then_some(self.ask.form);
         let failed = |source: StepError| self.failed(&step.name, step.span, source);
@@ -206,6 +206,7 @@ impl Walk<'_> {
             given: &self.ask.given,
             bases: self.bases,
             fetcher: &self.fetcher,
+            sources,
             progress,
             cancel,
             form: wanted.unwrap_or(Compression::None.into()),

@@ -2,7 +2,7 @@
 //!
 //! What was fetched stays in the store by its digest, and is asked for again only
 //! with what the server said to recognise it by (RFC 9110, conditional requests).
-//! With a checksum that the store has, nobody is asked at all.
+//! With a checksum that the store has, or if it has what the lock says, nobody is asked at all.
 
 use std::time::Duration;
 
@@ -10,7 +10,9 @@ use reqwest::header::{ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MO
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
+use super::sources::{Sources, Unlocked};
 use crate::digest::{BlobDigest, Digest};
+use crate::lock::{self, Entry, Key};
 use crate::net::{Backoff, Clients, IDLE, Trust, causes, retry_after};
 use crate::plan::RemoteSource;
 use crate::progress::{Progress, Task};
@@ -31,6 +33,10 @@ pub enum FetchError {
     Http { url: String, why: String },
     #[error("{url}: its digest is {found}, not {expected}")]
     Checksum { url: String, expected: BlobDigest, found: BlobDigest },
+    #[error("{url}: its digest is {found}, and the lock has {locked}")]
+    Locked { url: String, locked: BlobDigest, found: BlobDigest },
+    #[error(transparent)]
+    Unlocked(#[from] Unlocked),
     #[error("cancelled")]
     Cancelled,
     #[error(transparent)]
@@ -54,19 +60,65 @@ struct Record {
 
 /// Fetches for the steps of one build.
 #[derive(Debug)]
-pub(super) struct Fetcher {
+pub(super) struct Fetcher<'a> {
     clients: Clients,
+    sources: &'a Sources,
     runtime: tokio::runtime::Handle,
 }
 
-impl Fetcher {
-    pub(super) fn new(runtime: tokio::runtime::Handle) -> Self {
-        Self { clients: Clients::default(), runtime }
+/// What a lock knows a URL by: its usual spelling, without user and password.
+pub(super) fn name(url: &str) -> String {
+    let spelt = url.parse::<Url>().map_or_else(|_| url.to_owned(), |url| url.to_string());
+    lock::without_user(&spelt)
+}
+
+impl<'a> Fetcher<'a> {
+    pub(super) fn new(sources: &'a Sources, runtime: tokio::runtime::Handle) -> Self {
+        Self { clients: Clients::default(), sources, runtime }
     }
 
     /// Gets a file into the store. The caller's thread waits; it must not be one
     /// of the runtime's workers.
     pub(super) fn fetch(
+        &self,
+        source: &RemoteSource,
+        store: &Store,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> Result<Fetched, FetchError> {
+        let name = name(&source.url);
+        self.sources.allow(Key::Url(name.clone()), None)?;
+        let fetched = match self.sources.url(&name) {
+            None => self.found(source, store, progress, cancel)?,
+            Some(locked) => self.locked(source, locked, store, progress, cancel)?,
+        };
+        let Fetched { digest, size } = fetched;
+        self.sources.note(Entry::Url(lock::Url { url: name, digest, size }));
+        Ok(fetched)
+    }
+
+    /// The content that the lock has, and no other.
+    fn locked(
+        &self,
+        source: &RemoteSource,
+        locked: &lock::Url,
+        store: &Store,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> Result<Fetched, FetchError> {
+        let &lock::Url { ref url, digest, size } = locked;
+        let other = |found| FetchError::Locked { url: url.clone(), locked: digest, found };
+        if let Some(stated) = source.checksum.filter(|stated| *stated != digest) {
+            return Err(other(stated));
+        }
+        let fetched = match store.has_blob(&digest, size) {
+            true => Fetched { digest, size },
+            false => self.found(source, store, progress, cancel)?,
+        };
+        if fetched.digest == digest { Ok(fetched) } else { Err(other(fetched.digest)) }
+    }
+
+    fn found(
         &self,
         source: &RemoteSource,
         store: &Store,

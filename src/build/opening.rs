@@ -8,6 +8,7 @@ use super::fetch::{FetchError, Fetcher};
 use super::files::{self, Files, UnpackError, Unpacked};
 use super::git::{Git, GitError};
 use super::given::Given;
+use super::sources::{Sources, Unlocked};
 use crate::atomic::{AtPath as _, PathError};
 use crate::dockerfile::GitSource;
 use crate::layer::Name;
@@ -21,6 +22,7 @@ use crate::store::Store;
 pub struct Opening<'a> {
     pub store: &'a Store,
     pub given: &'a Given,
+    pub sources: &'a Sources,
     pub progress: &'a Progress,
     pub cancel: &'a Cancel,
     pub runtime: tokio::runtime::Handle,
@@ -33,6 +35,9 @@ pub enum OpenError {
     Git(#[from] GitError),
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// [`Sources::refused`] has it, and what else was refused.
+    #[error(transparent)]
+    Unlocked(Unlocked),
     #[error("the context's archive: {0}")]
     Unpack(#[from] UnpackError),
     #[error(transparent)]
@@ -45,9 +50,12 @@ impl Opening<'_> {
     /// # Errors
     /// If it cannot be had.
     pub fn repository(&self, source: &GitSource) -> Result<Files, OpenError> {
-        let Self { store, given, progress, cancel, .. } = *self;
-        let git = Git { store, given, progress, cancel };
-        let resolved = git.resolve(source)?;
+        let Self { store, given, sources, progress, cancel, .. } = *self;
+        let git = Git { store, given, sources, progress, cancel };
+        let resolved = git.resolve(source).map_err(|error| match error {
+            GitError::Unlocked(one) => self.refused(one),
+            error => error.into(),
+        })?;
         Ok(Files::Checkout(Arc::new(git.checkout(source, &resolved)?)))
     }
 
@@ -57,12 +65,22 @@ impl Opening<'_> {
     /// # Errors
     /// If it cannot be had.
     pub fn url(&self, url: &str) -> Result<File, OpenError> {
-        let fetcher = Fetcher::new(self.runtime.clone());
+        let fetcher = Fetcher::new(self.sources, self.runtime.clone());
         let (url, name) = (url.to_owned(), String::new());
         let source = RemoteSource { url, name, checksum: None, unpack: false };
-        let fetched = fetcher.fetch(&source, self.store, self.progress, self.cancel)?;
+        let fetched = fetcher.fetch(&source, self.store, self.progress, self.cancel);
+        let fetched = fetched.map_err(|error| match error {
+            FetchError::Unlocked(one) => self.refused(one),
+            error => error.into(),
+        })?;
         let path = self.store.blob_path(&fetched.digest);
         Ok(File::open(&path).at("open", &path)?)
+    }
+
+    /// Keeps a refusal, to be told with all the others.
+    fn refused(&self, one: Unlocked) -> OpenError {
+        self.sources.refuse(one.clone());
+        OpenError::Unlocked(one)
     }
 
     /// Takes an archive apart, as it is read.

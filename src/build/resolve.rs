@@ -1,11 +1,15 @@
 //! Where bases come from: the store, else their registry. A name without a registry is first
-//! one that the store has, then what it means for a pull.
+//! one that the store has, then what it means for a pull. What the lock has is looked for by
+//! its digest alone, in either.
 
 use super::{BuildEnv, BuildError, BuildRequest, ContextSource};
-use crate::image::{AnyImage, Image};
+use crate::digest::BlobDigest;
+use crate::image::{AnyImage, Image, Raw};
+use crate::lock::{self, Entry, Key};
 use crate::plan::{Base, BaseRequest, NamedContext};
 use crate::reference::Reference;
 use crate::registry::{self, RegistryError};
+use crate::store::Store;
 
 /// What the plan has to know of a named context.
 pub(super) fn named(source: &ContextSource) -> NamedContext {
@@ -15,6 +19,20 @@ pub(super) fn named(source: &ContextSource) -> NamedContext {
         ContextSource::Scratch => NamedContext::Scratch,
         ContextSource::Folder { .. } | ContextSource::Files(_) => NamedContext::Files,
     }
+}
+
+/// Whether a base may be used; if not, that is kept to be told with all the others.
+pub(super) fn is_allowed(
+    want: &BaseRequest,
+    ask: &BuildRequest,
+    env: &BuildEnv<'_>,
+) -> Result<bool, BuildError> {
+    if loaded(want, ask).is_some() {
+        return Ok(true);
+    }
+    let (reference, platform) = (meant(want, ask, env)?, want.platform.clone());
+    let allowed = env.sources.allow(Key::Base { reference, platform }, Some(want.span));
+    Ok(allowed.map_err(|refused| env.sources.refuse(refused)).is_ok())
 }
 
 /// Finds out a base's manifest and config; its layers stay where they are until
@@ -28,15 +46,33 @@ pub(super) async fn base(
         return Ok(base);
     }
     let name = meant(want, ask, env)?;
+    let from = match env.sources.base(&name, &want.platform) {
+        Some(locked) => name.pin(locked.digest).reference(),
+        None => name.clone(),
+    };
     let task = env.progress.task(format!("resolve {} for {}", name.familiar(), want.platform));
     let BuildEnv { store, registries, progress, .. } = env;
-    let resolved =
-        registry::resolve_known(&name, &want.platform, store, registries, progress).await;
-    let resolved = resolved.map_err(|error| wrong(want, ask, error))?;
+    let resolved = registry::resolve_known(&from, &want.platform, store, registries, progress);
+    let registry::Resolved { raw, image } = match resolved.await {
+        Ok(resolved) => resolved,
+        // An image that was built here may be nowhere else.
+        Err(error) if env.sources.fills() && from == name => {
+            let Some(base) = in_store(want, ask, env)? else {
+                return Err(wrong(want, ask, error));
+            };
+            let name = name.familiar();
+            progress.warn(format!("{name}: {error}; it is locked as the store has it"));
+            return Ok(base);
+        }
+        Err(error) => return Err(wrong(want, ask, error)),
+    };
     task.done();
-    let layers = resolved.image.layers();
-    registry::remember_layers(&name, layers, env.store, env.registries).map_err(Box::new)?;
-    Ok(base_of(&name, &resolved.image))
+    registry::remember_layers(&name, image.layers(), store, registries).map_err(Box::new)?;
+    if env.sources.keeps() {
+        store.keep_documents(&AnyImage::Image(image.clone()))?;
+    }
+    let index = raw.media_type.is_index().then_some(raw.digest);
+    Ok(noted(&name, want, &image, index, env))
 }
 
 /// The name that is pulled where the store has no such image.
@@ -63,11 +99,7 @@ pub(super) fn at_hand(
     ask: &BuildRequest,
     env: &BuildEnv<'_>,
 ) -> Result<Option<Base>, BuildError> {
-    let loaded = ask.contexts.iter().find_map(|(_, source)| match source {
-        ContextSource::Loaded { name, image } if want.reference == *name => Some(image),
-        _ => None,
-    });
-    if let Some(loaded) = loaded {
+    if let Some(loaded) = loaded(want, ask) {
         return match for_platform(loaded, want) {
             Some(image) => Ok(Some(base_of(&want.reference, &image))),
             None => Err(BuildError::ContextPlatform {
@@ -77,17 +109,61 @@ pub(super) fn at_hand(
             }),
         };
     }
+    let name = meant(want, ask, env)?;
+    if let Some(locked) = env.sources.base(&name, &want.platform) {
+        let found = kept(&locked.digest, env.store).and_then(|image| for_platform(&image, want));
+        return Ok(found.map(|image| {
+            hold(&image, env);
+            noted(&name, want, &image, locked.index, env)
+        }));
+    }
     if ask.pull && want.reference.digest().is_none() {
         return Ok(None);
     }
-    if let Some(image) = stored(&want.reference, want, env)? {
-        return Ok(Some(base_of(&want.reference, &image)));
+    in_store(want, ask, env)
+}
+
+/// The image of a named context that has none elsewhere.
+fn loaded<'a>(want: &BaseRequest, ask: &'a BuildRequest) -> Option<&'a AnyImage> {
+    ask.contexts.iter().find_map(|(_, source)| match source {
+        ContextSource::Loaded { name, image } if want.reference == *name => Some(&**image),
+        _ => None,
+    })
+}
+
+/// An image of a digest, if the store has all of its documents.
+pub(super) fn kept(digest: &BlobDigest, store: &Store) -> Option<AnyImage> {
+    if !store.hold_blob(digest) {
+        return None;
     }
+    // What is damaged here may be whole in the registry.
+    let raw = Raw::read(store.document(digest).ok()?).ok()?;
+    store.image(&raw.descriptor()).ok()
+}
+
+/// The image that has the name in the store: as it was written, or as it is meant.
+fn in_store(
+    want: &BaseRequest,
+    ask: &BuildRequest,
+    env: &BuildEnv<'_>,
+) -> Result<Option<Base>, BuildError> {
     let name = meant(want, ask, env)?;
-    if name == want.reference {
-        return Ok(None);
+    for name in [&want.reference, &name] {
+        let Some(at) = env.store.find(name)? else { continue };
+        if let Some(image) = for_platform(&env.store.image(&at)?, want) {
+            hold(&image, env);
+            let index = at.media_type.is_index().then_some(at.digest);
+            return Ok(Some(noted(name, want, &image, index, env)));
+        }
     }
-    Ok(stored(&name, want, env)?.map(|image| base_of(&name, &image)))
+    Ok(None)
+}
+
+/// Layers are read much later, if at all, and the image's name may be taken away until then.
+fn hold(image: &Image, env: &BuildEnv<'_>) {
+    for layer in image.layers() {
+        let _ = env.store.has_blob(&layer.digest, layer.size);
+    }
 }
 
 fn base_of(name: &Reference, image: &Image) -> Base {
@@ -99,22 +175,24 @@ fn base_of(name: &Reference, image: &Image) -> Base {
     }
 }
 
+/// As [`base_of`], and the build's inputs have it.
+fn noted(
+    name: &Reference,
+    want: &BaseRequest,
+    image: &Image,
+    index: Option<BlobDigest>,
+    env: &BuildEnv<'_>,
+) -> Base {
+    let (reference, platform) = (name.clone(), want.platform.clone());
+    let known = env.sources.base(name, &platform).filter(|known| known.digest == image.digest());
+    let index = known.map_or(index, |known| known.index);
+    let entry = lock::Base { reference, platform, digest: image.digest(), index };
+    env.sources.note(Entry::Base(entry));
+    base_of(name, image)
+}
+
 fn for_platform(image: &AnyImage, want: &BaseRequest) -> Option<Image> {
     let near = |image: &&Image| image.platform().distance(&want.platform);
     let fitting = image.images().iter().filter(|image| near(image).is_some());
     fitting.min_by_key(near).cloned()
-}
-
-fn stored(
-    name: &Reference,
-    want: &BaseRequest,
-    env: &BuildEnv<'_>,
-) -> Result<Option<Image>, BuildError> {
-    let Some(at) = env.store.find(name)? else { return Ok(None) };
-    let image = for_platform(&env.store.image(&at)?, want);
-    // Its layers are read much later, if at all, and its name may be taken away until then.
-    for layer in image.iter().flat_map(Image::layers) {
-        let _ = env.store.has_blob(&layer.digest, layer.size);
-    }
-    Ok(image)
 }

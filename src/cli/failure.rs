@@ -2,7 +2,7 @@
 //! to blame, and what to try.
 
 use super::report::CliError;
-use crate::build::{BuildError, GitError, StepError};
+use crate::build::{BuildError, GitError, StepError, Unlocked};
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::dockerfile;
 use crate::registry::RegistryError;
@@ -24,6 +24,9 @@ pub(super) fn of_build(error: BuildError) -> CliError {
                 Some(format!("{}; or {cross}", why.hint()))
             })
         }
+        BuildError::Unlocked { source_text, unlocked } => {
+            return self::unlocked(&source_text, &unlocked);
+        }
         BuildError::ContextPlatform { span, ref source_text, .. } => {
             (source_text.clone(), Some(span), error.to_string(), None)
         }
@@ -33,6 +36,18 @@ pub(super) fn of_build(error: BuildError) -> CliError {
         other => return other.into(),
     };
     drawn(source, span, message, hint)
+}
+
+/// What the lock does not have, each with its line.
+pub(super) fn unlocked(text: &Source, all: &[Unlocked]) -> CliError {
+    let said = all.iter().map(|one| {
+        let hint = match one.platforms.as_slice() {
+            [] => "`kiln lock` adds it, with the same --file, --target and --build-arg",
+            _ => "`kiln lock --platform` with all platforms adds it",
+        };
+        Diagnostic::error(one.span.unwrap_or_default(), one.to_string()).hint(hint)
+    });
+    CliError::drawn(text.clone(), said.collect())
 }
 
 /// An image that nobody has may have been meant for a stage.

@@ -12,7 +12,7 @@ use super::invocation::Invocation;
 use super::progress::ProgressArgs;
 use super::report::CliError;
 use super::serve::ListenAddress;
-use crate::build::Cache;
+use crate::build::{Built, Cache};
 use crate::image::AnyImage;
 use crate::layer::LayerForm;
 use crate::progress::{Progress, Way};
@@ -113,7 +113,8 @@ fn build(
         pushed,
         cache: &Cache::default(),
     };
-    let image = args.build.build(&args.build_context, &goal, registries, progress, invocation)?;
+    let Built { image, .. } =
+        args.build.build(&args.build_context, &goal, registries, progress, invocation)?;
     invocation.print(format!("built {}", image.digest()))?;
     Ok(image)
 }

@@ -15,6 +15,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("dockerfile", &[]),
     ("layer", &[]),
     ("image", &["layer"]),
+    ("lock", &[]),
     ("store", &["image", "layer"]),
     ("net", &[]),
     ("sandbox", &[]),

@@ -6,8 +6,9 @@ use super::command::{Place, Session};
 use super::{Git, GitError, Resolved, refs};
 use crate::atomic::AtPath as _;
 use crate::digest::Digest;
-use crate::dockerfile::GitSource;
-use crate::store::Slot;
+use crate::dockerfile::{GitSource, Transport};
+use crate::lock::{self, Entry, Key};
+use crate::store::{Slot, Store, StoreError};
 
 /// The area of the locks: one for each remote.
 const AREA: &str = "git";
@@ -20,33 +21,70 @@ pub(super) struct Bare<'a> {
     _lock: Slot<'a>,
 }
 
+/// What a lock knows a source by: its remote and its ref. What is to be a commit is known by
+/// that.
+pub(in super::super) fn name(source: &GitSource) -> Result<(String, Option<String>), GitError> {
+    let reference = match hash(source)? {
+        Some(exact) => Some(exact.object),
+        None => source.reference.clone(),
+    };
+    Ok((remote(source), reference))
+}
+
+/// A remote without what may be credentials; ssh asks for the user's name.
+fn remote(source: &GitSource) -> String {
+    match source.transport {
+        Transport::Http => lock::without_user(&source.remote),
+        Transport::Git | Transport::Ssh => source.remote.clone(),
+    }
+}
+
+/// The commit that a source names by its whole hash, if it does.
+fn hash(source: &GitSource) -> Result<Option<Resolved>, GitError> {
+    let checksum = source.checksum.as_deref();
+    if let Some(wrong) = checksum.filter(|text| !GitSource::is_checksum(text)) {
+        return Err(GitError::BadChecksum(wrong.to_owned()));
+    }
+    let exact =
+        |hash: &str| Resolved { reference: hash.to_owned(), object: hash.to_owned(), commit: None };
+    match source.reference.as_deref() {
+        Some(hash) if GitSource::is_commit(hash) => Ok(Some(exact(hash))),
+        reference if source.by_commit => {
+            let hash = checksum.filter(|hash| GitSource::is_commit(hash));
+            let hash = hash.ok_or_else(|| GitError::ByCommit { url: source.remote.clone() })?;
+            let named = |name: &str| match name.starts_with("refs/") {
+                true => name.to_owned(),
+                false => format!("refs/heads/{name}"),
+            };
+            let reference = reference.map_or(hash.to_owned(), named);
+            Ok(Some(Resolved { reference, ..exact(hash) }))
+        }
+        _ => Ok(None),
+    }
+}
+
 impl<'a> Git<'a> {
-    /// Finds out which commit a source means. A whole hash is not asked for.
+    /// Finds out which commit a source means. A whole hash is not asked for, nor what the
+    /// lock has.
     pub(in super::super) fn resolve(&self, source: &GitSource) -> Result<Resolved, GitError> {
         let url = || source.remote.clone();
-        let checksum = source.checksum.as_deref();
-        if let Some(wrong) = checksum.filter(|text| !GitSource::is_checksum(text)) {
-            return Err(GitError::BadChecksum(wrong.to_owned()));
-        }
-        let exact = |hash: &str| Resolved {
-            reference: hash.to_owned(),
-            object: hash.to_owned(),
-            commit: None,
-        };
-        let found = match source.reference.as_deref() {
-            Some(hash) if GitSource::is_commit(hash) => exact(hash),
-            reference if source.by_commit => {
-                let hash = checksum.filter(|hash| GitSource::is_commit(hash));
-                let hash = hash.ok_or_else(|| GitError::ByCommit { url: url() })?;
-                let named = |name: &str| match name.starts_with("refs/") {
-                    true => name.to_owned(),
-                    false => format!("refs/heads/{name}"),
-                };
-                Resolved { reference: reference.map_or(hash.to_owned(), named), ..exact(hash) }
+        let (remote, reference) = name(source)?;
+        let key = Key::Git { remote: remote.clone(), reference: reference.clone() };
+        self.sources.allow(key, None)?;
+        let found = match (hash(source)?, self.sources.git(&remote, reference.as_deref())) {
+            (Some(exact), Some(locked)) if exact.object != locked.object => {
+                let (locked, expected) = (locked.object.clone(), exact.object);
+                return Err(GitError::Locked { url: url(), locked, expected });
             }
-            reference => self.ask(source, reference)?,
+            (Some(exact), _) => exact,
+            (None, Some(locked)) => Resolved {
+                reference: locked.name.clone(),
+                object: locked.object.clone(),
+                commit: Some(locked.commit.clone()),
+            },
+            (None, None) => self.ask(source, source.reference.as_deref())?,
         };
-        if let Some(expected) = checksum {
+        if let Some(expected) = source.checksum.as_deref() {
             let start = expected.to_ascii_lowercase();
             let hashes = || [Some(&found.object), found.commit.as_ref()].into_iter().flatten();
             if !hashes().any(|hash| hash.starts_with(&start)) {
@@ -55,6 +93,9 @@ impl<'a> Git<'a> {
                 return Err(GitError::Checksum { url: url(), expected, found });
             }
         }
+        let Resolved { reference: name, object, commit } = found.clone();
+        let commit = commit.unwrap_or_else(|| object.clone());
+        self.sources.note(Entry::Git(lock::Git { remote, reference, name, object, commit }));
         Ok(found)
     }
 
@@ -82,7 +123,7 @@ impl<'a> Git<'a> {
         wanted: &Resolved,
     ) -> Result<Bare<'a>, GitError> {
         let sha256 = wanted.object.len() == 64;
-        let key = Digest::of(format!("{sha256} {}", source.remote).as_bytes());
+        let key = repository(&remote(source), &wanted.object);
         let lock = self.store.slot(AREA, &key)?;
         let path = self.store.repositories()?.join(key.hex());
         let bare = Bare { path, _lock: lock };
@@ -103,7 +144,11 @@ impl<'a> Git<'a> {
         let kept = kept(object);
         let by_hash = format!("+{object}:{kept}");
         let by_name = format!("+{}:{kept}", wanted.reference);
-        let named = !source.by_commit && wanted.reference != wanted.object;
+        let (remote, reference) = name(source)?;
+        // What the lock has may long have been moved away from.
+        let by_commit =
+            source.by_commit || self.sources.git(&remote, reference.as_deref()).is_some();
+        let named = !by_commit && wanted.reference != wanted.object;
         let first = if named { &by_name } else { &by_hash };
         let shallow = ["fetch", "--progress", "--no-tags", "--depth=1", "--", &source.remote];
         let whole = ["fetch", "--progress", "--no-tags", "--prune", "--", &source.remote];
@@ -149,6 +194,23 @@ impl<'a> Git<'a> {
         }
         Err(session.failed(&["fetch"], &why))
     }
+}
+
+/// Whether the store has the commit of an entry of a lock, with all that belongs to it. The
+/// program is not needed to know: a ref is a file, or a line of the packed ones.
+pub(in super::super) fn has_commit(git: &lock::Git, store: &Store) -> Result<bool, StoreError> {
+    let path = store.repositories()?.join(repository(&git.remote, &git.object).hex());
+    store.hold_folder(&path);
+    let name = kept(&git.object);
+    let packed = || std::fs::read_to_string(path.join("packed-refs")).unwrap_or_default();
+    let is_packed = || packed().lines().any(|line| line.split(' ').nth(1) == Some(name.as_str()));
+    Ok(path.join(&name).is_file() || is_packed())
+}
+
+/// What the repository of a remote is called in the store.
+fn repository(remote: &str, object: &str) -> Digest {
+    let sha256 = object.len() == 64;
+    Digest::of(format!("{sha256} {remote}").as_bytes())
 }
 
 /// What names a commit that was fetched whole.

@@ -21,8 +21,10 @@ use crate::sandbox::Cancel;
 use crate::store::{Store, StoreError};
 
 use super::given::Given;
+use super::sources::{Sources, Unlocked};
 
 pub use checkout::Checkout;
+pub(super) use fetch::{has_commit, name};
 
 /// Why files of a repository cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,10 @@ pub enum GitError {
     Secret(String),
     #[error("{url}: ssh agent `default` is required, and none was given")]
     NoAgent { url: String },
+    #[error("{url}: the lock has commit {locked}, and {expected} is expected")]
+    Locked { url: String, locked: String, expected: String },
+    #[error(transparent)]
+    Unlocked(#[from] Unlocked),
     #[error("cancelled")]
     Cancelled,
     #[error(transparent)]
@@ -64,6 +70,7 @@ pub enum GitError {
 pub(super) struct Git<'a> {
     pub(super) store: &'a Store,
     pub(super) given: &'a Given,
+    pub(super) sources: &'a Sources,
     pub(super) progress: &'a Progress,
     pub(super) cancel: &'a Cancel,
 }

@@ -24,6 +24,7 @@ use super::files::Files;
 use super::git::{Git, GitError, Resolved};
 use super::given::Given;
 use super::room::Room;
+use super::sources::Sources;
 use crate::digest::Digest;
 use crate::dockerfile::{Ignore, Rule};
 use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError, Written};
@@ -124,7 +125,8 @@ pub(super) struct Bench<'a> {
     pub given: &'a Given,
     /// Brings what is read of bases, and of what a cache knows.
     pub bases: &'a dyn Supply,
-    pub fetcher: &'a Fetcher,
+    pub fetcher: &'a Fetcher<'a>,
+    pub sources: &'a Sources,
     pub progress: &'a Progress,
     pub cancel: &'a Cancel,
     pub form: LayerForm,
@@ -134,8 +136,8 @@ pub(super) struct Bench<'a> {
 
 impl Bench<'_> {
     fn git(&self) -> Git<'_> {
-        let Bench { store, given, progress, cancel, .. } = *self;
-        Git { store, given, progress, cancel }
+        let Bench { store, given, sources, progress, cancel, .. } = *self;
+        Git { store, given, sources, progress, cancel }
     }
 }
 

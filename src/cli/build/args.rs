@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ArgAction;
 
 use super::cache::CacheFlags;
+use super::locked::LockFlags;
 use super::refused::RefusedFlags;
 use crate::cli::credentials::RegistryArgs;
 use crate::cli::given::GivenFlags;
@@ -167,6 +168,9 @@ pub struct BuildFlags {
     /// recently used goes first [default: $KILN_STORE_LIMIT, else no limit]
     #[arg(long, value_name = "LIMIT")]
     pub store_limit: Option<StoreLimitArg>,
+
+    #[command(flatten)]
+    pub lock: LockFlags,
 
     #[command(flatten)]
     pub given: GivenFlags,

@@ -1,7 +1,7 @@
 //! `--cache-from` and `--cache-to`: the cache that a build takes, and where it goes.
 
 use super::request::cancelled_by_signals;
-use crate::build::{BuildEnv, BuildError, Cache, Give, Mode};
+use crate::build::{BuildEnv, BuildError, Cache, Give, Mode, Sources};
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::cli::value::{CacheFromArg, CachePlace, CacheTo, CacheToArg};
@@ -99,7 +99,8 @@ fn one(
     invocation: &Invocation,
 ) -> Result<bool, CliError> {
     let (store, cancel) = (invocation.store()?, cancelled_by_signals(invocation)?);
-    let env = BuildEnv { store, registries, progress, cancel: &cancel, ready: None, cache };
+    let (sources, cancel) = (&Sources::default(), &cancel);
+    let env = BuildEnv { store, registries, progress, cancel, ready: None, cache, sources };
     // What was known from elsewhere, and had not to be read, may not be here.
     let brought = |artifact: &Artifact, all: &[Layer]| -> Result<bool, CliError> {
         let lacking = match &to.place {

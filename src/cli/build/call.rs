@@ -33,7 +33,8 @@ pub(in crate::cli) fn answer(
 ) -> Result<(), CliError> {
     let cancel = cancelled_by_signals(invocation)?;
     let form = LayerForm::default();
-    let ask = how.request(context, &[], form, progress, &cancel, invocation)?;
+    let sources = &how.lock.sources(context)?;
+    let ask = how.request(context, &[], form, sources, progress, &cancel, invocation)?;
     let source = &ask.dockerfile;
     let question = match call.method {
         // There is nothing to answer: the caller builds.
@@ -52,8 +53,8 @@ pub(in crate::cli) fn answer(
         Method::Check => Question::Rules,
         Method::Outline => Question::Outline,
     };
-    let (store, cache) = (invocation.store()?, &Cache::default());
-    let env = BuildEnv { store, registries, progress, cancel: &cancel, ready: None, cache };
+    let (store, cache, cancel) = (invocation.store()?, &Cache::default(), &cancel);
+    let env = BuildEnv { store, registries, progress, cancel, ready: None, cache, sources };
     let found = invocation
         .block_on(async { build::check(&ask, question, &env).await.map_err(failure::of_build) })?;
     if question == Question::Rules {

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::sources::opening;
 use super::texts;
 use crate::atomic::AtPath as _;
-use crate::build::{ContextSource, Files, Opening};
+use crate::build::{ContextSource, Files, OpenError, Opening};
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::cli::value::{ContextArg, ContextFrom};
@@ -42,11 +42,11 @@ pub(super) fn sources(
                 Err(error) => ContextSource::Files(files(path, error, how)?),
             },
             ContextFrom::Git(source) => {
-                ContextSource::Files(how.repository(source).map_err(opening)?)
+                ContextSource::Files(refused_later(how.repository(source), how)?)
             }
             ContextFrom::Url(url) => {
-                let fetched = how.url(url).map_err(opening)?;
-                ContextSource::Files(how.single(fetched).map_err(opening)?)
+                let files = how.url(url).and_then(|fetched| how.single(fetched));
+                ContextSource::Files(refused_later(files, how)?)
             }
             ContextFrom::Path(path) => {
                 let said = format!("context `{}`: there is no `{}`", arg.name, path.display());
@@ -63,10 +63,18 @@ pub(super) fn sources(
     Ok(sources)
 }
 
+/// What the lock does not have is refused by the build, with all else that it lacks.
+fn refused_later(files: Result<Files, OpenError>, how: &Opening<'_>) -> Result<Files, CliError> {
+    match files {
+        Err(OpenError::Unlocked(_)) => Ok(Files::Nothing),
+        files => files.map_err(|error| opening(error, how)),
+    }
+}
+
 /// The files of an archive that has no images; `error` says why it has none.
 fn files(path: &Path, error: CliError, how: &Opening<'_>) -> Result<Files, CliError> {
     let file = File::open(path).at("open", path)?;
-    let files = how.archive(file).map_err(opening)?;
+    let files = how.archive(file).map_err(|error| opening(error, how))?;
     for name in ["oci-layout", "manifest.json"] {
         if files.read(name, u64::MAX - 1).is_ok_and(|found| found.is_some()) {
             return Err(error);

@@ -4,6 +4,7 @@ mod args;
 mod cache;
 mod call;
 mod contexts;
+mod locked;
 mod outputs;
 mod refused;
 mod request;
@@ -18,6 +19,7 @@ use super::invocation::Invocation;
 use super::progress::Mode;
 use super::report::CliError;
 use super::value::Method;
+use crate::build::Built;
 use crate::image::AnyImage;
 use outputs::{Outputs, Written};
 
@@ -41,7 +43,8 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let build_args = args.how.build_args.iter().map(|arg| (arg.name.as_str(), arg.resolve()));
     let cache = &args.cache.cache(build_args);
     let goal = outputs.goal(cache);
-    let image = args.how.build(&args.context, &goal, &registries, &progress, invocation)?;
+    let Built { image, .. } =
+        args.how.build(&args.context, &goal, &registries, &progress, invocation)?;
     let written = outputs.write(&image, &registries, &progress, invocation)?;
     args.cache.export(cache, &registries, &progress, invocation)?;
     if let Some(path) = &args.iidfile {

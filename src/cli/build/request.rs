@@ -6,7 +6,7 @@ use std::path::Path;
 use super::args::BuildFlags;
 use super::sources::Opened;
 use super::{contexts, sources};
-use crate::build::{self, BuildEnv, BuildRequest, Cache, Opening};
+use crate::build::{self, BuildEnv, BuildRequest, Built, Cache, Opening, Sources};
 use crate::cli::failure;
 use crate::cli::given::Entitlement;
 use crate::cli::invocation::Invocation;
@@ -14,7 +14,7 @@ use crate::cli::prune;
 use crate::cli::report::CliError;
 use crate::env;
 use crate::epoch::Epoch;
-use crate::image::{AnyImage, Style};
+use crate::image::Style;
 use crate::layer::LayerForm;
 use crate::progress::Progress;
 use crate::prune::When;
@@ -48,10 +48,11 @@ impl BuildFlags {
         registries: &Registries,
         progress: &Progress,
         invocation: &Invocation,
-    ) -> Result<AnyImage, CliError> {
+    ) -> Result<Built, CliError> {
         let cancel = cancelled_by_signals(invocation)?;
+        let sources = &self.lock.sources(context)?;
         let mut request =
-            self.request(context, goal.names, goal.form, progress, &cancel, invocation)?;
+            self.request(context, goal.names, goal.form, sources, progress, &cancel, invocation)?;
         request.whole = goal.whole;
         let (store, runtime) = (invocation.store()?, invocation.runtime()?);
         let limit = prune::limit(self.store_limit)?;
@@ -62,7 +63,8 @@ impl BuildFlags {
         let ready = Some(&uploads).filter(|_| !goal.pushed.is_empty());
         let progress = &progress.clone().explaining(self.explain_cache);
         let cache = goal.cache;
-        let env = BuildEnv { store, registries, progress, cancel: &cancel, ready, cache };
+        let cancel = &cancel;
+        let env = BuildEnv { store, registries, progress, cancel, ready, cache, sources };
         prune::keep(store, limit, When::Before, progress);
         let built = runtime.block_on(build::build(&request, &env));
         // The steps that were done before one failed are kept as well.
@@ -72,7 +74,7 @@ impl BuildFlags {
             // What ended the build comes first.
             (Err(error), Some(_)) if !error.is_cancelled() => Err(failure::of_build(error)),
             (_, Some(failed)) => Err(failed.into()),
-            (Ok(image), None) => invocation.block_on(uploads.end()).map(|()| image),
+            (Ok(built), None) => invocation.block_on(uploads.end()).map(|()| built),
         }
     }
 
@@ -81,6 +83,7 @@ impl BuildFlags {
         context: &Path,
         names: &[Reference],
         form: LayerForm,
+        sources: &Sources,
         progress: &Progress,
         cancel: &Cancel,
         invocation: &Invocation,
@@ -97,6 +100,7 @@ impl BuildFlags {
         let how = Opening {
             store: invocation.store()?,
             given: &given,
+            sources,
             progress,
             cancel,
             runtime: invocation.runtime()?.handle().clone(),

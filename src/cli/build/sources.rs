@@ -43,17 +43,18 @@ pub(super) fn open(
         if keep_git_dir {
             source.keep_git_dir = Some(true);
         }
-        return within(how.repository(&source).map_err(opening)?, file);
+        return within(how.repository(&source).map_err(|error| opening(error, how))?, file);
     }
     if is_http(&text) {
-        let mut fetched = how.url(&text).map_err(opening)?;
+        let mut fetched = how.url(&text).map_err(|error| opening(error, how))?;
         let head = head(&mut fetched).at("read", context)?;
         fetched.rewind().at("read", context)?;
         if build::is_archive(&head) {
-            return within(how.archive(fetched).map_err(opening)?, file);
+            return within(how.archive(fetched).map_err(|error| opening(error, how))?, file);
         }
         let dockerfile = dockerfile("context", &mut fetched)?;
-        let files = how.single(dockerfile.text().as_bytes()).map_err(opening)?;
+        let files =
+            how.single(dockerfile.text().as_bytes()).map_err(|error| opening(error, how))?;
         return Ok(Opened { files, dockerfile, ignore: None });
     }
     if context.is_file() {
@@ -61,7 +62,7 @@ pub(super) fn open(
         let head = head(&mut archive).at("read", context)?;
         if build::is_archive(&head) {
             archive.rewind().at("read", context)?;
-            return within(how.archive(archive).map_err(opening)?, file);
+            return within(how.archive(archive).map_err(|error| opening(error, how))?, file);
         }
     }
     Err(CliError::plain(format!("build context `{text}` is not a folder"))
@@ -74,8 +75,13 @@ pub(super) fn is_http(text: &str) -> bool {
     scheme("http://") || scheme("https://")
 }
 
-pub(super) fn opening(error: OpenError) -> CliError {
+/// What is said of a context that cannot be opened. Whatever else the lock lacks is told
+/// with it.
+pub(super) fn opening(error: OpenError, how: &Opening<'_>) -> CliError {
     let hint = match &error {
+        OpenError::Unlocked(_) => {
+            return failure::unlocked(&Source::new("", ""), &how.sources.refused());
+        }
         OpenError::Git(error) => failure::git_hint(error),
         OpenError::Fetch(_) | OpenError::Unpack(_) | OpenError::Io(_) => None,
     };
@@ -95,7 +101,7 @@ fn stdin(file: Option<&Path>, how: &Opening<'_>) -> Result<Opened, CliError> {
     let head = head(&mut from).at("read", "stdin")?;
     let mut whole = head.as_slice().chain(from);
     if build::is_archive(&head) {
-        return within(how.archive(whole).map_err(opening)?, file);
+        return within(how.archive(whole).map_err(|error| opening(error, how))?, file);
     }
     if file.is_some() {
         return Err(CliError::usage(

@@ -1,0 +1,133 @@
+//! What the inputs of a build are held to, and what they turned out to be.
+//!
+//! Whatever comes from outside (bases, URLs, repositories, also as contexts) is looked up
+//! here first, and noted here when it is known. A step's key is made of its inputs, so they
+//! are found out even if every layer is known: what was noted is complete.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::diagnostic::Span;
+use crate::lock::{self, Entry, Key, Lock};
+use crate::platform::Platform;
+use crate::reference::Reference;
+
+/// The inputs of one build, or of several that share a lock.
+#[derive(Debug, Default)]
+pub struct Sources {
+    lock: Lock,
+    rule: Rule,
+    noted: Mutex<Noted>,
+}
+
+/// What the lock decides.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Rule {
+    /// There is none.
+    #[default]
+    Free,
+    /// What it has is taken; the rest is found out.
+    Known,
+    /// What it has is taken, and nothing else.
+    Only,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
+    used: Lock,
+    refused: Vec<Unlocked>,
+}
+
+/// An input that the lock does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is not in the lock{}", other(platforms))]
+pub struct Unlocked {
+    pub key: Key,
+    /// For which the lock has the image.
+    pub platforms: Vec<Platform>,
+    /// Where the Dockerfile asks for it; none for a context.
+    pub span: Option<Span>,
+}
+
+fn other(platforms: &[Platform]) -> String {
+    let names: Vec<String> = platforms.iter().map(Platform::to_string).collect();
+    if names.is_empty() { String::new() } else { format!(", only for {}", names.join(", ")) }
+}
+
+impl Sources {
+    /// Takes what a lock has, and nothing else.
+    #[must_use]
+    pub fn locked(lock: Lock) -> Self {
+        Self { lock, rule: Rule::Only, ..Self::default() }
+    }
+
+    /// Takes what a lock has, and finds out the rest.
+    #[must_use]
+    pub fn knowing(lock: Lock) -> Self {
+        Self { lock, rule: Rule::Known, ..Self::default() }
+    }
+
+    /// What has been used so far.
+    #[must_use]
+    pub fn used(&self) -> Lock {
+        self.noted().used.clone()
+    }
+
+    /// What the lock has of an image.
+    pub(super) fn base(&self, reference: &Reference, of: &Platform) -> Option<&lock::Base> {
+        self.lock.base(reference, of)
+    }
+
+    pub(super) fn url(&self, url: &str) -> Option<&lock::Url> {
+        self.lock.url(url)
+    }
+
+    pub(super) fn git(&self, remote: &str, reference: Option<&str>) -> Option<&lock::Git> {
+        self.lock.git(remote, reference)
+    }
+
+    /// True if what the lock lacks is found out for the lock's sake.
+    pub(super) fn fills(&self) -> bool {
+        self.rule == Rule::Known
+    }
+
+    /// True if a later build is to find again what was found out.
+    pub(super) fn keeps(&self) -> bool {
+        self.rule != Rule::Free
+    }
+
+    /// Refuses what is not in the lock, if nothing else may be used.
+    pub(super) fn allow(&self, key: Key, span: Option<Span>) -> Result<(), Unlocked> {
+        if self.rule != Rule::Only || self.lock.get(&key).is_some() {
+            return Ok(());
+        }
+        let platforms = match &key {
+            Key::Base { reference, .. } => self.lock.platforms(reference),
+            Key::Url(_) | Key::Git { .. } => Vec::new(),
+        };
+        Err(Unlocked { key, platforms, span })
+    }
+
+    pub(super) fn note(&self, entry: Entry) {
+        self.noted().used.insert(entry);
+    }
+
+    /// Keeps a refusal, so that all of them are told at once.
+    pub(super) fn refuse(&self, one: Unlocked) {
+        let mut noted = self.noted();
+        if !noted.refused.contains(&one) {
+            noted.refused.push(one);
+        }
+    }
+
+    /// What was refused, in the order of the Dockerfile.
+    #[must_use]
+    pub fn refused(&self) -> Vec<Unlocked> {
+        let mut refused = self.noted().refused.clone();
+        refused.sort_by_key(|one| one.span.map(|span| span.start));
+        refused
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
