@@ -73,6 +73,7 @@ fn for_store(error: &StoreError, store: Option<&Store>) -> Option<String> {
         StoreError::Damaged { .. }
         | StoreError::Mismatch { .. }
         | StoreError::Image { .. }
+        | StoreError::ManyAttached { .. }
         | StoreError::Index(_) => None,
     }
 }

@@ -58,6 +58,13 @@ impl MediaType {
     pub fn is_index(&self) -> bool {
         matches!(self, Self::OciIndex | Self::DockerList)
     }
+    /// Whether it is of layers that registries do not keep (image spec 1.1, layer.md,
+    /// "Non-Distributable Layers").
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        let name = self.as_str();
+        name.contains(".nondistributable.") || name.contains(".rootfs.foreign.")
+    }
     /// How the layer is compressed, if it is one that kiln can open.
     #[must_use]
     pub fn compression(&self) -> Option<Compression> {

@@ -19,7 +19,8 @@ use crate::store::Store;
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// Manifests, indexes and configs of images with a name.
+    /// Manifests, indexes and configs of images with a name, and of what is attached to
+    /// them; lists of that.
     Images,
     /// Layers, and other blobs that no image with a name lists, each with the records of
     /// the steps that made it.
@@ -228,6 +229,7 @@ impl Inventory {
         let mut look = Look { root: store.root(), needs, cutoff, helper, entries: Vec::new() };
         let records = look.records()?;
         look.blobs(records)?;
+        look.lists()?;
         look.kinds("trees", Kind::Trees)?;
         look.kinds("caches", Kind::CacheMounts)?;
         look.folders("git", Kind::Repositories)?;
@@ -394,6 +396,21 @@ impl Look<'_> {
         Ok(())
     }
 
+    /// Lists of what is attached: of use as long as what it is attached to.
+    fn lists(&mut self) -> Result<(), PruneError> {
+        for (path, meta) in self.list(&self.root.join("referrers"))? {
+            let hex = base(&path);
+            let need = match self.needs.documents.contains(&hex) {
+                true => Need::Name,
+                false => Need::Nothing,
+            };
+            let mut entry = self.file(Kind::Images, format!("referrers/{hex}"), need);
+            entry.take(path, simple(&meta), used(&meta));
+            self.add(entry);
+        }
+        Ok(())
+    }
+
     /// Trees and caches: by owner mapping, then by digest.
     fn kinds(&mut self, folder: &str, kind: Kind) -> Result<(), PruneError> {
         for (mapping, meta) in self.list(&self.root.join(folder))? {
@@ -434,7 +451,7 @@ impl Look<'_> {
         for (path, meta) in self.list(self.root)? {
             let depth = match base(&path).as_str() {
                 "blobs" | "trees" | "records" | "caches" => 1,
-                "git" | "containers" | "tmp" => 0,
+                "referrers" | "git" | "containers" | "tmp" => 0,
                 _ => {
                     let measured = measure(&path, || self.helper.sandbox())?;
                     whole.take(path, measured, used(&meta));

@@ -12,7 +12,7 @@ use crate::store::{Store, StoreError};
 /// What names and containers need, by hex digits.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
-    /// Manifests, indexes and configs of what has a name.
+    /// Manifests, indexes and configs of what has a name, or is attached to that.
     pub(super) documents: HashSet<String>,
     /// Their layers' blobs, and whatever else they list.
     pub(super) layers: HashSet<String>,
@@ -64,6 +64,8 @@ impl Needs {
                 continue;
             }
             self.documents.insert(at.digest.hex());
+            // What is attached lives as long as what it is about.
+            waiting.extend(store.attached(&at.digest)?);
             let Some(bytes) = document(store, &at.digest)? else { continue };
             if at.media_type.is_index() {
                 waiting

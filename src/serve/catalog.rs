@@ -62,7 +62,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Links {
     fn of(read: Linked) -> Self {
         let manifests = read.manifests.into_iter();
-        let blobs = read.blobs.iter().filter(|blob| !is_foreign(&blob.media_type));
+        let blobs = read.blobs.iter().filter(|blob| !blob.media_type.is_foreign());
         let mut manifests: Vec<_> =
             manifests.map(|at| (at.media_type, at.digest, at.size)).collect();
         // It may have got the memory of what was larger.
@@ -91,13 +91,6 @@ impl Links {
         // An entry of the map, and what allocations cost.
         200 + kinds + lists
     }
-}
-
-/// Layers that registries do not keep, by their own media types (image spec 1.1, layer.md,
-/// "Non-Distributable Layers").
-pub(super) fn is_foreign(media_type: &MediaType) -> bool {
-    let name = media_type.as_str();
-    name.contains(".nondistributable.") || name.contains(".rootfs.foreign.")
 }
 
 impl Catalog {

@@ -12,7 +12,6 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap};
 
 use super::answer::{Answer, Body, CONTENT_DIGEST, Refusal, answer};
-use super::catalog::is_foreign;
 use super::path::{Named, Query, Selector};
 use super::read;
 use super::shared::Shared;
@@ -292,7 +291,7 @@ fn complete(
         let message = format!("{what} {digest} of {size} bytes is not in `{}`", named.path);
         Err(Refusal::bad("MANIFEST_BLOB_UNKNOWN", message))
     };
-    for blob in manifest.blobs.iter().filter(|blob| !is_foreign(&blob.media_type)) {
+    for blob in manifest.blobs.iter().filter(|blob| !blob.media_type.is_foreign()) {
         if read::held(shared, store, named, &blob.digest)? != Some(blob.size) {
             return unknown("blob", blob);
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! oci-layout  index.json  blobs/sha256/HEX     an OCI image layout (spec 1.1, image-layout.md)
+//! referrers/HEX                                what is attached to a manifest, by its digest
 //! trees/KIND/HEX/fs                            unpacked layers, by owner mapping and diff ID
 //! records/AREA/HEX                             small facts: cache entries, layer indexes
 //! unsynced/BOOT.…                              blobs that may not be on disk yet
@@ -21,6 +22,7 @@ mod image;
 mod lease;
 mod names;
 mod record;
+mod referrers;
 mod scratch;
 mod unsettled;
 mod unsynced;
@@ -78,6 +80,8 @@ pub enum StoreError {
         "the store has too many names: its index.json would have {size} bytes, more than the {most} that are allowed"
     )]
     ManyNames { size: u64, most: u64 },
+    #[error("{digest} has {most} manifests attached to it, which is as many as are allowed")]
+    ManyAttached { digest: BlobDigest, most: usize },
 }
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
