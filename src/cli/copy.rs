@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::attached;
 use super::credentials::{AuthFileFlag, Creds, RegistryArgs, TlsFlag};
 use super::invocation::Invocation;
 use super::progress::ProgressArgs;
@@ -40,8 +41,16 @@ pub struct Args {
     pub platforms: Vec<Platform>,
 
     /// Copy what refers to the image, too: signatures, SBOMs, attestations
-    #[arg(long)]
-    pub referrers: bool,
+    /// [default: from the store true, elsewhere false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub referrers: Option<bool>,
 
     /// Copy all tags of a repository or layout; the places have no tag then
     #[arg(short, long)]
@@ -142,7 +151,17 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let interrupt = invocation.interrupt()?;
     let stop = || interrupt.signal().is_some();
     let env = Env { store, from: &from, to: &to, progress: &progress, stop: &stop };
-    let wanted = Wanted { platforms: args.platforms, referrers: args.referrers };
+    let referrers = match (args.referrers, &args.from, &args.to) {
+        (Some(wanted), ..) => wanted,
+        (None, Place::Store(name), Place::DockerArchive { .. }) => {
+            let image = invocation.store()?.image_named(name)?;
+            let why = "docker archives have no room for it";
+            attached::left_out(&image, why, &progress, invocation.store()?)?;
+            false
+        }
+        (None, from, _) => matches!(from, Place::Store(_)),
+    };
+    let wanted = Wanted { platforms: args.platforms, referrers };
     let pairs = match args.all_tags {
         true => invocation.block_on(copy::all_tags(&args.from, &args.to, &env))?,
         false => vec![(args.from, args.to)],

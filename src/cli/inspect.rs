@@ -6,6 +6,7 @@ use super::invocation::Invocation;
 use super::report::CliError;
 use crate::image::{Image, strict_json};
 use crate::reference::Reference;
+use crate::store::Store;
 
 /// Show what the store knows of images, as a JSON array
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,7 @@ fn object(text: &str, invocation: &Invocation) -> Result<Value, CliError> {
         .map(|(name, _): &(Reference, _)| name.to_string())
         .collect();
     let images: Vec<Value> =
-        image.images().iter().map(one).collect::<Result<_, crate::image::ImageError>>()?;
+        image.images().iter().map(|image| one(image, store)).collect::<Result<_, CliError>>()?;
     let index = if at.media_type.is_index() {
         strict_json::<Value>("index", &image.raw().bytes)?
     } else {
@@ -48,12 +49,13 @@ fn object(text: &str, invocation: &Invocation) -> Result<Value, CliError> {
         "size": at.size,
         "names": names,
         "index": index,
+        "referrers": store.referrers(&at.digest, None)?,
         "images": images,
     }))
 }
 
 /// Manifest and config as they are, with what they imply.
-fn one(image: &Image) -> Result<Value, crate::image::ImageError> {
+fn one(image: &Image, store: &Store) -> Result<Value, CliError> {
     let layers: Vec<Value> = image
         .layers()
         .iter()
@@ -73,5 +75,6 @@ fn one(image: &Image) -> Result<Value, crate::image::ImageError> {
         "manifest": strict_json::<Value>("manifest", &image.manifest().bytes)?,
         "config": strict_json::<Value>("image config", &image.config_raw().bytes)?,
         "layers": layers,
+        "referrers": store.referrers(&image.digest(), None)?,
     }))
 }

@@ -49,6 +49,7 @@ pub mod up;
 pub mod update;
 pub mod value;
 
+mod attached;
 mod failure;
 mod hint;
 mod interrupt;

@@ -1,5 +1,6 @@
 //! `kiln pull`.
 
+use super::attached;
 use super::credentials::RegistryArgs;
 use super::invocation::Invocation;
 use super::progress::ProgressArgs;
@@ -23,6 +24,10 @@ pub struct Args {
     /// Fetch every platform of the image
     #[arg(long)]
     pub all_platforms: bool,
+
+    /// Fetch what is attached to the images, too: signatures, SBOMs, provenance
+    #[arg(long)]
+    pub referrers: bool,
 
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -49,6 +54,9 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     for name in &args.images {
         let pull = registry::pull(name, &want, store, &registries, &progress);
         let image = invocation.block_on(pull)?;
+        if args.referrers {
+            attached::pull(&image, name, &registries, &progress, invocation)?;
+        }
         progress.transferred(Way::Pull);
         invocation.print(image.digest().to_string())?;
     }

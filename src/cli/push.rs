@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
+use super::attached::{self, ReferrersFlag};
 use super::credentials::RegistryArgs;
 use super::invocation::Invocation;
 use super::progress::ProgressArgs;
 use super::report::CliError;
 use crate::atomic::AtPath as _;
-use crate::progress::Way;
 use crate::reference::Reference;
-use crate::registry;
 
-/// Send an image to a registry; prints its reference with the digest there
+/// Send an image to a registry, with what is attached to it; prints its reference with the
+/// digest there
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of the image in the store
@@ -21,6 +21,9 @@ pub struct Args {
     /// Name to push it under [default: its own]
     #[arg(value_name = "DESTINATION")]
     pub destination: Option<Reference>,
+
+    #[command(flatten)]
+    pub attached: ReferrersFlag,
 
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -47,9 +50,8 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     })?;
     let progress = invocation.progress(args.progress.progress)?;
     let registries = args.registry.registries(Some(&to))?;
-    let push = registry::push(&image, &to, store, &registries, &progress);
-    let pinned = invocation.block_on(push)?;
-    progress.transferred(Way::Push);
+    let referrers = args.attached.referrers;
+    let pinned = attached::push(&image, &to, referrers, &registries, &progress, invocation)?;
     if let Some(path) = &args.digestfile {
         std::fs::write(path, pinned.digest().to_string()).at("write", path)?;
     }

@@ -2,7 +2,9 @@
 
 use super::invocation::Invocation;
 use super::report::CliError;
+use crate::image::{Descriptor, Purpose};
 use crate::reference::Reference;
+use crate::store::{Store, StoreError};
 
 /// Take names of images away; what no name needs any more can then be cleaned up
 #[derive(Debug, clap::Args)]
@@ -33,8 +35,25 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     doomed.dedup();
     let store = invocation.store()?;
     for name in &doomed {
+        let at = store.find(name)?;
         store.untag(name)?;
+        if let Some(at) = at.filter(|at| !store.is_named(&at.digest).unwrap_or(true)) {
+            detach(&at, store)?;
+        }
         invocation.print(name.familiar())?;
+    }
+    Ok(())
+}
+
+/// What had a name of its own is not kept by what it is attached to.
+fn detach(at: &Descriptor, store: &Store) -> Result<(), CliError> {
+    let subject = match store.peek(&at.digest) {
+        Ok(bytes) => Purpose::read(&bytes).ok().and_then(|purpose| purpose.subject),
+        Err(StoreError::NoBlob(_) | StoreError::Damaged { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(subject) = subject {
+        store.detach(&subject.digest, &at.digest)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use super::attached::{self, ReferrersFlag};
 use super::credentials::AuthFileFlag;
 use super::invocation::Invocation;
 use super::progress::ProgressArgs;
@@ -18,7 +19,7 @@ use crate::progress::Progress;
 use crate::registry::{self, Options, Registries, RegistryError};
 use crate::store::StoreError;
 
-/// Write images to an archive
+/// Write images to an archive; an OCI archive has what is attached to them, too
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Names of images, or the first digits of their digests
@@ -37,6 +38,9 @@ pub struct Args {
     /// only [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
+
+    #[command(flatten)]
+    pub attached: ReferrersFlag,
 
     #[command(flatten)]
     pub auth: AuthFileFlag,
@@ -65,10 +69,18 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
             .hint("name a file with --output, or redirect stdout"));
     }
     let progress = invocation.progress(args.progress.progress)?;
-    let images = collect(&args.images, invocation)?;
+    let images = collect(&args.images, args.attached.referrers, invocation)?;
     let store = invocation.store()?;
     for named in &images {
         whole(named, &args.auth, &progress, invocation)?;
+        if named.referrers && args.format == Format::Docker {
+            attached::left_out(
+                &named.image,
+                "docker archives have no room for it",
+                &progress,
+                store,
+            )?;
+        }
     }
     let form = match args.format {
         Format::Oci => Archive::Oci,
@@ -123,7 +135,11 @@ fn whole(
 }
 
 /// The images, each once with all the names it was asked for by.
-fn collect(texts: &[String], invocation: &Invocation) -> Result<Vec<Named>, CliError> {
+fn collect(
+    texts: &[String],
+    referrers: bool,
+    invocation: &Invocation,
+) -> Result<Vec<Named>, CliError> {
     let mut images: Vec<Named> = Vec::new();
     for text in texts {
         let (name, at) = invocation.find(text)?;
@@ -132,7 +148,8 @@ fn collect(texts: &[String], invocation: &Invocation) -> Result<Vec<Named>, CliE
             Some(named) => named,
             None => {
                 let image = invocation.store()?.image(&at)?;
-                images.push(Named { names: Vec::new(), image, annotations: Annotations::new() });
+                let (names, annotations) = (Vec::new(), Annotations::new());
+                images.push(Named { names, image, annotations, referrers });
                 let last = images.len() - 1;
                 &mut images[last]
             }

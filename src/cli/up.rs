@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::attached;
 use super::build::{BuildFlags, Goal};
 use super::credentials::RegistryArgs;
 use super::deploy::DeployFlags;
@@ -15,9 +16,9 @@ use super::serve::ListenAddress;
 use crate::build::{Built, Cache};
 use crate::image::AnyImage;
 use crate::layer::LayerForm;
-use crate::progress::{Progress, Way};
+use crate::progress::Progress;
 use crate::reference::{Pinned, Reference, ReferenceError};
-use crate::registry::{self, Registries};
+use crate::registry::Registries;
 use crate::serve::{Options, Server};
 
 /// Build an image, push it, and roll it out
@@ -90,10 +91,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         return served(&args, &registries, &progress, invocation);
     }
     let image = build(&args, vec![name.clone()], &registries, &progress, invocation)?;
-    let store = invocation.store()?;
-    let push = registry::push(&image, name, store, &registries, &progress);
-    let pinned = invocation.block_on(push)?;
-    progress.transferred(Way::Push);
+    let pinned = attached::push(&image, name, true, &registries, &progress, invocation)?;
     invocation.print(format!("pushed {pinned}"))?;
     args.deploy.roll_out(&pinned, name, args.manifest.as_deref(), &progress, invocation)
 }

@@ -15,7 +15,7 @@ use crate::image::{
 use crate::net::escaped;
 use crate::output::{CONTAINERD_NAME, Opened, REF_NAME};
 use crate::reference::Reference;
-use crate::registry::referrers_tag;
+use crate::registry::{referrers_tag, subject_of};
 use crate::store::{Store, StoreError};
 
 /// Most entries of a layout that are looked into for what they refer to.
@@ -220,9 +220,12 @@ impl<'a> Local<'a> {
         CopyError::Document { place: self.place.clone(), digest, source }
     }
 
-    /// What refers to a manifest: by the list under the tag `sha256-HEX`, and entries that
-    /// say so themselves.
+    /// What refers to a manifest: in the store what is attached to it, elsewhere by the list
+    /// under the tag `sha256-HEX`, and entries that say so themselves.
     pub(super) fn referrers(&self, subject: BlobDigest) -> Result<Vec<Descriptor>, CopyError> {
+        if let Shelf::Store(store) = self.shelf {
+            return Ok(store.referrers(&subject, None)?);
+        }
         let mut found: Vec<Descriptor> = Vec::new();
         let mut add = |entry: Descriptor| {
             if found.iter().all(|other| other.digest != entry.digest) {
@@ -291,8 +294,5 @@ fn is_called(entry: &Descriptor, name: &str) -> bool {
 
 /// True for the entry of a list of referrers.
 fn is_list(entry: &Descriptor) -> bool {
-    entry.annotations.get(REF_NAME).is_some_and(|name| {
-        name.strip_prefix("sha256-")
-            .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|c| c.is_ascii_hexdigit()))
-    })
+    entry.annotations.get(REF_NAME).is_some_and(|name| subject_of(name).is_some())
 }

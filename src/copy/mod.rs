@@ -8,6 +8,7 @@
 //! where it is there already, and otherwise in a few pieces at a time from the one to the
 //! other. Between registries and layouts none of it touches kiln's store; archives need it.
 
+mod attached;
 mod error;
 mod folder;
 mod local;
@@ -16,6 +17,7 @@ mod source;
 mod target;
 mod tree;
 
+pub use attached::{pull_referrers, push_referrers};
 pub use error::CopyError;
 pub use place::{Place, PlaceError};
 
@@ -110,9 +112,15 @@ pub async fn copy(
                 return Err(CopyError::OtherDigest { place, wanted: asked, found: digest });
             }
             let target = Target::open(name, env.to).await?;
-            if !wanted.referrers && target.has(&root).await? {
+            if target.has(&root).await? {
+                let pinned = Some(target.pinned(&root));
                 env.progress.task(format!("copy {from}")).cached();
-                return Ok(Copied { digest, pinned: Some(target.pinned(&root)) });
+                if wanted.referrers {
+                    let subjects = Tree::of(source, root, false, env.progress).await?.documents;
+                    let tree = Tree::about(source, subjects, env.progress).await?;
+                    target::referrers_to_registry(source, &tree, &target, env).await?;
+                }
+                return Ok(Copied { digest, pinned });
             }
             Some(target)
         }
@@ -142,11 +150,15 @@ pub async fn copy(
 
 fn refuse_referrers(place: &Place, does: &str) -> Result<(), CopyError> {
     match place {
-        Place::Registry { .. } | Place::Layout { .. } | Place::OciArchive { .. } => Ok(()),
-        Place::Store(_) | Place::DockerArchive { .. } => Err(CopyError::Holds {
+        Place::Registry { .. }
+        | Place::Store(_)
+        | Place::Layout { .. }
+        | Place::OciArchive { .. } => Ok(()),
+        Place::DockerArchive { .. } => Err(CopyError::Holds {
             place: place.to_string(),
             what: format!("what refers to an image: such a place does not {does} it"),
-            instead: "registries, oci:DIR and oci-archive:FILE do; or leave out --referrers",
+            instead: "registries, oci:DIR, oci-archive:FILE and store:NAME do; or leave out \
+                      --referrers",
         }),
     }
 }

@@ -1,6 +1,6 @@
 //! What is copied to, each kind in its own way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,10 +14,8 @@ use super::tree::Tree;
 use super::{AT_ONCE, CopyError, Env, blocking};
 use crate::atomic::AtPath as _;
 use crate::digest::{BlobDigest, Hashing};
-use crate::image::{Annotations, AnyImage, Descriptor, ImageError, Index, MediaType, Raw};
-use crate::output::{
-    self, Archive, CONTAINERD_NAME, Contents, LayoutWriter, Named, OutputError, REF_NAME,
-};
+use crate::image::{Annotations, AnyImage, Descriptor, Index, Raw};
+use crate::output::{self, Archive, CONTAINERD_NAME, Contents, LayoutWriter, Named, REF_NAME};
 use crate::platform::Platform;
 use crate::progress::{Task, Way};
 use crate::reference::{Pinned, Reference};
@@ -56,6 +54,24 @@ pub(super) async fn to_registry(
     target: &Target,
     env: &Env<'_>,
 ) -> Result<Pinned, CopyError> {
+    send_blobs(source, tree, target, env).await?;
+    let mut pinned = None;
+    for (at, raw) in tree.documents.iter().enumerate() {
+        if at == tree.root {
+            pinned = Some(target.name(raw).await?);
+        } else {
+            target.document(raw).await?;
+        }
+    }
+    Ok(pinned.unwrap_or_else(|| target.pinned(tree.root())))
+}
+
+async fn send_blobs(
+    source: &Source<'_>,
+    tree: &Tree,
+    target: &Target,
+    env: &Env<'_>,
+) -> Result<(), CopyError> {
     each_blob(tree, async |blob| match source {
         Source::Remote(origin) => {
             let task = transfer(env, blob);
@@ -86,16 +102,48 @@ pub(super) async fn to_registry(
             }
         },
     })
-    .await?;
-    let mut pinned = None;
-    for (at, raw) in tree.documents.iter().enumerate() {
-        if at == tree.root {
-            pinned = Some(target.name(raw).await?);
-        } else {
-            target.document(raw).await?;
-        }
+    .await
+}
+
+/// What refers to documents that a registry has, without those that it lists already: it keeps
+/// their parts as long as they are there. Gives their number.
+pub(super) async fn referrers_to_registry(
+    source: &Source<'_>,
+    tree: &Tree,
+    target: &Target,
+    env: &Env<'_>,
+) -> Result<usize, CopyError> {
+    let mut listed = BTreeSet::new();
+    for subject in tree.referrers.keys() {
+        listed.extend(target.referrers(*subject).await?.into_iter().map(|entry| entry.digest));
     }
-    Ok(pinned.unwrap_or_else(|| target.pinned(tree.root())))
+    let lacking = tree.without(source, &listed)?;
+    send_blobs(source, &lacking, target, env).await?;
+    for raw in &lacking.documents {
+        target.document(raw).await?;
+    }
+    Ok(lacking.documents.len())
+}
+
+/// What refers to documents of the store, into the store.
+pub(super) async fn referrers_to_store(
+    source: &Source<'_>,
+    tree: &Tree,
+    env: &Env<'_>,
+) -> Result<(), CopyError> {
+    let store = env.store()?;
+    stage(source, tree, store, env).await?;
+    attach(tree, store)
+}
+
+/// Attaches what refers to others, whose blobs are in the store.
+fn attach(tree: &Tree, store: &Store) -> Result<(), CopyError> {
+    let referring: BTreeSet<BlobDigest> =
+        tree.referrers.values().flatten().map(|entry| entry.digest).collect();
+    for raw in tree.documents.iter().filter(|raw| referring.contains(&raw.digest)) {
+        store.attach_document(raw)?;
+    }
+    Ok(())
 }
 
 /// Into a layout: what is not there of it, and then the entries that name it.
@@ -179,6 +227,7 @@ pub(super) async fn to_store(
     stage(source, tree, store, env).await?;
     // Documents agree with one another, or nothing gets a name.
     store.image(&root.descriptor())?;
+    attach(tree, store)?;
     Ok(store.tag(name, root.descriptor())?)
 }
 
@@ -233,7 +282,7 @@ pub(super) async fn to_docker_archive(
     stage(source, tree, store, env).await?;
     let image: AnyImage = store.image(&root.descriptor())?;
     let names = name.cloned().into_iter().collect();
-    let images = [Named { names, image, annotations: Annotations::new() }];
+    let images = [Named { names, image, annotations: Annotations::new(), referrers: false }];
     with_work(&format!("write {place}"), env, |work| {
         let write = |to: &mut std::fs::File| {
             let host = Platform::host();
@@ -358,25 +407,7 @@ fn lists(
 ) -> Result<BTreeMap<BlobDigest, Raw>, CopyError> {
     let mut made = BTreeMap::new();
     for (subject, entries) in &tree.referrers {
-        let mut index = before(*subject)?.unwrap_or_else(|| Index {
-            schema_version: 2,
-            media_type: Some(MediaType::OciIndex),
-            manifests: Vec::new(),
-            annotations: Annotations::new(),
-        });
-        for entry in entries {
-            if index.manifests.iter().all(|other| other.digest != entry.digest) {
-                index.manifests.push(entry.clone());
-            }
-        }
-        let bytes = serde_json::to_vec(&index).map_err(|error| {
-            let why = error.to_string();
-            OutputError::Document {
-                name: referrers_tag(*subject),
-                source: ImageError::Malformed { what: "index", why },
-            }
-        })?;
-        made.insert(*subject, Raw::new(bytes, MediaType::OciIndex));
+        made.insert(*subject, output::referrers_list(before(*subject)?, entries)?);
     }
     Ok(made)
 }

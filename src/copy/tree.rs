@@ -61,6 +61,41 @@ impl Tree {
         Ok(tree)
     }
 
+    /// Reads what refers to documents that are elsewhere already. There is no root.
+    pub(super) async fn about(
+        source: &Source<'_>,
+        subjects: Vec<Raw>,
+        progress: &Progress,
+    ) -> Result<Self, CopyError> {
+        let count = subjects.len();
+        let seen = subjects.iter().map(|raw| raw.digest).collect();
+        let mut tree = Self { documents: subjects, seen, ..Self::default() };
+        tree.refer(source, progress).await?;
+        tree.documents.drain(..count);
+        Ok(tree)
+    }
+
+    /// The same without some documents, and without the blobs that only they list.
+    pub(super) fn without(
+        &self,
+        source: &Source<'_>,
+        known: &BTreeSet<BlobDigest>,
+    ) -> Result<Self, CopyError> {
+        let mut tree = Self::default();
+        for raw in self.documents.iter().filter(|raw| !known.contains(&raw.digest)) {
+            if !raw.media_type.is_index() {
+                let manifest = Manifest::read(&raw.bytes).map_err(|wrong| CopyError::Document {
+                    place: source.place(),
+                    digest: raw.digest,
+                    source: wrong,
+                })?;
+                tree.manifest(source, &manifest)?;
+            }
+            tree.documents.push(raw.clone());
+        }
+        Ok(tree)
+    }
+
     pub(super) fn root(&self) -> &Raw {
         &self.documents[self.root]
     }

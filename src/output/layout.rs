@@ -14,11 +14,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
+use super::lists::{Attached, list_entry, referrers_list};
 use super::oci::{Blob, CONTAINERD_NAME, LAYOUT, REF_NAME};
 use super::{Named, OutputError, Work, oci, sink, to_durable_file};
 use crate::atomic::{self, AtPath as _, FileLock};
 use crate::digest::BlobDigest;
-use crate::image::{Artifact, Descriptor, MediaType, Raw};
+use crate::image::{Artifact, Descriptor, ImageError, MAX_DOCUMENT, MediaType, Raw};
+use crate::registry::referrers_tag;
 use crate::store::Store;
 
 /// Writes images into a layout.
@@ -34,7 +36,9 @@ pub fn write_layout(
 ) -> Result<(), OutputError> {
     let mut blobs = Vec::new();
     let mut entries = Vec::new();
+    let mut attached = Attached::default();
     for named in images {
+        let first = blobs.len();
         let root = oci::collect(named, store, &mut blobs)?;
         if named.names.is_empty() {
             entries.push(entry(&root, "latest", None));
@@ -42,8 +46,11 @@ pub fn write_layout(
         for name in &named.names {
             entries.push(entry(&root, &name.selector(), Some(name.to_string())));
         }
+        if named.referrers {
+            attached.add(store, &mut blobs, first)?;
+        }
     }
-    write(&blobs, &entries, store, folder, work)
+    write(&blobs, &entries, &attached, store, folder, work)
 }
 
 /// Writes an artifact into a layout, as its entry of a tag.
@@ -61,12 +68,13 @@ pub fn write_artifact(
     let mut blobs: Vec<Blob> = artifact.layers.iter().map(layer).collect();
     blobs.extend([&artifact.config, &artifact.manifest].map(Blob::of));
     let entry = entry(&artifact.manifest.descriptor(), tag, None);
-    write(&blobs, &[entry], store, folder, work)
+    write(&blobs, &[entry], &Attached::default(), store, folder, work)
 }
 
 fn write(
     blobs: &[Blob],
     entries: &[Descriptor],
+    attached: &Attached,
     store: &Store,
     folder: &Path,
     work: &Work<'_>,
@@ -99,6 +107,12 @@ fn write(
         }
         for entry in entries {
             index.put(entry)?;
+        }
+        // Others may have attached something to the same image.
+        for (subject, entries) in attached.lists() {
+            let list = referrers_list(index.list(&place, subject)?, entries)?;
+            to_durable_file(&place.join(list.digest.hex()), |to| text(to, &list.bytes))?;
+            index.put(&list_entry(&list, subject))?;
         }
         index.write(folder)
     })();
@@ -272,6 +286,29 @@ impl Index {
         to_durable_file(&folder.join("index.json"), |to| {
             text(to, &bytes.map_err(OutputError::Write)?)
         })
+    }
+
+    /// The list of what refers to something, if there is one that can be read.
+    fn list(
+        &self,
+        blobs: &Path,
+        subject: &BlobDigest,
+    ) -> Result<Option<crate::image::Index>, OutputError> {
+        let tag = referrers_tag(*subject);
+        let entries = self.0["manifests"].as_array().into_iter().flatten();
+        let mut named = entries.filter(|entry| entry["annotations"][REF_NAME] == tag.as_str());
+        let digest = named.next().and_then(|entry| entry["digest"].as_str()?.parse().ok());
+        let Some(digest): Option<BlobDigest> = digest else { return Ok(None) };
+        let path = blobs.join(digest.hex());
+        let mut bytes = Vec::new();
+        let file = File::open(&path).at("open", &path)?;
+        file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).at("read", &path)?;
+        let wrong = |source| OutputError::Document { name: tag.clone(), source };
+        if BlobDigest::of(&bytes) != digest {
+            let why = format!("it is not {digest}");
+            return Err(wrong(ImageError::Malformed { what: "index", why }));
+        }
+        crate::image::Index::read(&bytes).map(Some).map_err(wrong)
     }
 
     /// Adds an entry in place of the one of its name.

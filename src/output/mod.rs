@@ -11,6 +11,7 @@
 mod archive;
 mod docker;
 mod layout;
+mod lists;
 mod load;
 mod local;
 mod oci;
@@ -20,6 +21,7 @@ mod tree;
 mod work;
 
 pub use layout::{LayoutWriter, write_artifact, write_layout};
+pub use lists::referrers_list;
 pub use load::{Found, Loaded, Opened, Spooled, load, read_images, spool};
 pub use local::{LeftOut, write_local};
 pub use oci::{CONTAINERD_NAME, Contents, REF_NAME, write_contents};
@@ -63,6 +65,8 @@ pub struct Named {
     pub image: AnyImage,
     /// What its entries in the index of an OCI layout carry besides their names.
     pub annotations: Annotations,
+    /// Whether what is attached to it goes with it, where the form has room for that.
+    pub referrers: bool,
 }
 
 /// Whether the files of each platform have a folder of their own, named like

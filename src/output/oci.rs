@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::archive::ArchiveWriter;
+use super::lists::{Attached, list_entry, referrers_list};
 use super::{Named, OutputError, Sink, Work};
 use crate::digest::BlobDigest;
 use crate::image::{
@@ -29,7 +30,9 @@ pub(super) fn write(
 ) -> Result<(), OutputError> {
     let mut blobs = Vec::new();
     let mut manifests = Vec::new();
+    let mut attached = Attached::default();
     for named in images {
+        let first = blobs.len();
         let root = collect(named, store, &mut blobs)?;
         let entry = |name: &Reference| {
             let mut entry = root.clone();
@@ -42,6 +45,14 @@ pub(super) fn write(
         } else {
             manifests.extend(named.names.iter().map(entry));
         }
+        if named.referrers {
+            attached.add(store, &mut blobs, first)?;
+        }
+    }
+    for (subject, entries) in attached.lists() {
+        let list = referrers_list(None, entries)?;
+        manifests.push(list_entry(&list, subject));
+        blobs.push(Blob::of(&list));
     }
     archive(manifests, &blobs, store, to, work)
 }

@@ -323,6 +323,14 @@ impl Target {
         self.destination.layer(at.digest, at.size, store, progress).await
     }
 
+    /// What refers to a manifest there.
+    ///
+    /// # Errors
+    /// If the registry does not say.
+    pub async fn referrers(&self, subject: BlobDigest) -> Result<Vec<Descriptor>, RegistryError> {
+        referrers::list(self.session(), subject, None).await
+    }
+
     /// Puts a document under its digest.
     ///
     /// # Errors

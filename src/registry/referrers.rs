@@ -57,6 +57,12 @@ pub fn tag_of(subject: BlobDigest) -> String {
     format!("sha256-{}", subject.hex())
 }
 
+/// What a list is about, if a tag is that of one.
+#[must_use]
+pub fn subject_of(tag: &str) -> Option<BlobDigest> {
+    format!("sha256:{}", tag.strip_prefix("sha256-")?).parse().ok()
+}
+
 /// As the registry lists them, else as clients do.
 pub(super) async fn list(
     session: &Session,

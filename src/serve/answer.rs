@@ -189,6 +189,9 @@ impl From<StoreError> for Refusal {
                 let refusal = Self::new(StatusCode::INSUFFICIENT_STORAGE, "DENIED", message);
                 Self { inside: Some(error.to_string()), ..refusal }
             }
+            StoreError::ManyAttached { .. } => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "DENIED", error.to_string())
+            }
             other => Self::inside(other.to_string()),
         }
     }

@@ -179,6 +179,11 @@ impl Catalog {
         mut visit: impl FnMut(&Reference, &Descriptor, Option<&Links>) -> Option<T>,
     ) -> Result<Option<T>, StoreError> {
         let mut seen = HashSet::new();
+        // What is attached to a document belongs to the names that lead to that.
+        let subjects: HashSet<BlobDigest> = match names.is_empty() {
+            true => HashSet::new(),
+            false => store.subjects()?.into_iter().collect(),
+        };
         for (name, at) in names {
             let mut waiting = vec![at.clone()];
             while let Some(at) = waiting.pop() {
@@ -190,6 +195,9 @@ impl Catalog {
                     return Ok(Some(found));
                 }
                 waiting.extend(links.iter().flat_map(|links| links.manifests().rev()));
+                if subjects.contains(&at.digest) {
+                    waiting.extend(store.attached(&at.digest)?);
+                }
             }
         }
         Ok(None)

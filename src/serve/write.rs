@@ -17,7 +17,7 @@ use super::read;
 use super::shared::Shared;
 use super::upload::{self, Source, Upload};
 use crate::digest::BlobDigest;
-use crate::image::{Descriptor, Linked, MAX_DOCUMENT, MediaType};
+use crate::image::{Descriptor, Linked, MAX_DOCUMENT, MediaType, Raw};
 use crate::store::Store;
 
 /// Longest time that a manifest may take: others wait for the room that it takes.
@@ -142,9 +142,17 @@ impl Request<'_> {
                 store.put(&bytes)?;
                 let target = Descriptor::new(media_type, digest, bytes.len() as u64);
                 let listed: Vec<BlobDigest> = read.manifests.iter().map(|at| at.digest).collect();
-                store.tag_keeping(&name, &target, &listed)?;
+                let subject = read.subject.map(|subject| subject.digest);
+                let attached = match subject {
+                    Some(subject) => attach(shared, store, &named, &subject, &target)?,
+                    None => false,
+                };
+                // What is attached needs no name, unless it is to have a tag.
+                if !attached || name.tag().is_some() {
+                    store.tag_keeping(&name, &target, &listed)?;
+                }
                 shared.catalog.changed();
-                Ok((digest, read.subject.map(|subject| subject.digest)))
+                Ok((digest, subject))
             })
             .await?;
         let (digest, subject) = (digest.to_string(), subject.map(|subject| subject.to_string()));
@@ -163,7 +171,8 @@ impl Request<'_> {
                 let gone = match selector {
                     Selector::Tag(_) => store.untag_keeping(&name?)?,
                     Selector::Digest(digest) => {
-                        let gone = store.forget(&named.exact, &digest)? > 0;
+                        let detached = detach(shared, store, &named, &digest)?;
+                        let gone = store.forget(&named.exact, &digest)? > 0 || detached;
                         shared.catalog.changed();
                         let meant = shared.catalog.meant(store, &named)?;
                         if let Some((of, _)) = shared.catalog.manifest(store, &meant, &digest)?
@@ -203,6 +212,52 @@ impl Request<'_> {
                 Err(Refusal::absent("BLOB_UNKNOWN", message))
             })
             .await
+    }
+}
+
+/// Most manifests that pushes attach something to: each list of what is attached is a file.
+const SUBJECTS: usize = 10_000;
+
+/// Attaches a manifest to what it is about. False if the repository does not have that: the
+/// manifest is found by it all the same, once it has, and needs a name until then.
+fn attach(
+    shared: &Shared,
+    store: &Store,
+    named: &Named,
+    subject: &BlobDigest,
+    at: &Descriptor,
+) -> Result<bool, Refusal> {
+    let subjects = store.subjects()?;
+    if subjects.len() >= SUBJECTS && !subjects.contains(subject) {
+        let message = "the store has something attached to as many manifests as pushes may";
+        return Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, "DENIED", message));
+    }
+    let bytes = store.document(&at.digest)?;
+    let raw = Raw { bytes, digest: at.digest, media_type: at.media_type.clone() };
+    store.attach_document(&raw)?;
+    let meant = shared.catalog.meant(store, named)?;
+    let found = shared.catalog.manifest(store, &meant, subject)?;
+    Ok(found.is_some_and(|(name, _)| named.is(&name)))
+}
+
+/// Takes a manifest from what it is attached to in this repository.
+fn detach(
+    shared: &Shared,
+    store: &Store,
+    named: &Named,
+    digest: &BlobDigest,
+) -> Result<bool, Refusal> {
+    let meant = shared.catalog.meant(store, named)?;
+    let Some((name, at)) = shared.catalog.manifest(store, &meant, digest)? else {
+        return Ok(false);
+    };
+    if !named.is(&name) {
+        return Ok(false);
+    }
+    let links = shared.catalog.links(store, &at)?;
+    match links.and_then(|links| links.subject) {
+        Some(subject) => Ok(store.detach(&subject, digest)?),
+        None => Ok(false),
     }
 }
 

@@ -9,6 +9,7 @@ use super::args::Args;
 use super::request::Goal;
 use crate::atomic::AtPath as _;
 use crate::build::Cache;
+use crate::cli::attached;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::cli::value::{FilesForm, ImageAttrs, OutputArg};
@@ -16,9 +17,9 @@ use crate::image::{Annotations, AnyImage, Note, Style};
 use crate::layer::{Compression, LayerForm};
 use crate::output::{self, Archive, Dest, Named, OutputError, Split, Work};
 use crate::platform::Platform;
-use crate::progress::{Progress, Way};
+use crate::progress::Progress;
 use crate::reference::{Pinned, Reference};
-use crate::registry::{self, Registries};
+use crate::registry::Registries;
 
 /// The outputs of one build.
 pub(super) struct Outputs {
@@ -221,6 +222,7 @@ impl Outputs {
                     names: self.names(attrs),
                     image: style.apply(image)?,
                     annotations: style.of_root(image),
+                    referrers: false,
                 };
                 // Archives are written from the store.
                 invocation.store()?.keep_documents(&named.image)?;
@@ -266,11 +268,7 @@ fn keep_and_push(
 ) -> Result<Vec<Pinned>, CliError> {
     let store = invocation.store()?;
     let keep = || kept.iter().try_for_each(|name| store.keep(name, image));
-    let push = |to: &Reference| {
-        let pinned = invocation.block_on(registry::push(image, to, store, registries, progress))?;
-        progress.transferred(Way::Push);
-        Ok(pinned)
-    };
+    let push = |to: &Reference| attached::push(image, to, true, registries, progress, invocation);
     if to.is_empty() {
         keep()?;
         return Ok(Vec::new());

@@ -7,9 +7,16 @@ use super::super::{OutputError, Work};
 use super::scan::Entries;
 use super::{Found, document};
 use crate::digest::BlobDigest;
-use crate::image::{AnyImage, Descriptor, Image, ImageError, Index, Manifest, Raw, strict_json};
+use crate::image::{
+    AnyImage, Descriptor, Image, ImageError, Index, Linked, Manifest, MediaType, Purpose, Raw,
+    strict_json,
+};
 use crate::reference::Reference;
+use crate::registry;
 use crate::store::Store;
+
+/// Most indexes within one another, of what is attached.
+const DEEPEST: usize = 8;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,13 +44,31 @@ pub(super) fn load(
     let index = Index::read(&document(entries, "index.json")?).map_err(of("index.json"))?;
     let archive = Layouted { entries, store, work };
     let mut found = Found::new();
+    let mut attached = Vec::new();
     for entry in &index.manifests {
-        found.push((names(entry), archive.image(entry)?));
+        if let Some(subject) = list_of(entry) {
+            let list = archive.raw(entry)?;
+            let list = Index::read(&list.bytes).map_err(of(REF_NAME))?.manifests;
+            attached.extend(list.into_iter().map(|entry| (Some(subject), entry)));
+        } else if archive.is_artifact(entry)? {
+            attached.push((None, entry.clone()));
+        } else {
+            found.push((names(entry), archive.image(entry)?));
+        }
     }
     if found.is_empty() {
         return Err(OutputError::Absent("image".into()));
     }
+    for (subject, entry) in attached {
+        archive.attach(subject, &entry)?;
+    }
     Ok(found)
+}
+
+/// What an entry lists the referrers of, if it does.
+fn list_of(entry: &Descriptor) -> Option<BlobDigest> {
+    let tag = entry.annotations.get(REF_NAME).filter(|_| entry.media_type.is_index())?;
+    registry::subject_of(tag)
 }
 
 /// The name that an entry says it has: a reference, or a word that is read as
@@ -99,6 +124,51 @@ impl Layouted<'_> {
             return Err(OutputError::Absent(format!("image that index {} lists", raw.digest)));
         }
         Ok(AnyImage::Index { raw, images })
+    }
+
+    /// Whether an entry is no image, and is about something.
+    fn is_artifact(&self, entry: &Descriptor) -> Result<bool, OutputError> {
+        if !entry.media_type.is_manifest() {
+            return Ok(false);
+        }
+        let raw = self.raw(entry)?;
+        let wrong = |source| OutputError::Document { name: path(&entry.digest), source };
+        let config = Manifest::read(&raw.bytes).map_err(wrong)?.config.media_type;
+        let is_image = matches!(config, MediaType::OciConfig | MediaType::DockerConfig);
+        Ok(!is_image && Purpose::read(&raw.bytes).map_err(wrong)?.subject.is_some())
+    }
+
+    /// Keeps a manifest or index, and attaches it to what it is about: of a list, what the list
+    /// is about.
+    fn attach(&self, of: Option<BlobDigest>, entry: &Descriptor) -> Result<(), OutputError> {
+        let raw = self.whole(entry, 0)?;
+        let wrong = |source| OutputError::Document { name: path(&entry.digest), source };
+        let subject = Purpose::read(&raw.bytes).map_err(wrong)?.subject.map(|named| named.digest);
+        if let Some(of) = of.filter(|of| subject != Some(*of)) {
+            let why = format!("it is listed as referring to {of}, and does not");
+            return Err(wrong(ImageError::Malformed { what: "manifest", why }));
+        }
+        self.store.attach_document(&raw)?;
+        Ok(())
+    }
+
+    /// Keeps a manifest or index of any kind with all that it lists.
+    fn whole(&self, entry: &Descriptor, depth: usize) -> Result<Raw, OutputError> {
+        let raw = self.raw(entry)?;
+        let wrong = |source| OutputError::Document { name: path(&entry.digest), source };
+        let linked = Linked::read(&raw.bytes, &entry.media_type).map_err(wrong)?;
+        if depth > DEEPEST {
+            let why = format!("indexes are nested more than {DEEPEST} deep");
+            return Err(wrong(ImageError::Malformed { what: "index", why }));
+        }
+        for listed in &linked.manifests {
+            self.whole(listed, depth + 1)?;
+        }
+        for blob in linked.blobs.iter().filter(|blob| !blob.media_type.is_foreign()) {
+            self.blob(blob)?;
+        }
+        self.store.put(&raw.bytes)?;
+        Ok(raw)
     }
 
     /// A manifest's or index's bytes, as the descriptor promises them.
