@@ -22,6 +22,7 @@ pub mod plan;
 pub mod registry;
 pub mod rootfs;
 // Level 4: deeds.
+pub mod attest;
 pub mod build;
 pub mod container;
 pub mod output;

@@ -10,12 +10,12 @@ use super::CopyError;
 use super::folder::Folder;
 use crate::digest::BlobDigest;
 use crate::image::{
-    Descriptor, ImageError, Index, MAX_DOCUMENT, Manifest, Purpose, Raw, strict_json,
+    Descriptor, ImageError, Index, MAX_DOCUMENT, Manifest, Purpose, Raw, referrers_tag,
+    strict_json, subject_of,
 };
 use crate::net::escaped;
 use crate::output::{CONTAINERD_NAME, Opened, REF_NAME};
 use crate::reference::Reference;
-use crate::registry::{referrers_tag, subject_of};
 use crate::store::{Store, StoreError};
 
 /// Most entries of a layout that are looked into for what they refer to.

@@ -14,12 +14,12 @@ use super::tree::Tree;
 use super::{AT_ONCE, CopyError, Env, blocking};
 use crate::atomic::AtPath as _;
 use crate::digest::{BlobDigest, Hashing};
-use crate::image::{Annotations, AnyImage, Descriptor, Index, Raw};
+use crate::image::{Annotations, AnyImage, Descriptor, Index, Raw, referrers_tag};
 use crate::output::{self, Archive, CONTAINERD_NAME, Contents, LayoutWriter, Named, REF_NAME};
 use crate::platform::Platform;
 use crate::progress::{Task, Way};
 use crate::reference::{Pinned, Reference};
-use crate::registry::{self, Content, RegistryError, Target, referrers_tag};
+use crate::registry::{self, Content, RegistryError, Target};
 use crate::store::Store;
 
 /// Bytes that are moved at a time: between two, the work can be stopped.

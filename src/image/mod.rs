@@ -22,7 +22,7 @@ pub use config::{Config, History, ImageConfig, RootFs};
 pub use descriptor::{Descriptor, MediaType};
 pub use linked::Linked;
 pub use manifest::{Index, Manifest};
-pub use purpose::Purpose;
+pub use purpose::{Purpose, referrers_tag, subject_of};
 pub use style::{Note, NotePlace, Style, StyleError};
 
 use crate::digest::BlobDigest;

@@ -7,6 +7,7 @@ use super::assemble::Annotations;
 use super::check::{ImageError, strict_json};
 use super::descriptor::{Descriptor, MediaType};
 use super::{Raw, manifest};
+use crate::digest::BlobDigest;
 
 /// What others look a manifest or index up by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,6 +87,19 @@ impl Raw {
         }
         Ok(Self::new(bytes, kind))
     }
+}
+
+/// The tag of the list of what refers to a manifest, where clients keep it (distribution spec
+/// 1.1, "Referrers Tag Schema").
+#[must_use]
+pub fn referrers_tag(subject: BlobDigest) -> String {
+    format!("sha256-{}", subject.hex())
+}
+
+/// What a list is about, if a tag is that of one.
+#[must_use]
+pub fn subject_of(tag: &str) -> Option<BlobDigest> {
+    format!("sha256:{}", tag.strip_prefix("sha256-")?).parse().ok()
 }
 
 #[cfg(test)]

@@ -19,8 +19,7 @@ use super::oci::{Blob, CONTAINERD_NAME, LAYOUT, REF_NAME};
 use super::{Named, OutputError, Work, oci, sink, to_durable_file};
 use crate::atomic::{self, AtPath as _, FileLock};
 use crate::digest::BlobDigest;
-use crate::image::{Artifact, Descriptor, ImageError, MAX_DOCUMENT, MediaType, Raw};
-use crate::registry::referrers_tag;
+use crate::image::{Artifact, Descriptor, ImageError, MAX_DOCUMENT, MediaType, Raw, referrers_tag};
 use crate::store::Store;
 
 /// Writes images into a layout.

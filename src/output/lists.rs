@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::OutputError;
 use super::oci::{Blob, REF_NAME};
 use crate::digest::BlobDigest;
-use crate::image::{Annotations, Descriptor, ImageError, Index, Linked, MediaType, Raw};
-use crate::registry::referrers_tag;
+use crate::image::{
+    Annotations, Descriptor, ImageError, Index, Linked, MediaType, Raw, referrers_tag,
+};
 use crate::store::{Store, StoreError};
 
 /// What is attached to each manifest, by digest.

@@ -52,7 +52,7 @@ pub use pull::{
     resolve_known,
 };
 pub use push::push;
-pub use referrers::{referrers, subject_of, tag_of as referrers_tag};
+pub use referrers::referrers;
 pub use tags::tags;
 pub use uploads::Uploads;
 

@@ -16,7 +16,8 @@ use super::transport::{Ask, Session};
 use super::{Registries, RegistryError, manifest};
 use crate::digest::BlobDigest;
 use crate::image::{
-    Descriptor, ImageError, Index, MAX_DOCUMENT, MediaType, Purpose, Raw, strict_json,
+    Descriptor, ImageError, Index, MAX_DOCUMENT, MediaType, Purpose, Raw, referrers_tag,
+    strict_json,
 };
 use crate::progress::Progress;
 use crate::reference::Reference;
@@ -51,18 +52,6 @@ pub async fn referrers(
     Ok((digest, sources.referrers(digest, artifact_type).await?))
 }
 
-/// The tag of the list that clients keep.
-#[must_use]
-pub fn tag_of(subject: BlobDigest) -> String {
-    format!("sha256-{}", subject.hex())
-}
-
-/// What a list is about, if a tag is that of one.
-#[must_use]
-pub fn subject_of(tag: &str) -> Option<BlobDigest> {
-    format!("sha256:{}", tag.strip_prefix("sha256-")?).parse().ok()
-}
-
 /// As the registry lists them, else as clients do.
 pub(super) async fn list(
     session: &Session,
@@ -74,7 +63,7 @@ pub(super) async fn list(
     }
     let fits = |entry: &Descriptor| fits(entry, artifact_type);
     let what = format!("the list of what refers to {subject}");
-    Ok(match manifest::get(session, &tag_of(subject), &what).await {
+    Ok(match manifest::get(session, &referrers_tag(subject), &what).await {
         Ok(raw) if raw.media_type.is_index() => {
             let index = Index::read(&raw.bytes).map_err(|source| wrong(&what, source))?;
             index.manifests.into_iter().filter(fits).take(MOST).collect()
@@ -215,7 +204,7 @@ async fn edit(
     subject: BlobDigest,
     change: impl Fn(&mut Vec<Value>) -> bool + Send,
 ) -> Result<(), RegistryError> {
-    let tag = tag_of(subject);
+    let tag = referrers_tag(subject);
     let what = format!("the list of what refers to {subject} (tag {tag})");
     for _ in 0..TRIES {
         let mut index = match manifest::get(session, &tag, &what).await {

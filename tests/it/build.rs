@@ -1,7 +1,7 @@
 //! Whole builds by the binary, as root and as an ordinary user.
 
 mod archives;
-mod bench;
+pub(crate) mod bench;
 mod cache;
 mod cache_elsewhere;
 mod cache_key;

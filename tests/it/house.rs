@@ -22,6 +22,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("registry", &["image", "layer", "net", "store"]),
     ("rootfs", &["image", "layer", "sandbox", "store"]),
     ("plan", &["dockerfile", "image", "layer"]),
+    ("attest", &["image"]),
     ("build", &[DOCKERFILE_TO_PLAN, "sandbox"]),
     ("container", &[DOCKERFILE_TO_PLAN, "sandbox"]),
     ("output", &["image", "layer", "rootfs", "store"]),
@@ -35,6 +36,7 @@ const MODULES: &[(&str, &[&str])] = &[
         &[
             DOCKERFILE_TO_PLAN,
             "sandbox",
+            "attest",
             "build",
             "container",
             "output",

@@ -9,7 +9,7 @@ mod faults;
 mod images;
 mod logins;
 mod mirrors;
-mod peers;
+pub(crate) mod peers;
 mod progress;
 mod proxies;
 mod referrers;

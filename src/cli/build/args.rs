@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ArgAction;
 
+use super::attest::AttestFlags;
 use super::cache::CacheFlags;
 use super::locked::LockFlags;
 use super::refused::RefusedFlags;
@@ -71,6 +72,9 @@ pub struct Args {
         default_value_t = false, action = ArgAction::Set, value_name = "BOOL",
         hide_default_value = true, hide_possible_values = true)]
     pub load: bool,
+
+    #[command(flatten)]
+    pub attest: AttestFlags,
 
     #[command(flatten)]
     pub cache: CacheFlags,

@@ -5,12 +5,6 @@ use crate::cli::report::CliError;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RefusedFlags {
-    #[arg(long, hide = true, value_name = "SPEC")]
-    attest: Vec<String>,
-    #[arg(long, hide = true, value_name = "SPEC")]
-    provenance: Option<String>,
-    #[arg(long, hide = true, value_name = "SPEC")]
-    sbom: Option<String>,
     #[arg(long, hide = true, value_name = "NAME")]
     builder: Option<String>,
     #[arg(long, hide = true, value_name = "GROUP")]
@@ -52,9 +46,6 @@ struct Case<'a> {
 const OFF: &[&str] = &["", "0", "f", "F", "false", "False", "FALSE"];
 const ON: &[&str] = &["1", "t", "T", "true", "True", "TRUE"];
 
-const ATTESTATIONS: (&str, &str) =
-    ("kiln makes no attestations", "leave it out, or attach them to the digest that is printed");
-
 impl RefusedFlags {
     /// Refuses what asks for something.
     pub(super) fn check(&self) -> Result<(), CliError> {
@@ -62,22 +53,16 @@ impl RefusedFlags {
             let Some(value) = values.iter().find(|value| !nothing.contains(&value.as_str())) else {
                 continue;
             };
-            if flag == "--attest" && disabled(value) {
-                continue;
-            }
             let shown = if ON.contains(&value.as_str()) { "" } else { &format!("={value}") };
             return Err(CliError::usage(format!("{flag}{shown}: {why}")).hint(instead));
         }
         Ok(())
     }
 
-    fn cases(&self) -> [Case<'_>; 15] {
+    fn cases(&self) -> [Case<'_>; 12] {
         let case =
             |flag, values, nothing, (why, instead)| Case { flag, values, nothing, why, instead };
         [
-            case("--attest", &self.attest, &[""], ATTESTATIONS),
-            case("--provenance", self.provenance.as_slice(), OFF, ATTESTATIONS),
-            case("--sbom", self.sbom.as_slice(), OFF, ATTESTATIONS),
             case(
                 "--builder",
                 self.builder.as_slice(),
@@ -179,15 +164,6 @@ impl RefusedFlags {
     }
 }
 
-/// `type=provenance,disabled=true` asks for nothing.
-fn disabled(value: &str) -> bool {
-    value.split(',').any(|field| {
-        field.split_once('=').is_some_and(|(name, value)| {
-            name.eq_ignore_ascii_case("disabled") && ON.contains(&value)
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,9 +182,9 @@ mod tests {
     fn what_asks_for_nothing_is_accepted() {
         for line in [
             "build",
-            "build --provenance=false --sbom=false --builder default --isolation=default",
-            "build --provenance false --rm --force-rm --disable-content-trust --compress=false",
-            "build --attest type=provenance,disabled=true --rm=true --squash=0",
+            "build --builder default --isolation=default",
+            "build --rm --force-rm --disable-content-trust --compress=false",
+            "build --rm=true --squash=0",
         ] {
             check(line).unwrap();
         }
@@ -217,10 +193,6 @@ mod tests {
     #[test]
     fn what_asks_for_something_says_what_to_do() {
         for (line, says) in [
-            ("build --attest type=sbom", "no attestations"),
-            ("build --attest type=provenance,disabled=false", "no attestations"),
-            ("build --provenance=mode=max", "--provenance=mode=max: kiln makes no attestations"),
-            ("build --sbom=true", "--sbom: kiln"),
             ("build --builder remote", "without a daemon"),
             ("build --cgroup-parent x", "systemd-run"),
             ("build -c 512", "--cpus"),

@@ -4,6 +4,7 @@
 mod amount;
 mod annotation;
 mod assignment;
+mod attest;
 mod cache;
 mod call;
 mod clean;
@@ -20,6 +21,7 @@ mod volume;
 pub use amount::{Cpus, MemorySwap, PidsLimit, Processors, Quota, Size, duration};
 pub use annotation::AnnotationArg;
 pub use assignment::{Assignment, EnvAssignment, LabelArg};
+pub use attest::{AttestArg, ProvenanceArg, SbomFormat};
 pub use cache::{CacheFromArg, CachePlace, CacheTo, CacheToArg};
 pub use call::{CallArg, Method};
 pub use clean::{PruneFilter, StoreKind, StoreLimitArg, size};

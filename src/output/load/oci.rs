@@ -8,11 +8,10 @@ use super::scan::Entries;
 use super::{Found, document};
 use crate::digest::BlobDigest;
 use crate::image::{
-    AnyImage, Descriptor, Image, ImageError, Index, Linked, Manifest, MediaType, Purpose, Raw,
-    strict_json,
+    self, AnyImage, Descriptor, Image, ImageError, Index, Linked, Manifest, MediaType, Purpose,
+    Raw, strict_json,
 };
 use crate::reference::Reference;
-use crate::registry;
 use crate::store::Store;
 
 /// Most indexes within one another, of what is attached.
@@ -68,7 +67,7 @@ pub(super) fn load(
 /// What an entry lists the referrers of, if it does.
 fn list_of(entry: &Descriptor) -> Option<BlobDigest> {
     let tag = entry.annotations.get(REF_NAME).filter(|_| entry.media_type.is_index())?;
-    registry::subject_of(tag)
+    image::subject_of(tag)
 }
 
 /// The name that an entry says it has: a reference, or a word that is read as

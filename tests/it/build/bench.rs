@@ -19,7 +19,7 @@ use crate::support::kiln::Output;
 
 /// Who calls kiln.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Caller {
+pub(crate) enum Caller {
     /// Whoever runs the tests.
     Own,
     /// An ordinary user, when root runs the tests.
@@ -27,14 +27,14 @@ pub(super) enum Caller {
 }
 
 /// Root and an ordinary user where root runs the tests, else that user alone.
-pub(super) fn callers() -> Vec<Caller> {
+pub(crate) fn callers() -> Vec<Caller> {
     let mut all = vec![Caller::Own];
     all.extend(user());
     all
 }
 
 /// An ordinary user, if there is one.
-pub(super) fn ordinary() -> Option<Caller> {
+pub(crate) fn ordinary() -> Option<Caller> {
     if rustix::process::geteuid().is_root() { user() } else { Some(Caller::Own) }
 }
 
@@ -77,20 +77,20 @@ fn program() -> &'static Path {
     })
 }
 
-pub(super) struct Bench {
+pub(crate) struct Bench {
     home: tempfile::TempDir,
-    pub(super) caller: Caller,
+    pub(crate) caller: Caller,
 }
 
 impl Bench {
-    pub(super) fn new(caller: Caller) -> Self {
+    pub(crate) fn new(caller: Caller) -> Self {
         let home = tempfile::Builder::new().prefix("kiln-build-").tempdir().unwrap();
         fs::create_dir(home.path().join("context")).unwrap();
         Self { home, caller }
     }
 
     /// With the image `busybox` in its store.
-    pub(super) fn with_busybox(caller: Caller) -> Self {
+    pub(crate) fn with_busybox(caller: Caller) -> Self {
         Self::new(caller).busybox()
     }
 
@@ -106,24 +106,24 @@ impl Bench {
         self
     }
 
-    pub(super) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.home.path().join(name)
     }
 
-    pub(super) fn context(&self) -> PathBuf {
+    pub(crate) fn context(&self) -> PathBuf {
         self.path("context")
     }
 
-    pub(super) fn store_path(&self) -> PathBuf {
+    pub(crate) fn store_path(&self) -> PathBuf {
         self.path("store")
     }
 
-    pub(super) fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         Store::open(&self.store_path()).unwrap()
     }
 
     /// Writes a file of the context, with the folders above it.
-    pub(super) fn file(&self, name: impl AsRef<Path>, text: impl AsRef<[u8]>) -> &Self {
+    pub(crate) fn file(&self, name: impl AsRef<Path>, text: impl AsRef<[u8]>) -> &Self {
         let path = self.context().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
@@ -132,7 +132,7 @@ impl Bench {
     }
 
     /// Puts an image into the store, made of layers.
-    pub(super) fn base(&self, name: &str, layers: &[Vec<(Entry, Vec<u8>)>]) {
+    pub(crate) fn base(&self, name: &str, layers: &[Vec<(Entry, Vec<u8>)>]) {
         {
             let store = self.store();
             let layers: Vec<Layer> = layers.iter().map(|layer| written(&store, layer)).collect();
@@ -168,7 +168,7 @@ impl Bench {
     }
 
     /// A call of kiln that is not made yet.
-    pub(super) fn call<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
+    pub(crate) fn call<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
         self.give();
         let mut command = match self.caller {
             Caller::Own => Command::new(program()),
@@ -194,7 +194,7 @@ impl Bench {
         command
     }
 
-    pub(super) fn run(&self, command: &mut Command) -> Output {
+    pub(crate) fn run(&self, command: &mut Command) -> Output {
         let output = command.output().unwrap();
         Output {
             code: output.status.code(),
@@ -204,7 +204,7 @@ impl Bench {
     }
 
     /// Builds `context` with a Dockerfile and further arguments.
-    pub(super) fn build(&self, dockerfile: &str, more: &str) -> Output {
+    pub(crate) fn build(&self, dockerfile: &str, more: &str) -> Output {
         fs::write(self.path("Dockerfile"), dockerfile).unwrap();
         let args = "build --progress=plain -f Dockerfile -t out context";
         self.run(&mut self.call(args.split(' ').chain(more.split_whitespace())))
@@ -212,12 +212,12 @@ impl Bench {
 
     /// Builds it, which must succeed; gives the digest.
     #[track_caller]
-    pub(super) fn built(&self, dockerfile: &str) -> String {
+    pub(crate) fn built(&self, dockerfile: &str) -> String {
         self.build(dockerfile, "").success().text().trim().to_owned()
     }
 
     /// The image that was built last.
-    pub(super) fn image(&self) -> Image {
+    pub(crate) fn image(&self) -> Image {
         self.store().image_for(&"out".parse().unwrap(), &Platform::host()).unwrap()
     }
 
@@ -251,7 +251,7 @@ impl Bench {
 
     /// Checks that nothing of a build is left behind.
     #[track_caller]
-    pub(super) fn clean(&self) {
+    pub(crate) fn clean(&self) {
         let left: Vec<_> = fs::read_dir(self.path("store/tmp")).unwrap().flatten().collect();
         assert!(left.is_empty(), "left in tmp: {left:?}");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();

@@ -327,7 +327,7 @@ async fn all_tags_of_a_repository() {
             assert_eq!(copied.digest == image.digest(), !list, "{to}");
         }
     }
-    let list = kiln::registry::referrers_tag(image.digest());
+    let list = kiln::image::referrers_tag(image.digest());
     assert_eq!(tags(&name(&to), &at, &silent).await.unwrap(), ["a", "b", &list]);
     assert_eq!(referring(&here, &format!("{to}:a"), None).await, [digest_of(&signature)]);
     for (from, to) in [(format!("{from}:a"), to.clone()), (from, "store:x".to_owned())] {

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
-use kiln::image::{Artifact, Descriptor, Dialect, Raw, assemble_around};
+use kiln::image::{Artifact, Descriptor, Dialect, assemble_around};
 use kiln::registry::{Removal, delete, push_artifact, referrers, tags};
 
 use super::*;
@@ -14,8 +14,8 @@ use crate::support::registry::{crane, free_address, listening, retried, tool};
 use crate::support::skip;
 
 /// A registry that runs until it is dropped.
-struct Peer {
-    addr: String,
+pub(crate) struct Peer {
+    pub(crate) addr: String,
     /// Whether it takes a blob from another of its repositories.
     mounts: bool,
     /// Whether a manifest that is removed is gone, under its tags too.
@@ -35,17 +35,13 @@ macro_rules! peers {
 }
 
 peers! {
-    docker_registry => Some(Peer::of(TestRegistry::start(None)));
-    distribution_3 => other("KILN_TEST_DISTRIBUTION", "a registry of distribution 3", |program| {
-        Peer::of(TestRegistry::of(program, "", |_| String::new()))
-    });
+    docker_registry => Some(Peer::debians());
+    distribution_3 => Peer::distribution();
     cranes_registry => other("KILN_TEST_CRANE", "crane", |program| {
         let peer = Peer::program(program, |addr, _| format!("registry serve --address {addr}"));
         Peer { mounts: false, deletes: false, ..peer }
     });
-    kiln_serve => Some(Peer::program(&crate::support::kiln::program(), |addr, folder| {
-        format!("--store {} serve --writable --addr {addr}", folder.join("store").display())
-    }));
+    kiln_serve => Some(Peer::kilns());
 }
 
 /// A peer that not every set-up has.
@@ -60,6 +56,24 @@ fn other(variable: &str, what: &str, start: impl Fn(&Path) -> Peer) -> Option<Pe
 }
 
 impl Peer {
+    /// Debian's docker-registry, which keeps no lists of referrers.
+    pub(crate) fn debians() -> Self {
+        Self::of(TestRegistry::start(None))
+    }
+
+    pub(crate) fn distribution() -> Option<Self> {
+        other("KILN_TEST_DISTRIBUTION", "a registry of distribution 3", |program| {
+            Self::of(TestRegistry::of(program, "", |_| String::new()))
+        })
+    }
+
+    /// The store as a registry, which lists referrers.
+    pub(crate) fn kilns() -> Self {
+        Self::program(&crate::support::kiln::program(), |addr, folder| {
+            format!("--store {} serve --writable --addr {addr}", folder.join("store").display())
+        })
+    }
+
     fn of(registry: TestRegistry) -> Self {
         let addr = registry.addr.clone();
         Self { addr, mounts: true, deletes: true, _server: Box::new(registry) }
@@ -270,17 +284,9 @@ async fn artifacts(bench: &Bench) {
     let kind = |text: &str| MediaType::from(text.to_owned());
     let (digest, size) = (store.put(&content).unwrap(), content.len() as u64);
     let layers = vec![Descriptor::new(kind("application/x.note"), digest, size)];
-    let config = Raw::new(b"{}".to_vec(), kind("application/vnd.oci.empty.v1+json"));
-    let document = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "artifactType": "application/x.note",
-        "config": config.descriptor(),
-        "layers": layers,
-        "subject": subject.raw().descriptor(),
-    });
-    let manifest = Raw::new(serde_json::to_vec(&document).unwrap(), MediaType::OciManifest);
-    let artifact = Artifact { manifest, config, layers };
+    let about = subject.raw().descriptor();
+    let artifact = Artifact::about(&about, "application/x.note", layers, Default::default());
+    let artifact = artifact.unwrap();
     let to = bench.name("signed:note");
     let silent = Progress::silent();
     let pinned = push_artifact(&artifact, &to, store, &bench.at, &silent).await.unwrap();

@@ -2,7 +2,8 @@
 
 use super::*;
 use kiln::copy::{CopyError, Env, Place, Wanted};
-use kiln::registry::{Removal, delete, referrers, referrers_tag};
+use kiln::image::referrers_tag;
+use kiln::registry::{Removal, delete, referrers};
 use serde_json::{Value, json};
 
 /// A place, from its text.
@@ -343,7 +344,8 @@ async fn referrers_are_copied_with_what_they_refer_to() {
     let bare = format!("{}/bare:1", registry.addr);
     copied(&here, &first, &bare, &Wanted::default()).await.unwrap();
     assert!(referring(&here, &bare, None).await.is_empty());
-    for (from, to) in [(first.as_str(), "store:app"), ("store:app", bare.as_str())] {
+    let archive = format!("docker-archive:{}", here.path().join("a.tar").display());
+    for (from, to) in [(first.as_str(), archive.as_str()), (&archive, &bare)] {
         let error = copied(&here, from, to, &with_referrers()).await.unwrap_err();
         assert!(matches!(error, CopyError::Holds { .. }), "{error}");
     }
