@@ -9,7 +9,5 @@ mod provenance;
 mod purl;
 mod statement;
 
-pub use provenance::{
-    BUILD_TYPE, BUILDER, ConfigSource, Material, Mode, PROVENANCE, Provenance, Request,
-};
+pub use provenance::{BUILD_TYPE, BUILDER, ConfigSource, Mode, PROVENANCE, Provenance, Request};
 pub use statement::{CYCLONEDX, IN_TOTO, PREDICATE_NOTE, Resource, SPDX, Statement};

@@ -30,8 +30,8 @@ use serde::Serialize;
 use super::purl;
 use super::statement::Resource;
 use crate::digest::BlobDigest;
+use crate::lock::{Entry, Lock, without_user};
 use crate::platform::Platform;
-use crate::reference::Reference;
 
 /// The predicate's type.
 pub const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
@@ -49,41 +49,24 @@ pub enum Mode {
     Max,
 }
 
-/// Something that a build took in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Material {
-    /// The manifest for a platform, or the index.
-    Image {
-        name: Reference,
-        platform: Option<Platform>,
-        digest: BlobDigest,
-    },
-    Url {
-        url: String,
-        digest: BlobDigest,
-    },
-    /// A commit, by all digits of its hash.
-    Git {
-        url: String,
-        commit: String,
-    },
-}
-
-impl Material {
-    fn resource(&self) -> Resource {
-        match self {
-            Self::Image { name, platform, digest } => Resource {
-                uri: Some(purl::image(name, platform.as_ref())),
-                ..Resource::sha256(*digest)
-            },
-            Self::Url { url, digest } => {
-                Resource { uri: Some(without_login(url)), ..Resource::sha256(*digest) }
-            }
-            Self::Git { url, commit } => Resource {
-                uri: Some(without_login(url)),
-                digest: commit_digest(commit),
+/// An input as a resource. What a lock has is without credentials already.
+fn resource(entry: &Entry) -> Resource {
+    match entry {
+        Entry::Base(base) => Resource {
+            uri: Some(purl::image(&base.reference, &base.platform)),
+            ..Resource::sha256(base.digest)
+        },
+        Entry::Url(url) => {
+            Resource { uri: Some(without_user(&url.url)), ..Resource::sha256(url.digest) }
+        }
+        Entry::Git(git) => {
+            let remote = without_user(&git.remote);
+            let reference = git.reference.as_ref().map(|name| format!("#{name}"));
+            Resource {
+                uri: Some(remote + &reference.unwrap_or_default()),
+                digest: commit_digest(&git.commit),
                 name: None,
-            },
+            }
         }
     }
 }
@@ -92,16 +75,6 @@ impl Material {
 fn commit_digest(commit: &str) -> BTreeMap<&'static str, String> {
     let name = if commit.len() == 40 { "sha1" } else { "sha256" };
     [("gitCommit", commit.to_owned()), (name, commit.to_owned())].into()
-}
-
-/// A URL without user and password, whatever it is that was written there.
-fn without_login(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
-        None => url.to_owned(),
-    }
 }
 
 /// Where the Dockerfile is from.
@@ -134,7 +107,8 @@ pub struct Provenance<'a> {
     pub mode: Mode,
     pub config: &'a ConfigSource,
     pub request: &'a Request,
-    pub materials: &'a [Material],
+    /// What was taken from outside.
+    pub materials: &'a Lock,
     pub builder: Option<&'a str>,
     /// What whoever builds says of it.
     pub reproducible: Option<bool>,
@@ -244,7 +218,7 @@ impl Provenance<'_> {
         };
         let ConfigSource { path, dockerfile, repository } = self.config;
         let (uri, digest) = match repository {
-            Some((url, commit)) => (Some(without_login(url)), commit_digest(commit)),
+            Some((url, commit)) => (Some(without_user(url)), commit_digest(commit)),
             None => (None, Resource::sha256(BlobDigest::of(dockerfile.as_bytes())).digest),
         };
         Predicate {
@@ -301,7 +275,7 @@ impl Provenance<'_> {
 
     /// Each once, in an order that does not depend on which step came first.
     fn dependencies(&self) -> Vec<Resource> {
-        let mut all: Vec<Resource> = self.materials.iter().map(Material::resource).collect();
+        let mut all: Vec<Resource> = self.materials.entries().map(resource).collect();
         all.sort_by(|a, b| (&a.uri, &a.digest).cmp(&(&b.uri, &b.digest)));
         all.dedup();
         all
@@ -311,6 +285,7 @@ impl Provenance<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock;
     use serde_json::{Value, json};
 
     fn of(provenance: &Provenance<'_>) -> Value {
@@ -336,25 +311,38 @@ mod tests {
             ssh: ["default".to_owned()].into(),
             locals: ["context".to_owned()].into(),
         };
-        let base: Reference = "alpine:3.20".parse().unwrap();
         let digest = BlobDigest::of(b"base");
         let commit = "0123456789012345678901234567890123456789";
-        let image = Material::Image { name: base, platform: None, digest };
-        let url = Material::Url { url: "https://me:pw@x.example/a?b".into(), digest };
-        let git =
-            Material::Git { url: "https://token@g.example/r.git#v1".into(), commit: commit.into() };
+        let base = Entry::Base(lock::Base {
+            reference: "alpine:3.20".parse().unwrap(),
+            platform: Platform::new("linux", "amd64"),
+            digest,
+            index: None,
+        });
+        let url = "https://me:pw@x.example/a?b".to_owned();
+        let url = Entry::Url(lock::Url { url, digest, size: 1 });
+        let git = Entry::Git(lock::Git {
+            remote: "https://token@g.example/r.git".into(),
+            reference: Some("v1".into()),
+            name: "refs/tags/v1".into(),
+            object: commit.into(),
+            commit: commit.into(),
+        });
+        let materials: Lock = [base, url, git].into_iter().collect();
         let mut provenance = Provenance {
             mode: Mode::Min,
             config: &config,
             request: &request,
-            materials: &[url.clone(), git.clone(), image.clone(), url.clone()],
+            materials: &materials,
             builder: None,
             reproducible: None,
         };
         let dependencies = json!([
             {"uri": "https://g.example/r.git#v1", "digest": {"gitCommit": commit, "sha1": commit}},
             {"uri": "https://x.example/a?b", "digest": {"sha256": digest.hex()}},
-            {"uri": "pkg:docker/alpine@3.20", "digest": {"sha256": digest.hex()}},
+            {
+                "uri": "pkg:docker/alpine@3.20?platform=linux%2Famd64",
+                "digest": {"sha256": digest.hex()}},
         ]);
         let min = of(&provenance);
         let version = env!("CARGO_PKG_VERSION");
@@ -385,9 +373,6 @@ mod tests {
                 },
             })
         );
-        let materials = [image, git, url];
-        provenance.materials = &materials;
-        assert_eq!(of(&provenance), min, "in another order");
         provenance.mode = Mode::Max;
         provenance.builder = Some("https://ci.example/1");
         provenance.reproducible = Some(true);
@@ -420,7 +405,7 @@ mod tests {
             mode: Mode::Min,
             config: &config,
             request: &request,
-            materials: &[],
+            materials: &Lock::default(),
             builder: None,
             reproducible: None,
         });
@@ -434,19 +419,5 @@ mod tests {
         );
         let whole = &told["runDetails"]["metadata"]["kiln_completeness"]["resolvedDependencies"];
         assert_eq!(whole, true);
-    }
-
-    #[test]
-    fn logins_are_not_told() {
-        for (url, expected) in [
-            ("https://a:b@c/d@e", "https://c/d@e"),
-            ("https://a@b@c", "https://c"),
-            ("https://c?x=a@b", "https://c?x=a@b"),
-            ("ssh://git@c/d", "ssh://c/d"),
-            ("git@c:d.git", "git@c:d.git"),
-            ("", ""),
-        ] {
-            assert_eq!(without_login(url), expected);
-        }
     }
 }

@@ -8,7 +8,7 @@ use crate::reference::Reference;
 
 /// The package URL of an image: `pkg:docker/NAME@TAG?platform=OS%2FARCH`; what was pinned has
 /// the digest as a qualifier.
-pub(super) fn image(name: &Reference, platform: Option<&Platform>) -> String {
+pub(super) fn image(name: &Reference, platform: &Platform) -> String {
     let bare = name.name();
     let hub = bare.strip_prefix("docker.io/");
     let path = hub.map_or(bare.as_str(), |rest| rest.strip_prefix("library/").unwrap_or(rest));
@@ -20,8 +20,8 @@ pub(super) fn image(name: &Reference, platform: Option<&Platform>) -> String {
     // Qualifiers are sorted by name.
     let mut join = '?';
     let digest = name.digest().map(|digest| ("digest", digest.to_string()));
-    let platform = platform.map(|platform| ("platform", platform.to_string()));
-    for (key, value) in [digest, platform].into_iter().flatten() {
+    let platform = ("platform", platform.to_string());
+    for (key, value) in digest.into_iter().chain([platform]) {
         let _ = write!(url, "{join}{key}={}", encoded(&value));
         join = '&';
     }
@@ -50,20 +50,25 @@ mod tests {
     fn names_of_images() {
         let digest = format!("sha256:{}", "a".repeat(64));
         let amd = Platform::new("linux", "amd64");
-        for (name, platform, expected) in [
-            ("alpine:3.20", None, "pkg:docker/alpine@3.20".to_owned()),
-            ("alpine", Some(&amd), "pkg:docker/alpine@latest?platform=linux%2Famd64".into()),
-            ("me/app:1", None, "pkg:docker/me/app@1".into()),
-            ("r.example:5000/a/b:c", None, "pkg:docker/r.example:5000/a/b@c".into()),
+        for (name, expected) in [
+            ("alpine:3.20", "pkg:docker/alpine@3.20?platform=linux%2Famd64".to_owned()),
+            ("alpine", "pkg:docker/alpine@latest?platform=linux%2Famd64".into()),
+            ("me/app:1", "pkg:docker/me/app@1?platform=linux%2Famd64".into()),
+            (
+                "r.example:5000/a/b:c",
+                "pkg:docker/r.example:5000/a/b@c?platform=linux%2Famd64".into(),
+            ),
             (
                 &format!("alpine:3.20@{digest}"),
-                Some(&amd),
                 format!("pkg:docker/alpine@3.20?digest={digest}&platform=linux%2Famd64"),
             ),
-            (&format!("alpine@{digest}"), None, format!("pkg:docker/alpine?digest={digest}")),
+            (
+                &format!("alpine@{digest}"),
+                format!("pkg:docker/alpine?digest={digest}&platform=linux%2Famd64"),
+            ),
         ] {
             let name: Reference = name.parse().unwrap();
-            assert_eq!(image(&name, platform), expected);
+            assert_eq!(image(&name, &amd), expected);
         }
         assert_eq!(encoded("a b/ü%\n"), "a%20b%2F%C3%BC%25%0A");
     }

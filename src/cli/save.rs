@@ -13,7 +13,7 @@ use super::invocation::Invocation;
 use super::progress::ProgressArgs;
 use super::report::CliError;
 use crate::image::{Annotations, Image};
-use crate::output::{self, Archive, Named, OutputError, Work};
+use crate::output::{self, Archive, Named, OutputError, Referrers, Work};
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::registry::{self, Options, Registries, RegistryError};
@@ -69,11 +69,15 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
             .hint("name a file with --output, or redirect stdout"));
     }
     let progress = invocation.progress(args.progress.progress)?;
-    let images = collect(&args.images, args.attached.referrers, invocation)?;
+    let referrers = match args.attached.referrers {
+        true => Referrers::All,
+        false => Referrers::None,
+    };
+    let images = collect(&args.images, &referrers, invocation)?;
     let store = invocation.store()?;
     for named in &images {
         whole(named, &args.auth, &progress, invocation)?;
-        if named.referrers && args.format == Format::Docker {
+        if referrers == Referrers::All && args.format == Format::Docker {
             attached::left_out(
                 &named.image,
                 "docker archives have no room for it",
@@ -137,7 +141,7 @@ fn whole(
 /// The images, each once with all the names it was asked for by.
 fn collect(
     texts: &[String],
-    referrers: bool,
+    referrers: &Referrers,
     invocation: &Invocation,
 ) -> Result<Vec<Named>, CliError> {
     let mut images: Vec<Named> = Vec::new();
@@ -149,6 +153,7 @@ fn collect(
             None => {
                 let image = invocation.store()?.image(&at)?;
                 let (names, annotations) = (Vec::new(), Annotations::new());
+                let referrers = referrers.clone();
                 images.push(Named { names, image, annotations, referrers });
                 let last = images.len() - 1;
                 &mut images[last]

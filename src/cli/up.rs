@@ -111,7 +111,7 @@ fn build(
         pushed,
         cache: &Cache::default(),
     };
-    let Built { image, .. } =
+    let (Built { image, .. }, _) =
         args.build.build(&args.build_context, &goal, registries, progress, invocation)?;
     invocation.print(format!("built {}", image.digest()))?;
     Ok(image)

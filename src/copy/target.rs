@@ -15,7 +15,9 @@ use super::{AT_ONCE, CopyError, Env, blocking};
 use crate::atomic::AtPath as _;
 use crate::digest::{BlobDigest, Hashing};
 use crate::image::{Annotations, AnyImage, Descriptor, Index, Raw, referrers_tag};
-use crate::output::{self, Archive, CONTAINERD_NAME, Contents, LayoutWriter, Named, REF_NAME};
+use crate::output::{
+    self, Archive, CONTAINERD_NAME, Contents, LayoutWriter, Named, REF_NAME, Referrers,
+};
 use crate::platform::Platform;
 use crate::progress::{Task, Way};
 use crate::reference::{Pinned, Reference};
@@ -282,7 +284,8 @@ pub(super) async fn to_docker_archive(
     stage(source, tree, store, env).await?;
     let image: AnyImage = store.image(&root.descriptor())?;
     let names = name.cloned().into_iter().collect();
-    let images = [Named { names, image, annotations: Annotations::new(), referrers: false }];
+    let images =
+        [Named { names, image, annotations: Annotations::new(), referrers: Referrers::None }];
     with_work(&format!("write {place}"), env, |work| {
         let write = |to: &mut std::fs::File| {
             let host = Platform::host();

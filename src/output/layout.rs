@@ -16,7 +16,7 @@ use tempfile::NamedTempFile;
 
 use super::lists::{Attached, list_entry, referrers_list};
 use super::oci::{Blob, CONTAINERD_NAME, LAYOUT, REF_NAME};
-use super::{Named, OutputError, Work, oci, sink, to_durable_file};
+use super::{Named, OutputError, Referrers, Work, oci, sink, to_durable_file};
 use crate::atomic::{self, AtPath as _, FileLock};
 use crate::digest::BlobDigest;
 use crate::image::{Artifact, Descriptor, ImageError, MAX_DOCUMENT, MediaType, Raw, referrers_tag};
@@ -45,8 +45,8 @@ pub fn write_layout(
         for name in &named.names {
             entries.push(entry(&root, &name.selector(), Some(name.to_string())));
         }
-        if named.referrers {
-            attached.add(store, &mut blobs, first)?;
+        if named.referrers != Referrers::None {
+            attached.add(&named.referrers, store, &mut blobs, first)?;
         }
     }
     write(&blobs, &entries, &attached, store, folder, work)

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::OutputError;
 use super::oci::{Blob, REF_NAME};
+use super::{OutputError, Referrers};
 use crate::digest::BlobDigest;
 use crate::image::{
     Annotations, Descriptor, ImageError, Index, Linked, MediaType, Raw, referrers_tag,
@@ -18,10 +18,11 @@ pub(super) struct Attached {
 }
 
 impl Attached {
-    /// Adds what is attached to documents among the blobs, from the one at `first` on, and
-    /// what is attached to that.
+    /// Adds what is wanted of what is attached to documents among the blobs, from the one at
+    /// `first` on, and of what is attached to that.
     pub(super) fn add(
         &mut self,
+        wanted: &Referrers,
         store: &Store,
         blobs: &mut Vec<Blob>,
         first: usize,
@@ -35,7 +36,8 @@ impl Attached {
             if !subjects.contains(&subject) || self.lists.contains_key(&subject) {
                 continue;
             }
-            let entries = store.referrers(&subject, None)?;
+            let mut entries = store.referrers(&subject, None)?;
+            entries.retain(|entry| wanted.take(&entry.digest));
             for entry in &entries {
                 bring(store, entry, blobs, &mut seen)?;
             }

@@ -29,6 +29,7 @@ pub use sink::Sink;
 pub use tar::write_tar;
 pub use work::Work;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -65,8 +66,27 @@ pub struct Named {
     pub image: AnyImage,
     /// What its entries in the index of an OCI layout carry besides their names.
     pub annotations: Annotations,
-    /// Whether what is attached to it goes with it, where the form has room for that.
-    pub referrers: bool,
+    pub referrers: Referrers,
+}
+
+/// What of what is attached to an image goes with it, where the form has room for that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Referrers {
+    #[default]
+    None,
+    /// These alone, whatever else the store has.
+    These(BTreeSet<BlobDigest>),
+    All,
+}
+
+impl Referrers {
+    fn take(&self, digest: &BlobDigest) -> bool {
+        match self {
+            Self::None => false,
+            Self::These(digests) => digests.contains(digest),
+            Self::All => true,
+        }
+    }
 }
 
 /// Whether the files of each platform have a folder of their own, named like

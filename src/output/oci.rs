@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::archive::ArchiveWriter;
 use super::lists::{Attached, list_entry, referrers_list};
-use super::{Named, OutputError, Sink, Work};
+use super::{Named, OutputError, Referrers, Sink, Work};
 use crate::digest::BlobDigest;
 use crate::image::{
     AnyImage, Descriptor, Dialect, Image, Index, Manifest, MediaType, Raw, assemble_index,
@@ -45,8 +45,8 @@ pub(super) fn write(
         } else {
             manifests.extend(named.names.iter().map(entry));
         }
-        if named.referrers {
-            attached.add(store, &mut blobs, first)?;
+        if named.referrers != Referrers::None {
+            attached.add(&named.referrers, store, &mut blobs, first)?;
         }
     }
     for (subject, entries) in attached.lists() {

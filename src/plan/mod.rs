@@ -46,6 +46,7 @@ pub use op::{
     Op, Proxies, RemoteSource, RunHints, RunMount, RunOp, Script, SecretMount, SshMount, WorkdirOp,
 };
 pub use outline::{Outline, OutlineArg, OutlineUse};
+pub use scope::is_proxy;
 
 use std::borrow::Cow;
 

@@ -159,7 +159,7 @@ fn predefined(ask: &PlanRequest, target: &str) -> Vec<(String, String)> {
 /// which they read.
 pub(super) fn proxies(ask: &PlanRequest) -> Vec<(String, String)> {
     let mut all = Vec::new();
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"] {
+    for name in PROXIES {
         let given = ask.build_args.iter().rfind(|(given, _)| given.eq_ignore_ascii_case(name));
         if let Some((_, value)) = given {
             all.push((name.to_owned(), value.clone()));
@@ -169,12 +169,17 @@ pub(super) fn proxies(ask: &PlanRequest) -> Vec<(String, String)> {
     all
 }
 
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+/// Whether an argument is for proxies, which steps get and nobody records.
+#[must_use]
+pub fn is_proxy(name: &str) -> bool {
+    PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
+}
+
 /// Arguments that the file may use or not without anybody being surprised.
 fn expected(name: &str) -> bool {
-    const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
-    PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
-        || name == time::ARGUMENT
-        || name.starts_with("BUILDKIT_")
+    is_proxy(name) || name == time::ARGUMENT || name.starts_with("BUILDKIT_")
 }
 
 /// Arguments that were given and that no `ARG` of the file declares.

@@ -22,7 +22,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("registry", &["image", "layer", "net", "store"]),
     ("rootfs", &["image", "layer", "sandbox", "store"]),
     ("plan", &["dockerfile", "image", "layer"]),
-    ("attest", &["image"]),
+    ("attest", &["image", "lock"]),
     ("build", &[DOCKERFILE_TO_PLAN, "sandbox"]),
     ("container", &[DOCKERFILE_TO_PLAN, "sandbox"]),
     ("output", &["image", "layer", "rootfs", "store"]),

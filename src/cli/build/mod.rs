@@ -1,6 +1,7 @@
 //! `kiln build`.
 
 mod args;
+mod attest;
 mod cache;
 mod call;
 mod contexts;
@@ -21,6 +22,7 @@ use super::report::CliError;
 use super::value::Method;
 use crate::build::Built;
 use crate::image::AnyImage;
+use attest::Attesting;
 use outputs::{Outputs, Written};
 
 /// Builds, writes the outputs, pushes, and prints the digest.
@@ -35,6 +37,8 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
             .hint("an image gets its digest by being built; name it NAME[:TAG]"));
     }
     let outputs = Outputs::of(&args)?;
+    let wanted = args.attest.wanted()?;
+    outputs.hold(&wanted)?;
     let registries = args.registry.registries(outputs.first_name())?;
     let call = args.call();
     if call.method != Method::Build {
@@ -43,9 +47,10 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let build_args = args.how.build_args.iter().map(|arg| (arg.name.as_str(), arg.resolve()));
     let cache = &args.cache.cache(build_args);
     let goal = outputs.goal(cache);
-    let Built { image, .. } =
+    let (Built { image, inputs }, request) =
         args.how.build(&args.context, &goal, &registries, &progress, invocation)?;
-    let written = outputs.write(&image, &registries, &progress, invocation)?;
+    let attesting = Attesting::of(&wanted, &args.context, &request, &inputs);
+    let written = outputs.write(&image, &attesting, &registries, &progress, invocation)?;
     args.cache.export(cache, &registries, &progress, invocation)?;
     if let Some(path) = &args.iidfile {
         outputs::text(path, written.image.digest().to_string().as_bytes())?;
@@ -76,7 +81,7 @@ fn mode(args: &Args) -> Result<Option<Mode>, CliError> {
 
 /// The fields that buildx writes, and where the image was pushed to.
 fn facts(written: &Written) -> serde_json::Value {
-    let Written { image, annotations, names, pushed } = written;
+    let Written { image, annotations, names, pushed, provenance } = written;
     let mut descriptor = image.raw().descriptor();
     descriptor.annotations.clone_from(annotations);
     let mut facts = serde_json::json!({
@@ -91,6 +96,16 @@ fn facts(written: &Written) -> serde_json::Value {
     if !names.is_empty() {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         facts["image.name"] = names.join(",").into();
+    }
+    match provenance.as_slice() {
+        [(_, one)] if matches!(image, AnyImage::Image(_)) => {
+            facts["buildx.build.provenance"] = one.clone();
+        }
+        several => {
+            for (platform, one) in several {
+                facts[format!("buildx.build.provenance/{platform}")] = one.clone();
+            }
+        }
     }
     facts
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use super::args::Args;
+use super::attest::{Attesting, Wanted};
 use super::request::Goal;
 use crate::atomic::AtPath as _;
 use crate::build::Cache;
@@ -15,7 +16,7 @@ use crate::cli::report::CliError;
 use crate::cli::value::{FilesForm, ImageAttrs, OutputArg};
 use crate::image::{Annotations, AnyImage, Note, Style};
 use crate::layer::{Compression, LayerForm};
-use crate::output::{self, Archive, Dest, Named, OutputError, Split, Work};
+use crate::output::{self, Archive, Dest, Named, OutputError, Referrers, Split, Work};
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::reference::{Pinned, Reference};
@@ -39,6 +40,8 @@ pub(super) struct Written {
     pub(super) annotations: Annotations,
     pub(super) names: Vec<Reference>,
     pub(super) pushed: Vec<Pinned>,
+    /// Of each platform, by its name.
+    pub(super) provenance: Vec<(String, serde_json::Value)>,
 }
 
 impl Outputs {
@@ -144,6 +147,21 @@ impl Outputs {
         Ok(())
     }
 
+    /// Refuses what is to be attached if nothing that is written can hold it.
+    pub(super) fn hold(&self, wanted: &Wanted) -> Result<(), CliError> {
+        let holds = |output: &OutputArg| match output {
+            OutputArg::Archive { form, .. } => *form == Archive::Oci,
+            OutputArg::Layout { .. } | OutputArg::Image { .. } => true,
+            OutputArg::Files { .. } | OutputArg::CacheOnly => false,
+        };
+        let kept = self.all.is_empty() || !self.kept().is_empty();
+        if wanted.is_nothing() || kept || self.all.iter().any(holds) {
+            return Ok(());
+        }
+        Err(CliError::usage("no output of this build can hold what is to be attached")
+            .hint("name the image with --tag, or use type=oci, type=image or type=registry"))
+    }
+
     /// True if an output takes stdout for itself.
     pub(super) fn take_stdout(&self) -> bool {
         self.all.iter().any(|output| matches!(place(output), Some(Dest::Stdout)))
@@ -201,6 +219,7 @@ impl Outputs {
     pub(super) fn write(
         &self,
         image: &AnyImage,
+        attesting: &Attesting<'_>,
         registries: &Registries,
         progress: &Progress,
         invocation: &Invocation,
@@ -211,22 +230,34 @@ impl Outputs {
             image: image.clone(),
             names: self.tags.clone(),
             pushed: Vec::new(),
+            provenance: Vec::new(),
         };
+        if !self.kept().is_empty() || self.all.is_empty() {
+            let attached = attesting.attach(image, self.kept(), invocation.store()?)?;
+            written.provenance = attached.provenance;
+        }
         let mut first = true;
         for output in &self.all {
             let mut styled = None;
             if let Some(attrs) = attrs(output) {
                 pressed(attrs, image)?;
                 let style = self.style(attrs);
-                let named = Named {
+                let mut named = Named {
                     names: self.names(attrs),
                     image: style.apply(image)?,
                     annotations: style.of_root(image),
-                    referrers: false,
+                    referrers: Referrers::None,
                 };
+                let store = invocation.store()?;
                 // Archives are written from the store.
-                invocation.store()?.keep_documents(&named.image)?;
+                store.keep_documents(&named.image)?;
+                let attached = attesting.attach(&named.image, &named.names, store)?;
+                named.referrers = Referrers::These(attached.digests);
+                if matches!(output, OutputArg::Archive { form: Archive::Docker, .. }) {
+                    docker_has_no_room(attesting, progress);
+                }
                 if std::mem::take(&mut first) {
+                    written.provenance = attached.provenance;
                     written.image = named.image.clone();
                     written.annotations = named.annotations.clone();
                     written.names.clone_from(&named.names);
@@ -282,6 +313,12 @@ fn keep_and_push(
         }
         pushed
     })
+}
+
+fn docker_has_no_room(attesting: &Attesting<'_>, progress: &Progress) {
+    if !attesting.is_nothing() {
+        progress.note("docker archives have no room for what is attached: it is in the store");
+    }
 }
 
 /// The one form of layers that the outputs ask for, or else the flags.

@@ -39,7 +39,7 @@ pub(in crate::cli) struct Goal<'a> {
 }
 
 impl BuildFlags {
-    /// Builds what the flags say of a context. Layers go to where the image is to be
+    /// Builds what the flags say of a context, and gives what that came to as a request. Layers go to where the image is to be
     /// pushed while later steps still run; a failed upload ends the build.
     pub(in crate::cli) fn build(
         &self,
@@ -48,7 +48,7 @@ impl BuildFlags {
         registries: &Registries,
         progress: &Progress,
         invocation: &Invocation,
-    ) -> Result<Built, CliError> {
+    ) -> Result<(Built, BuildRequest), CliError> {
         let cancel = cancelled_by_signals(invocation)?;
         let sources = &self.lock.sources(context)?;
         let mut request =
@@ -74,7 +74,7 @@ impl BuildFlags {
             // What ended the build comes first.
             (Err(error), Some(_)) if !error.is_cancelled() => Err(failure::of_build(error)),
             (_, Some(failed)) => Err(failed.into()),
-            (Ok(built), None) => invocation.block_on(uploads.end()).map(|()| built),
+            (Ok(built), None) => invocation.block_on(uploads.end()).map(|()| (built, request)),
         }
     }
 

@@ -69,6 +69,11 @@ pub(super) fn open(
         .hint("the last argument is the folder whose files COPY may take, often `.`; or a tar archive, the URL of one or of a git repository, or `-` for stdin"))
 }
 
+/// Whether a context comes from a server.
+pub(super) fn is_remote(text: &str) -> bool {
+    GitSource::parse_context(text).is_some() || is_http(text)
+}
+
 pub(super) fn is_http(text: &str) -> bool {
     let scheme =
         |name: &str| text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));

@@ -280,8 +280,12 @@ fn stopped_work_leaves_nothing() {
     let store = kiln.store();
     let image = store.image_named(&"app".parse().unwrap()).unwrap();
     let annotations = kiln::image::Annotations::new();
-    let images =
-        [Named { names: vec!["app".parse().unwrap()], image, annotations, referrers: false }];
+    let images = [Named {
+        names: vec!["app".parse().unwrap()],
+        image,
+        annotations,
+        referrers: kiln::output::Referrers::None,
+    }];
     let task = kiln::progress::Progress::silent().task("test");
     let platform = kiln::platform::Platform::host();
     for form in [Archive::Oci, Archive::Docker] {

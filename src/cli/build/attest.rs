@@ -1,0 +1,238 @@
+//! `--attest`, `--provenance`, `--sbom`: what a build attaches to its image.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::sources;
+use crate::attest::{self, ConfigSource, Provenance, Request, Statement};
+use crate::build::{BuildRequest, ContextSource, Files};
+use crate::cli::report::CliError;
+use crate::cli::value::{AttestArg, ProvenanceArg};
+use crate::digest::BlobDigest;
+use crate::dockerfile::GitSource;
+use crate::image::{AnyImage, Descriptor, Image};
+use crate::lock::{self, Entry, Lock};
+use crate::plan;
+use crate::reference::Reference;
+use crate::store::{Store, StoreError};
+
+/// What is to be attached.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct AttestFlags {
+    /// Attach to the image what is said of it: type=provenance, with mode=min|max,
+    /// builder-id=URI and reproducible=true; may be repeated
+    #[arg(long = "attest", value_name = "SPEC")]
+    all: Vec<AttestArg>,
+
+    /// Attach provenance: true, or the attributes of --attest, such as mode=max
+    #[arg(long, value_name = "SPEC", value_parser = AttestArg::provenance)]
+    provenance: Option<AttestArg>,
+
+    /// Attach a list of what the image holds: not done yet
+    #[arg(long, value_name = "SPEC", value_parser = AttestArg::sbom, hide = true)]
+    sbom: Option<AttestArg>,
+}
+
+/// The same, each kind once.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    provenance: Option<ProvenanceArg>,
+}
+
+impl AttestFlags {
+    /// What the flags ask for.
+    ///
+    /// # Errors
+    /// If a kind is given twice, or cannot be had.
+    pub(super) fn wanted(&self) -> Result<Wanted, CliError> {
+        let mut wanted = Wanted::default();
+        let (mut provenance, mut sbom) = (false, false);
+        for arg in self.all.iter().chain(&self.provenance).chain(&self.sbom) {
+            let twice = match arg {
+                AttestArg::Provenance(arg) => {
+                    wanted.provenance.clone_from(arg);
+                    std::mem::replace(&mut provenance, true)
+                }
+                AttestArg::Sbom(Some(_)) => {
+                    return Err(CliError::usage("builds attach no SBOM yet").hint("leave it out"));
+                }
+                AttestArg::Sbom(None) => std::mem::replace(&mut sbom, true),
+            };
+            if twice {
+                let said = "--attest, --provenance and --sbom say one thing twice";
+                return Err(CliError::usage(said).hint("give each type once"));
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+impl Wanted {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.provenance.is_none()
+    }
+}
+
+/// What is to be attached, and what it says of a build.
+pub(super) struct Attesting<'a> {
+    wanted: &'a Wanted,
+    config: ConfigSource,
+    request: Request,
+    materials: &'a Lock,
+}
+
+/// What was attached to one image.
+#[derive(Default)]
+pub(super) struct Attached {
+    /// Artifacts, by digest.
+    pub(super) digests: BTreeSet<BlobDigest>,
+    /// The provenance of each platform, and the platform.
+    pub(super) provenance: Vec<(String, Value)>,
+}
+
+impl<'a> Attesting<'a> {
+    /// Of a build of a context.
+    pub(super) fn of(
+        wanted: &'a Wanted,
+        context: &Path,
+        request: &BuildRequest,
+        materials: &'a Lock,
+    ) -> Self {
+        let mut locals = BTreeSet::new();
+        // What came from a server is among the materials.
+        let fetched = sources::is_remote(&context.to_string_lossy());
+        if !fetched && !matches!(request.context, Files::Nothing | Files::Checkout(_)) {
+            locals.insert("context".to_owned());
+        }
+        for (name, source) in &request.contexts {
+            match source {
+                ContextSource::Folder { .. } | ContextSource::Files(Files::Unpacked(_)) => {
+                    locals.insert(name.clone());
+                }
+                ContextSource::Files(_)
+                | ContextSource::Image(_)
+                | ContextSource::Loaded { .. }
+                | ContextSource::Scratch => {}
+            }
+        }
+        let args = request.build_args.iter().filter(|(name, _)| !plan::is_proxy(name));
+        let BuildRequest { target, platforms, labels, given, .. } = request;
+        Self {
+            wanted,
+            config: ConfigSource {
+                path: path(request),
+                dockerfile: request.dockerfile.text().to_owned(),
+                repository: repository(request, materials, context),
+            },
+            request: Request {
+                target: target.clone(),
+                platforms: platforms.clone(),
+                build_args: args.map(|(name, value)| (name.clone(), value.clone())).collect(),
+                labels: labels.clone(),
+                secrets: given.secrets.keys().cloned().collect(),
+                ssh: given.agents.keys().cloned().collect(),
+                locals,
+            },
+            materials,
+        }
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.wanted.is_nothing()
+    }
+
+    /// Attaches it to an image: to each platform's manifest, and to an index as a whole.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub(super) fn attach(
+        &self,
+        image: &AnyImage,
+        names: &[Reference],
+        store: &Store,
+    ) -> Result<Attached, CliError> {
+        let repositories: Vec<String> = names.iter().map(Reference::name).collect();
+        let mut attached = Attached::default();
+        let Some(arg) = &self.wanted.provenance else { return Ok(attached) };
+        let provenance = Provenance {
+            mode: arg.mode,
+            config: &self.config,
+            request: &self.request,
+            materials: self.materials,
+            builder: arg.builder.as_deref(),
+            reproducible: arg.reproducible,
+        };
+        let predicate = provenance.predicate();
+        let mut about = |subject: &Descriptor| -> Result<(), CliError> {
+            let kind = attest::PROVENANCE;
+            let said = Statement::about(subject.digest, &repositories, kind, &predicate);
+            attached.digests.insert(put(&said, subject, store)?);
+            Ok(())
+        };
+        for one in image.images() {
+            about(&one.manifest().descriptor())?;
+        }
+        if let AnyImage::Index { raw, .. } = image {
+            about(&raw.descriptor())?;
+        }
+        let told = serde_json::to_value(&predicate)?;
+        let platforms = image.images().iter().map(Image::platform);
+        attached.provenance =
+            platforms.map(|platform| (platform.to_string(), told.clone())).collect();
+        Ok(attached)
+    }
+}
+
+fn put<P: Serialize>(
+    said: &Statement<P>,
+    subject: &Descriptor,
+    store: &Store,
+) -> Result<BlobDigest, CliError> {
+    let wrong = |source| StoreError::Image { digest: subject.digest, source };
+    let blob = said.blob().map_err(wrong)?;
+    store.put(&blob.bytes)?;
+    let artifact = said.artifact(&blob, subject).map_err(wrong)?;
+    Ok(store.attach(&artifact)?.digest)
+}
+
+/// The Dockerfile's place in the context; of one elsewhere its name alone, since where it lies
+/// is the machine's matter.
+fn path(request: &BuildRequest) -> String {
+    let name = Path::new(request.dockerfile.name());
+    let within = match &request.context {
+        Files::Folder(root) => name.canonicalize().ok().and_then(|name| {
+            name.strip_prefix(root).ok().map(|name| name.to_string_lossy().into_owned())
+        }),
+        // It was found there by this name, or came from stdin.
+        Files::Nothing | Files::Checkout(_) | Files::Unpacked(_) => {
+            Some(request.dockerfile.name().to_owned())
+        }
+    };
+    let last = || name.file_name().map(|name| name.to_string_lossy().into_owned());
+    within.or_else(last).unwrap_or_default()
+}
+
+/// The URL and the commit of a context that is a repository.
+fn repository(
+    request: &BuildRequest,
+    materials: &Lock,
+    context: &Path,
+) -> Option<(String, String)> {
+    if !matches!(request.context, Files::Checkout(_)) {
+        return None;
+    }
+    let source = GitSource::parse_context(&context.to_string_lossy())?.ok()?;
+    let remote = lock::without_user(&source.remote);
+    materials.entries().find_map(|entry| match entry {
+        Entry::Git(git)
+            if lock::without_user(&git.remote) == remote
+                && (git.reference == source.reference || git.reference == source.checksum) =>
+        {
+            Some((remote.clone(), git.commit.clone()))
+        }
+        Entry::Git(_) | Entry::Base(_) | Entry::Url(_) => None,
+    })
+}
