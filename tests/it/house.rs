@@ -282,6 +282,10 @@ const COMMANDS: &[(&str, Proof)] = &[
         Proof::Test("build_takes_a_cache_from_a_registry"),
     ),
     (
+        "kiln build -t registry.example/app:1 --push --provenance=mode=max .",
+        Proof::Test("builds_write_it_where_there_is_room"),
+    ),
+    (
         "kiln serve --addr 0.0.0.0:5000 --tls-cert cert.pem --tls-key key.pem",
         Proof::Test("tls_and_passwords"),
     ),
