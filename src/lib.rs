@@ -26,6 +26,7 @@ pub mod attest;
 pub mod build;
 pub mod container;
 pub mod output;
+pub mod sbom;
 // Level 5: what leaves.
 pub mod compare;
 pub mod copy;

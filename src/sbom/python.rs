@@ -1,0 +1,51 @@
+//! What Python's installers leave: `*.dist-info/METADATA` and `*.egg-info` (core metadata 2.4).
+
+use super::component::Kind;
+use super::fields::paragraphs;
+use super::find::Draft;
+use super::licence::Licence;
+
+const FIELDS: &[&str] =
+    &["name", "version", "license-expression", "license", "classifier", "author"];
+
+/// Reads a package's metadata. What stands behind its fields is a description.
+pub(super) fn read(bytes: &[u8]) -> Result<Option<Draft>, String> {
+    let fields = paragraphs(bytes, FIELDS).next().unwrap_or_default();
+    let (Some(name), Some(version)) = (fields.get("name"), fields.get("version")) else {
+        return Err("it has no name or version".into());
+    };
+    let mut draft = Draft::new(Kind::Pypi, "", name, version);
+    // Before PEP 639 the field often held a text, and the classifiers the name.
+    let stated = fields.get("license-expression").or_else(|| {
+        fields.get("license").filter(|text| text.lines().count() == 1 && text.len() < 100)
+    });
+    let classified = || {
+        let all = fields.each("classifier").filter_map(|one| one.strip_prefix("License ::"));
+        let last = all.filter_map(|one| one.rsplit("::").next()).map(|one| one.trim().to_owned());
+        Licence::all(last.filter(|name| name != "OSI Approved"))
+    };
+    draft.licence = stated.and_then(Licence::of).or_else(classified);
+    draft.supplier = fields.get("author").filter(|one| *one != "UNKNOWN").map(str::to_owned);
+    Ok(Some(draft))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata() {
+        let read = |text: &str| read(text.as_bytes());
+        let one = read("Metadata-Version: 2.4\nName: A_b\nVersion: 1.0\nLicense-Expression: MIT\n\
+            License: other\n\nName: x\n");
+        let one = one.unwrap().unwrap();
+        assert_eq!((one.name.as_str(), one.version.as_str()), ("A_b", "1.0"));
+        assert_eq!(one.licence, Some(Licence::Spdx("MIT".into())));
+        let old = read("Name: a\nVersion: 1\nLicense: UNKNOWN\n\
+            Classifier: License :: OSI Approved :: BSD License\n").unwrap().unwrap();
+        assert_eq!(old.licence, Some(Licence::Named("BSD License".into())));
+        assert!(read("Name: a\n").is_err());
+        assert!(read("").is_err());
+        assert!(read("\n\n\u{0}").is_err());
+    }
+}
