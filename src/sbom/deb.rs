@@ -17,8 +17,7 @@ pub(super) struct Package {
     pub(super) source: Option<String>,
 }
 
-const FIELDS: &[&str] =
-    &["package", "version", "architecture", "maintainer", "source", "status"];
+const FIELDS: &[&str] = &["package", "version", "architecture", "maintainer", "source", "status"];
 
 /// Packages whose files are there, and what is wrong with the file.
 pub(super) fn read(text: &[u8]) -> (Vec<Package>, Vec<String>) {

@@ -23,8 +23,8 @@ pub(super) fn read(elf: &Elf<'_>) -> Result<Vec<Draft>, String> {
         };
     };
     let (version, modules) = texts(elf, at).ok_or("its build information is cut off")?;
-    let modules = String::from_utf8(modules)
-        .map_err(|_| "its build information is no text".to_owned())?;
+    let modules =
+        String::from_utf8(modules).map_err(|_| "its build information is no text".to_owned())?;
     let version = String::from_utf8_lossy(&version);
     drafts(&version, &modules)
 }
@@ -41,7 +41,8 @@ fn header(elf: &Elf<'_>) -> Option<u64> {
     let (at, size) = place;
     let bytes = elf.content.part(at, size.min(MOST_SEARCHED))?;
     let places = (0..bytes.len()).step_by(ALIGN as usize);
-    let found = places.into_iter().find(|from| bytes.get(*from..).is_some_and(|b| b.starts_with(MAGIC)));
+    let found =
+        places.into_iter().find(|from| bytes.get(*from..).is_some_and(|b| b.starts_with(MAGIC)));
     at.checked_add(found? as u64)
 }
 

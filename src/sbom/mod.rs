@@ -101,11 +101,7 @@ pub fn of(image: &Image, open: &Open<'_>, options: Options<'_>) -> Result<Sbom, 
 ///
 /// # Errors
 /// As there.
-pub fn of_stored(
-    image: &Image,
-    store: &Store,
-    stop: &dyn Fn() -> bool,
-) -> Result<Sbom, SbomError> {
+pub fn of_stored(image: &Image, store: &Store, stop: &dyn Fn() -> bool) -> Result<Sbom, SbomError> {
     let scratch = store.scratch("sbom").map_err(|error| SbomError::Store(Box::new(error)))?;
     let open = |digest: &BlobDigest| -> Result<Box<dyn Read>, OpenError> {
         Ok(Box::new(store.open_blob(digest)?))

@@ -37,9 +37,9 @@ impl Distribution {
 
 /// A value without the shell's quotes and backslashes.
 fn unquoted(value: &str) -> String {
-    let inner = ['"', '\''].iter().find_map(|quote| {
-        value.strip_prefix(*quote).and_then(|rest| rest.strip_suffix(*quote))
-    });
+    let inner = ['"', '\'']
+        .iter()
+        .find_map(|quote| value.strip_prefix(*quote).and_then(|rest| rest.strip_suffix(*quote)));
     let mut out = String::new();
     let mut letters = inner.unwrap_or(value).chars();
     while let Some(letter) = letters.next() {

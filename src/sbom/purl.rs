@@ -20,8 +20,7 @@ pub(super) fn purl(
         url.push('@');
         url.push_str(&encoded(version));
     }
-    let mut qualifiers: Vec<_> =
-        qualifiers.iter().filter(|(_, value)| !value.is_empty()).collect();
+    let mut qualifiers: Vec<_> = qualifiers.iter().filter(|(_, value)| !value.is_empty()).collect();
     qualifiers.sort_unstable();
     for (at, (key, value)) in qualifiers.into_iter().enumerate() {
         url.push(if at == 0 { '?' } else { '&' });
@@ -78,7 +77,14 @@ mod tests {
                 &[],
                 "pkg:golang/google.golang.org/genproto@v0.0.0%2Bincompatible",
             ),
-            (Kind::Npm, "@angular", "animation", "12.3.1", &[], "pkg:npm/%40angular/animation@12.3.1"),
+            (
+                Kind::Npm,
+                "@angular",
+                "animation",
+                "12.3.1",
+                &[],
+                "pkg:npm/%40angular/animation@12.3.1",
+            ),
             (Kind::Deb, "debian", "git", "1:2.39.5", &[], "pkg:deb/debian/git@1:2.39.5"),
             (Kind::Cargo, "", "a b", "", &[], "pkg:cargo/a%20b"),
         ] {

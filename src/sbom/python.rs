@@ -36,13 +36,19 @@ mod tests {
     #[test]
     fn metadata() {
         let read = |text: &str| read(text.as_bytes());
-        let one = read("Metadata-Version: 2.4\nName: A_b\nVersion: 1.0\nLicense-Expression: MIT\n\
-            License: other\n\nName: x\n");
+        let one = read(
+            "Metadata-Version: 2.4\nName: A_b\nVersion: 1.0\nLicense-Expression: MIT\n\
+            License: other\n\nName: x\n",
+        );
         let one = one.unwrap().unwrap();
         assert_eq!((one.name.as_str(), one.version.as_str()), ("A_b", "1.0"));
         assert_eq!(one.licence, Some(Licence::Spdx("MIT".into())));
-        let old = read("Name: a\nVersion: 1\nLicense: UNKNOWN\n\
-            Classifier: License :: OSI Approved :: BSD License\n").unwrap().unwrap();
+        let old = read(
+            "Name: a\nVersion: 1\nLicense: UNKNOWN\n\
+            Classifier: License :: OSI Approved :: BSD License\n",
+        )
+        .unwrap()
+        .unwrap();
         assert_eq!(old.licence, Some(Licence::Named("BSD License".into())));
         assert!(read("Name: a\n").is_err());
         assert!(read("").is_err());

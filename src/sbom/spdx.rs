@@ -51,9 +51,9 @@ pub(super) fn document(sbom: &Sbom) -> Vec<u8> {
     });
     if let Some(fields) = document.as_object_mut() {
         if !licences.is_empty() {
-            let extracted = licences.into_iter().map(|(id, text)| {
-                json!({ "licenseId": id, "name": text, "extractedText": text })
-            });
+            let extracted = licences
+                .into_iter()
+                .map(|(id, text)| json!({ "licenseId": id, "name": text, "extractedText": text }));
             fields.insert("hasExtractedLicensingInfos".into(), extracted.collect());
         }
         if !sbom.warnings.is_empty() {

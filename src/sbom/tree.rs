@@ -112,11 +112,12 @@ pub(super) fn read<'l>(
         walk(layer, open, options, |ordinal, _, content| {
             if let Some((_, names)) = wanted.next_if(|(at, _)| at.ordinal == ordinal) {
                 let go_on = || stopped(options);
-                let content = Content::take(content, &mut spool, &go_on).map_err(|why| match why {
-                    Taking::Read(_) if (options.stop)() => SbomError::Stopped,
-                    Taking::Read(source) => SbomError::Blob { digest: layer.digest, source },
-                    Taking::Write(error) => SbomError::Scratch(error),
-                })?;
+                let content =
+                    Content::take(content, &mut spool, &go_on).map_err(|why| match why {
+                        Taking::Read(_) if (options.stop)() => SbomError::Stopped,
+                        Taking::Read(source) => SbomError::Blob { digest: layer.digest, source },
+                        Taking::Write(error) => SbomError::Scratch(error),
+                    })?;
                 found.look(&content, names, &tree);
             }
             Ok(wanted.peek().is_some())

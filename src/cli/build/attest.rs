@@ -9,21 +9,25 @@ use serde_json::Value;
 use super::sources;
 use crate::attest::{self, ConfigSource, Provenance, Request, Statement};
 use crate::build::{BuildRequest, ContextSource, Files};
+use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
-use crate::cli::value::{AttestArg, ProvenanceArg};
+use crate::cli::value::{AttestArg, ProvenanceArg, SbomFormat};
 use crate::digest::BlobDigest;
 use crate::dockerfile::GitSource;
 use crate::image::{AnyImage, Descriptor, Image};
 use crate::lock::{self, Entry, Lock};
 use crate::plan;
+use crate::progress::Progress;
 use crate::reference::Reference;
+use crate::sbom;
 use crate::store::{Store, StoreError};
 
 /// What is to be attached.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct AttestFlags {
     /// Attach to the image what is said of it: type=provenance, with mode=min|max,
-    /// builder-id=URI and reproducible=true; may be repeated
+    /// builder-id=URI and reproducible=true, or type=sbom, with format=spdx|cyclonedx; may be
+    /// repeated
     #[arg(long = "attest", value_name = "SPEC")]
     all: Vec<AttestArg>,
 
@@ -31,8 +35,9 @@ pub struct AttestFlags {
     #[arg(long, value_name = "SPEC", value_parser = AttestArg::provenance)]
     provenance: Option<AttestArg>,
 
-    /// Attach a list of what the image holds: not done yet
-    #[arg(long, value_name = "SPEC", value_parser = AttestArg::sbom, hide = true)]
+    /// Attach a list of the software that the image holds: true, or the attributes of
+    /// --attest, such as format=cyclonedx
+    #[arg(long, value_name = "SPEC", value_parser = AttestArg::sbom)]
     sbom: Option<AttestArg>,
 }
 
@@ -40,13 +45,14 @@ pub struct AttestFlags {
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     provenance: Option<ProvenanceArg>,
+    sbom: Option<SbomFormat>,
 }
 
 impl AttestFlags {
     /// What the flags ask for.
     ///
     /// # Errors
-    /// If a kind is given twice, or cannot be had.
+    /// If a kind is given twice.
     pub(super) fn wanted(&self) -> Result<Wanted, CliError> {
         let mut wanted = Wanted::default();
         let (mut provenance, mut sbom) = (false, false);
@@ -56,10 +62,10 @@ impl AttestFlags {
                     wanted.provenance.clone_from(arg);
                     std::mem::replace(&mut provenance, true)
                 }
-                AttestArg::Sbom(Some(_)) => {
-                    return Err(CliError::usage("builds attach no SBOM yet").hint("leave it out"));
+                AttestArg::Sbom(arg) => {
+                    wanted.sbom = *arg;
+                    std::mem::replace(&mut sbom, true)
                 }
-                AttestArg::Sbom(None) => std::mem::replace(&mut sbom, true),
             };
             if twice {
                 let said = "--attest, --provenance and --sbom say one thing twice";
@@ -72,7 +78,12 @@ impl AttestFlags {
 
 impl Wanted {
     pub(super) fn is_nothing(&self) -> bool {
-        self.provenance.is_none()
+        self.provenance.is_none() && self.sbom.is_none()
+    }
+
+    /// Whether layers are read that the build may not need, those of the bases too.
+    pub(super) fn reads_layers(&self) -> bool {
+        self.sbom.is_some()
     }
 }
 
@@ -144,18 +155,27 @@ impl<'a> Attesting<'a> {
         self.wanted.is_nothing()
     }
 
-    /// Attaches it to an image: to each platform's manifest, and to an index as a whole.
+    /// Attaches it to an image: to each platform's manifest, and to an index as a whole what
+    /// is not of a platform.
     ///
     /// # Errors
-    /// If the store cannot be written.
+    /// If the image cannot be read, or the store not be written.
     pub(super) fn attach(
         &self,
         image: &AnyImage,
         names: &[Reference],
-        store: &Store,
+        progress: &Progress,
+        invocation: &Invocation,
     ) -> Result<Attached, CliError> {
+        let store = invocation.store()?;
         let repositories: Vec<String> = names.iter().map(Reference::name).collect();
         let mut attached = Attached::default();
+        if let Some(format) = self.wanted.sbom {
+            for one in image.images() {
+                let digest = sbom(one, format, &repositories, progress, invocation)?;
+                attached.digests.insert(digest);
+            }
+        }
         let Some(arg) = &self.wanted.provenance else { return Ok(attached) };
         let provenance = Provenance {
             mode: arg.mode,
@@ -184,6 +204,39 @@ impl<'a> Attesting<'a> {
             platforms.map(|platform| (platform.to_string(), told.clone())).collect();
         Ok(attached)
     }
+}
+
+/// Attaches what an image is made of to its manifest.
+fn sbom(
+    image: &Image,
+    format: SbomFormat,
+    repositories: &[String],
+    progress: &Progress,
+    invocation: &Invocation,
+) -> Result<BlobDigest, CliError> {
+    let store = invocation.store()?;
+    let task = progress.task(format!("list what {} holds", image.digest().short()));
+    let interrupt = invocation.interrupt()?;
+    let stop = || interrupt.signal().is_some();
+    let found = sbom::of_stored(image, store, &stop).map_err(|error| {
+        let said = CliError::plain(format!("no SBOM of {}: {error}", image.digest()));
+        match error.hint() {
+            Some(hint) => said.hint(hint),
+            None => said,
+        }
+    })?;
+    for warning in &found.warnings {
+        progress.warn(format!("the SBOM is incomplete: {}: {}", warning.path, warning.why));
+    }
+    let (kind, document) = match format {
+        SbomFormat::Spdx => (attest::SPDX, found.spdx()),
+        SbomFormat::CycloneDx => (attest::CYCLONEDX, found.cyclonedx()),
+    };
+    let document: Value = serde_json::from_slice(&document)?;
+    let said = Statement::about(image.digest(), repositories, kind, document);
+    let digest = put(&said, &image.manifest().descriptor(), store)?;
+    task.done();
+    Ok(digest)
 }
 
 fn put<P: Serialize>(

@@ -46,7 +46,8 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     }
     let build_args = args.how.build_args.iter().map(|arg| (arg.name.as_str(), arg.resolve()));
     let cache = &args.cache.cache(build_args);
-    let goal = outputs.goal(cache);
+    let mut goal = outputs.goal(cache);
+    goal.whole |= wanted.reads_layers();
     let (Built { image, inputs }, request) =
         args.how.build(&args.context, &goal, &registries, &progress, invocation)?;
     let attesting = Attesting::of(&wanted, &args.context, &request, &inputs);

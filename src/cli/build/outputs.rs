@@ -233,7 +233,7 @@ impl Outputs {
             provenance: Vec::new(),
         };
         if !self.kept().is_empty() || self.all.is_empty() {
-            let attached = attesting.attach(image, self.kept(), invocation.store()?)?;
+            let attached = attesting.attach(image, self.kept(), progress, invocation)?;
             written.provenance = attached.provenance;
         }
         let mut first = true;
@@ -248,10 +248,10 @@ impl Outputs {
                     annotations: style.of_root(image),
                     referrers: Referrers::None,
                 };
-                let store = invocation.store()?;
                 // Archives are written from the store.
-                store.keep_documents(&named.image)?;
-                let attached = attesting.attach(&named.image, &named.names, store)?;
+                invocation.store()?.keep_documents(&named.image)?;
+                let attached =
+                    attesting.attach(&named.image, &named.names, progress, invocation)?;
                 named.referrers = Referrers::These(attached.digests);
                 if matches!(output, OutputArg::Archive { form: Archive::Docker, .. }) {
                     docker_has_no_room(attesting, progress);

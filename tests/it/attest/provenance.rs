@@ -1,5 +1,6 @@
 //! Provenance of builds: what it says, and that it says the same whoever builds.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::{Value, json};
@@ -246,6 +247,17 @@ fn builds_write_it_where_there_is_room() {
         ] {
             run(&format!("build {flags} context")).failure(2).says(says);
         }
+        run("build --sbom=true --attest type=provenance -t listed context").success();
+        let store = bench.store();
+        let listed = store.image_named(&"listed".parse().unwrap()).unwrap();
+        let kinds: BTreeSet<String> = store
+            .referrers(&listed.digest(), None)
+            .unwrap()
+            .iter()
+            .map(|entry| entry.annotations["in-toto.io/predicate-type"].clone())
+            .collect();
+        let expected = ["https://slsa.dev/provenance/v1", "https://spdx.dev/Document"];
+        assert!(kinds.iter().eq(expected.iter()), "{kinds:?}");
         run(
             "build --provenance=false --sbom=false --attest type=sbom,disabled=true -o out context",
         )
