@@ -244,6 +244,7 @@ fn builds_write_it_where_there_is_room() {
             ("--provenance=true --attest type=provenance", "say one thing twice"),
             ("--provenance=version=v0.2", "SLSA v1 only"),
             ("--attest type=vuln", "type=vuln"),
+            ("--sbom=generator=x", "runs no image"),
         ] {
             run(&format!("build {flags} context")).failure(2).says(says);
         }

@@ -141,9 +141,6 @@ fn build_agents_and_hosts() {
 fn build_refuses_flags_it_has_not() {
     let bench = Bench::with_busybox(Caller::Own);
     for (more, says) in [
-        ("--provenance=mode=max", "no attestations"),
-        ("--sbom=true", "no attestations"),
-        ("--attest type=sbom", "no attestations"),
         ("--builder other", "without a daemon"),
         ("--cgroup-parent x", "control group"),
         ("--squash", "COPY --from=STAGE"),
