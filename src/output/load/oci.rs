@@ -1,5 +1,7 @@
 //! OCI archives (OCI image spec 1.1, image-layout.md).
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use super::super::oci::{CONTAINERD_NAME, REF_NAME};
@@ -58,8 +60,9 @@ pub(super) fn load(
     if found.is_empty() {
         return Err(OutputError::Absent("image".into()));
     }
+    let mut seen = BTreeSet::new();
     for (subject, entry) in attached {
-        archive.attach(subject, &entry)?;
+        archive.attach(subject, &entry, &mut seen)?;
     }
     Ok(found)
 }
@@ -139,35 +142,50 @@ impl Layouted<'_> {
 
     /// Keeps a manifest or index, and attaches it to what it is about: of a list, what the list
     /// is about.
-    fn attach(&self, of: Option<BlobDigest>, entry: &Descriptor) -> Result<(), OutputError> {
-        let raw = self.whole(entry, 0)?;
+    fn attach(
+        &self,
+        of: Option<BlobDigest>,
+        entry: &Descriptor,
+        seen: &mut BTreeSet<BlobDigest>,
+    ) -> Result<(), OutputError> {
+        let raw = self.raw(entry)?;
         let wrong = |source| OutputError::Document { name: path(&entry.digest), source };
         let subject = Purpose::read(&raw.bytes).map_err(wrong)?.subject.map(|named| named.digest);
         if let Some(of) = of.filter(|of| subject != Some(*of)) {
             let why = format!("it is listed as referring to {of}, and does not");
             return Err(wrong(ImageError::Malformed { what: "manifest", why }));
         }
-        self.store.attach_document(&raw)?;
+        if !seen.contains(&entry.digest) {
+            self.whole(raw.clone(), 0, seen)?;
+            self.store.attach_document(&raw)?;
+        }
         Ok(())
     }
 
-    /// Keeps a manifest or index of any kind with all that it lists.
-    fn whole(&self, entry: &Descriptor, depth: usize) -> Result<Raw, OutputError> {
-        let raw = self.raw(entry)?;
-        let wrong = |source| OutputError::Document { name: path(&entry.digest), source };
-        let linked = Linked::read(&raw.bytes, &entry.media_type).map_err(wrong)?;
+    /// Keeps a manifest or index of any kind with all that it lists, each once.
+    fn whole(
+        &self,
+        raw: Raw,
+        depth: usize,
+        seen: &mut BTreeSet<BlobDigest>,
+    ) -> Result<(), OutputError> {
+        let wrong = |source| OutputError::Document { name: path(&raw.digest), source };
+        let linked = Linked::read(&raw.bytes, &raw.media_type).map_err(wrong)?;
         if depth > DEEPEST {
             let why = format!("indexes are nested more than {DEEPEST} deep");
             return Err(wrong(ImageError::Malformed { what: "index", why }));
         }
+        seen.insert(raw.digest);
         for listed in &linked.manifests {
-            self.whole(listed, depth + 1)?;
+            if !seen.contains(&listed.digest) {
+                self.whole(self.raw(listed)?, depth + 1, seen)?;
+            }
         }
         for blob in linked.blobs.iter().filter(|blob| !blob.media_type.is_foreign()) {
             self.blob(blob)?;
         }
         self.store.put(&raw.bytes)?;
-        Ok(raw)
+        Ok(())
     }
 
     /// A manifest's or index's bytes, as the descriptor promises them.
