@@ -1,13 +1,12 @@
 //! `kiln diff`.
 
-mod place;
 mod text;
 
 use super::invocation::Invocation;
+use super::place::Place;
 use super::report::{CliError, DIFFERENT, FailureKind};
 use crate::compare::{self, Options};
 use crate::platform::Platform;
-use place::Place;
 
 /// Tell why two images differ: fields, layers, files, and what is in them
 ///

@@ -14,6 +14,7 @@ use crate::deploy::DeployError;
 use crate::output::OutputError;
 use crate::reference::Reference;
 use crate::registry::RegistryError;
+use crate::sbom::SbomError;
 use crate::store::{Store, StoreError};
 
 /// The hint for an error; the store serves to suggest names.
@@ -27,6 +28,7 @@ pub(super) fn of(error: &(dyn Error + 'static), store: Option<&Store>) -> Option
             .or_else(|| one.downcast_ref::<RegistryError>().and_then(RegistryError::hint))
             .or_else(|| one.downcast_ref::<CopyError>().and_then(|e| for_copy(e, store)))
             .or_else(|| one.downcast_ref::<DeployError>().and_then(DeployError::hint))
+            .or_else(|| one.downcast_ref::<SbomError>().and_then(SbomError::hint))
             .or_else(|| one.downcast_ref::<CompareError>().and_then(|e| for_comparison(e, store)))
             .or_else(|| one.downcast_ref::<PathError>().and_then(for_path));
         if found.is_some() {

@@ -41,6 +41,7 @@ pub mod rm;
 pub mod rmi;
 pub mod run;
 pub mod save;
+pub mod sbom;
 pub mod serve;
 pub mod stop;
 pub mod tag;
@@ -53,6 +54,7 @@ mod attached;
 mod failure;
 mod hint;
 mod interrupt;
+mod place;
 mod text;
 
 use invocation::{Globals, Invocation};
@@ -99,6 +101,7 @@ enum Command {
     Rmi(rmi::Args),
     Run(Box<run::Args>),
     Save(save::Args),
+    Sbom(sbom::Args),
     Serve(serve::Args),
     Stop(stop::Args),
     Tag(tag::Args),
@@ -138,6 +141,7 @@ impl Command {
             | Self::Load(_)
             | Self::Rmi(_)
             | Self::Save(_)
+            | Self::Sbom(_)
             | Self::Serve(_)
             | Self::Tag(_) => false,
             Self::Run(_) => true,
@@ -173,6 +177,7 @@ fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
         Command::Load(args) => load::run(args, invocation),
         Command::Rmi(args) => rmi::run(args, invocation),
         Command::Save(args) => save::run(args, invocation),
+        Command::Sbom(args) => sbom::run(args, invocation),
         Command::Serve(args) => serve::run(args, invocation),
         Command::Tag(args) => tag::run(args, invocation),
         Command::Tags(args) => tags::run(args, invocation),
@@ -251,6 +256,7 @@ mod tests {
         with_globals(super::push::Args::augment_args(Command::new("push")));
         with_globals(super::rm::Args::augment_args(Command::new("rm")));
         with_globals(super::run::Args::augment_args(Command::new("run")));
+        with_globals(super::sbom::Args::augment_args(Command::new("sbom")));
         with_globals(super::serve::Args::augment_args(Command::new("serve")));
         with_globals(super::stop::Args::augment_args(Command::new("stop")));
         with_globals(super::up::Args::augment_args(Command::new("up")));

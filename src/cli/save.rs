@@ -76,7 +76,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let images = collect(&args.images, &referrers, invocation)?;
     let store = invocation.store()?;
     for named in &images {
-        whole(named, &args.auth, &progress, invocation)?;
+        whole(named.image.images(), &args.auth, &progress, invocation)?;
         if referrers == Referrers::All && args.format == Format::Docker {
             attached::left_out(
                 &named.image,
@@ -112,15 +112,15 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
 
 /// Fetches the layers of an image that was only pushed, so that its base's are in the
 /// registry alone. Platforms that were never here are not meant.
-fn whole(
-    named: &Named,
+pub(super) fn whole(
+    images: &[Image],
     auth: &AuthFileFlag,
     progress: &Progress,
     invocation: &Invocation,
 ) -> Result<(), CliError> {
     let store = invocation.store()?;
     let lacking: Vec<&Image> =
-        named.image.images().iter().filter(|image| !store.has_layers(image.layers())).collect();
+        images.iter().filter(|image| !store.has_layers(image.layers())).collect();
     if lacking.is_empty() {
         return Ok(());
     }

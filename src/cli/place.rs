@@ -1,4 +1,4 @@
-//! Where an image to compare is: the store, an image layout in a folder, an archive.
+//! Where an image to look into is: the store, an image layout in a folder, an archive.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -38,7 +38,7 @@ pub(super) struct Opened {
 enum From {
     Store(Arc<Store>),
     Layout(Layout),
-    /// A store of its own, which goes with the comparison.
+    /// A store of its own, which goes with the work.
     Archive(Store, #[expect(dead_code, reason = "its drop removes it")] Scratch),
 }
 
@@ -82,7 +82,7 @@ impl Place {
             Self::Registry(name) => {
                 let name = escaped(&name, 300);
                 Err(CliError::plain(format!("`docker://{name}` is in a registry, not here"))
-                    .hint(format!("`kiln pull {name}`, then compare `{name}`")))
+                    .hint(format!("`kiln pull {name}`, then name `{name}`")))
             }
         }
     }
@@ -110,7 +110,7 @@ fn archive(
         return Err(CliError::plain(format!("{} is no file", path.display()))
             .hint("a layout in a folder is named as oci:DIR"));
     }
-    let scratch = invocation.store()?.scratch("diff")?;
+    let scratch = invocation.store()?.scratch("place")?;
     let store = Store::open(&scratch.path().join("store"))?;
     let progress = invocation.progress(None)?;
     let task = progress.task(format!("read {}", path.display()));
@@ -147,6 +147,15 @@ fn chosen(images: Found, path: &Path, tag: Option<&str>) -> Result<AnyImage, Cli
 }
 
 impl Opened {
+    pub(super) fn image(&self) -> &AnyImage {
+        &self.image
+    }
+
+    /// True if it is one of the store, whose base's layers may be in a registry alone.
+    pub(super) fn is_stored(&self) -> bool {
+        matches!(self.from, From::Store(_))
+    }
+
     pub(super) fn side<'s>(&'s self, name: &'s str) -> Side<'s> {
         Side { name, image: &self.image, blobs: self }
     }
