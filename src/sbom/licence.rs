@@ -38,22 +38,14 @@ impl Licence {
         if all.len() == 1 {
             return all.pop();
         }
-        let join = |parts: Vec<String>| parts.join(" AND ");
-        let spdx: Option<Vec<String>> = all.iter().map(Self::part).collect();
-        match spdx {
-            _ if all.is_empty() => None,
-            Some(parts) => Self::of(&join(parts)),
-            None => Self::of(&join(all.iter().map(|one| one.text().to_owned()).collect())),
-        }
+        let parts: Vec<String> = all.iter().map(Self::part).collect();
+        Self::of(&parts.join(" AND "))
     }
 
     /// As a part of a longer expression.
-    fn part(&self) -> Option<String> {
-        match self {
-            Self::Spdx(text) if text.contains(" OR ") => Some(format!("({text})")),
-            Self::Spdx(text) => Some(text.clone()),
-            Self::Named(_) => None,
-        }
+    fn part(&self) -> String {
+        let text = self.text();
+        if text.to_uppercase().contains(" OR ") { format!("({text})") } else { text.to_owned() }
     }
 
     #[must_use]

@@ -44,7 +44,7 @@ pub(super) fn document(sbom: &Sbom) -> Vec<u8> {
         "creationInfo": {
             "created": created,
             "creators": [TOOL],
-            "licenseListVersion": spdx::license_version(),
+            "licenseListVersion": list_version(),
         },
         "packages": packages,
         "relationships": relations,
@@ -73,6 +73,11 @@ pub(super) fn document(sbom: &Sbom) -> Vec<u8> {
         fields.insert("documentNamespace".into(), namespace.into());
     }
     format!("{document:#}\n").into_bytes()
+}
+
+/// The list's version, of whose three numbers SPDX takes two.
+fn list_version() -> String {
+    spdx::license_version().split('.').take(2).collect::<Vec<_>>().join(".")
 }
 
 fn image(sbom: &Sbom) -> Value {

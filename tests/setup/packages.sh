@@ -1,9 +1,9 @@
 # Debian packages: what is missing is installed, and nothing is started.
 
 packages=(
-  apache2-utils bubblewrap buildah busybox-static ca-certificates conntrack containerd
-  containernetworking-plugins crun curl debootstrap docker-registry etcd-server
-  git golang-go iproute2 openssl podman runc skopeo strace time uidmap umoci xz-utils zstd
+  apache2-utils binutils bubblewrap buildah busybox-static ca-certificates conntrack containerd
+  containernetworking-plugins crun curl db5.3-util debootstrap docker-registry etcd-server
+  git golang-go iproute2 openssl podman rpm runc skopeo strace time uidmap umoci xz-utils zstd
 )
 
 install_packages() {

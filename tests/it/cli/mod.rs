@@ -6,6 +6,7 @@ mod commands;
 mod diff;
 mod hostile;
 mod remote;
+mod sbom;
 
 use kiln::digest::{BlobDigest, DiffId};
 use kiln::image::{Annotations, AnyImage, Dialect, History, ImageConfig, assemble, assemble_index};
