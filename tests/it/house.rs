@@ -292,6 +292,7 @@ const COMMANDS: &[(&str, Proof)] = &[
         Proof::Test("tls_and_passwords"),
     ),
     ("kiln diff app:yesterday app:today", Proof::Test("a_run_that_writes_the_time_is_found")),
+    ("kiln sbom app:today -o app.spdx.json", Proof::Test("an_index_has_one_for_each_platform")),
 ];
 
 /// The lines of the README's `sh` blocks, and what follows a prompt in its `console` blocks.
