@@ -23,6 +23,10 @@ const FIELDS: &[&str] = &["package", "version", "architecture", "maintainer", "s
 pub(super) fn read(text: &[u8]) -> (Vec<Package>, Vec<String>) {
     let (mut packages, mut wrong) = (Vec::new(), Vec::new());
     for (at, paragraph) in paragraphs(text, FIELDS).enumerate() {
+        // One that is no database has a complaint for each paragraph.
+        if wrong.len() > 8 {
+            break;
+        }
         let state = paragraph.get("status").and_then(|status| status.split_whitespace().nth(2));
         // Of these there are no files, or only what an administrator may have changed.
         if matches!(state, Some("not-installed" | "config-files")) {

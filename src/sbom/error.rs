@@ -15,8 +15,8 @@ pub enum SbomError {
     Layer { digest: BlobDigest, source: ReadError },
     #[error("layer {digest} cannot be read: {source}")]
     Blob { digest: BlobDigest, source: io::Error },
-    #[error("layer {digest}: with it there are more than {most} entries")]
-    Entries { digest: BlobDigest, most: usize },
+    #[error("layer {digest}: with it there are more entries, or longer names, than can be held")]
+    TooMuch { digest: BlobDigest },
     #[error("the layers of the image do not fit together: {0}")]
     Tree(#[from] ViewError),
     #[error("cannot keep files to look into: {0}")]
@@ -37,7 +37,7 @@ impl SbomError {
             }
             Self::Scratch(_) => Some("files are kept in the store's folder meanwhile".into()),
             Self::Open { .. }
-            | Self::Entries { .. }
+            | Self::TooMuch { .. }
             | Self::Tree(_)
             | Self::Store(_)
             | Self::Stopped => None,

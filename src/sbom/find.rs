@@ -155,7 +155,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    fn warn(&mut self, path: &str, why: impl Into<String>) {
+    pub(super) fn warn(&mut self, path: &str, why: impl Into<String>) {
         if self.warnings.len() < MOST_WARNINGS {
             self.warnings.insert(Warning { path: path.to_owned(), why: why.into() });
         } else {
@@ -181,8 +181,8 @@ impl Findings {
             match class {
                 Class::Program => self.program(content, &places),
                 Class::Rpm(form) => {
-                    let (packages, wrong) = rpm::read(content, form);
-                    self.rpms.extend(packages.into_iter().map(|one| (one, first.clone())));
+                    let (packages, mut wrong) = rpm::read(content, form);
+                    wrong.extend(keep(&mut self.rpms, packages, first));
                     wrong.into_iter().for_each(|why| self.warn(&path, why));
                 }
                 Class::RpmLog if content.size() == 0 => (),
@@ -216,12 +216,13 @@ impl Findings {
             Class::Deb => {
                 let (packages, problems) = deb::read(bytes);
                 wrong = problems;
-                self.debs.extend(packages.into_iter().map(|one| (one, first.clone())));
+                wrong.extend(keep(&mut self.debs, packages, first));
                 Ok(Vec::new())
             }
             Class::DebCopyright => {
                 if let Some(licence) = deb::licence(bytes) {
-                    for (name, _) in places {
+                    let room = MOST_COMPONENTS.saturating_sub(self.licences.len());
+                    for (name, _) in places.iter().take(room) {
                         self.licences.insert((*name).clone(), licence.clone());
                     }
                 }
@@ -230,7 +231,7 @@ impl Findings {
             Class::Apk => {
                 let (packages, problems) = apk::read(bytes);
                 wrong = problems;
-                self.apks.extend(packages.into_iter().map(|one| (one, first.clone())));
+                wrong.extend(keep(&mut self.apks, packages, first));
                 Ok(Vec::new())
             }
             Class::NpmPackage => npm::package(bytes).map(Vec::from_iter),
@@ -344,6 +345,15 @@ impl Findings {
         components.sort_by(|a, b| (a.kind, &a.name, &a.purl).cmp(&(b.kind, &b.name, &b.purl)));
         (distribution, components, self.warnings.into_iter().collect())
     }
+}
+
+/// Puts packages to those of other databases; says so if they are too many.
+fn keep<T>(all: &mut Vec<(T, Found)>, packages: Vec<T>, found: &Found) -> Option<String> {
+    if all.len() + packages.len() > MOST_COMPONENTS {
+        return Some(format!("with it there are more than {MOST_COMPONENTS} packages"));
+    }
+    all.extend(packages.into_iter().map(|one| (one, found.clone())));
+    None
 }
 
 /// The layer of a package's file, if it is there; else that of the database.

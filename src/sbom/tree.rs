@@ -13,8 +13,11 @@ use crate::layer::{
 
 /// Most entries of all layers: their table is held in memory.
 const MOST_ENTRIES: usize = 8_000_000;
-/// Most bytes of holes in programs: they are copied although nothing is read.
-const MOST_PROGRAM: u64 = 8 << 30;
+/// Most bytes of their names, targets and attributes.
+const MOST_NAMES: usize = 1 << 30;
+/// Most bytes of a file that is looked into: it is on disk meanwhile, and holes cost nothing in
+/// an archive.
+const MOST_BYTES: u64 = 4 << 30;
 
 /// What the layers make together.
 pub(super) struct Tree<'l> {
@@ -35,7 +38,7 @@ impl Tree<'_> {
 
     /// A name in the layer that brought what lies there.
     pub(super) fn found_at(&self, name: &Name) -> Option<Found> {
-        self.found(&format!("/{}", String::from(name.clone())), self.view.get(name)?)
+        self.found(&path(name), self.view.get(name)?)
     }
 
     /// A place in the layer that brought a node.
@@ -60,18 +63,18 @@ pub(super) fn read<'l>(
 ) -> Result<Tree<'l>, SbomError> {
     let mut view = View::default();
     let mut candidates: BTreeMap<Located, Class> = BTreeMap::new();
-    let mut entries = 0;
+    let (mut entries, mut names) = (0, 0);
     for (number, layer) in layers.iter().enumerate() {
         let mut index = LayerIndex::default();
         walk(layer, open, options, |ordinal, entry, content| {
             entries += 1;
-            if entries > MOST_ENTRIES {
-                return Err(SbomError::Entries { digest: layer.digest, most: MOST_ENTRIES });
+            names += weight(&entry);
+            if entries > MOST_ENTRIES || names > MOST_NAMES {
+                return Err(SbomError::TooMuch { digest: layer.digest });
             }
-            if let Kind::File { size } = entry.kind {
+            if let Kind::File { .. } = entry.kind {
                 let class = match Class::of_name(&entry.name) {
                     Some(class) => Some(class),
-                    None if size > MOST_PROGRAM => None,
                     None => {
                         let mut magic = [0; 4];
                         let count = fill(content, &mut magic)
@@ -109,8 +112,14 @@ pub(super) fn read<'l>(
         if wanted.peek().is_none() {
             continue;
         }
-        walk(layer, open, options, |ordinal, _, content| {
-            if let Some((_, names)) = wanted.next_if(|(at, _)| at.ordinal == ordinal) {
+        walk(layer, open, options, |ordinal, entry, content| {
+            let Some((_, names)) = wanted.next_if(|(at, _)| at.ordinal == ordinal) else {
+                return Ok(wanted.peek().is_some());
+            };
+            if matches!(entry.kind, Kind::File { size } if size > MOST_BYTES) {
+                let why = format!("it has more than {} GiB", MOST_BYTES >> 30);
+                names.iter().for_each(|(name, _)| found.warn(&path(name), &*why));
+            } else {
                 let go_on = || stopped(options);
                 let content =
                     Content::take(content, &mut spool, &go_on).map_err(|why| match why {
@@ -124,6 +133,22 @@ pub(super) fn read<'l>(
         })?;
     }
     Ok(tree)
+}
+
+/// A name as it is told.
+fn path(name: &Name) -> String {
+    format!("/{}", String::from(name.clone()))
+}
+
+/// Bytes of what an entry says of itself.
+fn weight(entry: &Entry) -> usize {
+    let target = match &entry.kind {
+        Kind::Symlink { target } => target.0.len(),
+        Kind::Hardlink { target } => target.as_bytes().len(),
+        _ => 0,
+    };
+    let attributes = entry.xattrs.iter().map(|(key, value)| key.len() + value.0.len());
+    entry.name.as_bytes().len() + target + attributes.sum::<usize>()
 }
 
 /// Calls `each` with the entries of a layer and their contents, until it says that it has

@@ -58,3 +58,56 @@ pub(super) fn each(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database of one page of slots with one blob, as rpm's writer lays them out.
+    fn sample(blob: &[u8]) -> Vec<u8> {
+        let put = |to: &mut [u8], at: usize, bytes: &[u8]| {
+            to[at..at + bytes.len()].copy_from_slice(bytes);
+        };
+        let mut file = vec![0; 4096];
+        for slot in file.chunks_exact_mut(16).skip(2) {
+            put(slot, 0, IN_USE);
+        }
+        put(&mut file, 0, FILE);
+        put(&mut file, 12, &1u32.to_le_bytes());
+        let blocks = (blob.len() + 28).div_ceil(16) as u32;
+        for (at, number) in [(4, 7), (8, 256), (12, blocks)] {
+            put(&mut file, 32 + at, &u32::to_le_bytes(number));
+        }
+        let mut area = vec![0; blocks as usize * 16];
+        let (size, end) = (blob.len() as u32, area.len());
+        put(&mut area, 0, BEGIN);
+        put(&mut area, 4, &7u32.to_le_bytes());
+        put(&mut area, 12, &size.to_le_bytes());
+        put(&mut area, 16, blob);
+        put(&mut area, end - 8, &size.to_le_bytes());
+        put(&mut area, end - 4, END);
+        [file, area].concat()
+    }
+
+    #[test]
+    fn blobs() {
+        let read = |file: &[u8]| {
+            let mut all = Vec::new();
+            let mut take = |blob: &[u8]| {
+                all.push(blob.to_vec());
+                Ok(())
+            };
+            each(&Content::Memory(file.to_vec()), &mut take).map(|()| all)
+        };
+        let file = sample(b"some header");
+        assert_eq!(read(&file).unwrap(), [b"some header"]);
+        for end in 0..file.len() {
+            assert!(read(&file[..end]).is_err(), "{end}");
+        }
+        for at in (0..64).chain(4096..file.len()) {
+            let mut bent = file.clone();
+            bent[at] ^= 0xff;
+            let _ = read(&bent);
+        }
+    }
+}
