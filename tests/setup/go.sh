@@ -3,7 +3,7 @@
 # Go commands fetch by themselves, fetched by Debian's older one. The checksum
 # database vouches for it.
 
-go_fetched=1.25.0
+go_fetched=1.26.0
 
 # go_new_enough GO: prints nothing; true if its version serves.
 go_new_enough() {

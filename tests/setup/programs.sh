@@ -5,11 +5,13 @@
 #                 Debian's of distribution 2
 #   conformance   the distribution spec's own tests of registries, of which no release has a
 #                 program
-programs=(crane distribution conformance)
+#   cosign        the peer for signatures; it takes a while
+programs=(crane distribution conformance cosign)
 modules=(
   github.com/google/go-containerregistry/cmd/crane@v0.22.1
   github.com/distribution/distribution/v3/cmd/registry@v3.1.1
   github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
+  github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
 )
 
 # After `find_go`. Sets `KILN_TEST_NAME` for each, empty where it cannot be built; those are
