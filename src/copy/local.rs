@@ -248,6 +248,15 @@ impl<'a> Local<'a> {
         Ok(found)
     }
 
+    /// What an entry with this tag for its name, or at the end of it, describes.
+    pub(super) fn tagged(&self, tag: &str) -> Result<Option<Raw>, CopyError> {
+        let has_tag = |entry: &&Descriptor| {
+            let name = entry.annotations.get(REF_NAME);
+            name.is_some_and(|name| name.strip_suffix(tag).is_some_and(is_before_tag))
+        };
+        self.entries.iter().find(has_tag).map(|entry| self.document(entry)).transpose()
+    }
+
     /// The list of what refers to a manifest, as an entry names it.
     pub(super) fn list(&self, subject: BlobDigest) -> Result<Option<Index>, CopyError> {
         let tag = referrers_tag(subject);
@@ -290,6 +299,11 @@ fn is_called(entry: &Descriptor, name: &str) -> bool {
                 && meant.is_some()
                 && own.parse::<Reference>().ok() == meant)
     })
+}
+
+/// True for what stands before a tag: nothing, or a name and a colon.
+fn is_before_tag(text: &str) -> bool {
+    text.is_empty() || text.ends_with(':')
 }
 
 /// True for the entry of a list of referrers.

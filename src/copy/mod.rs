@@ -13,6 +13,7 @@ mod error;
 mod folder;
 mod local;
 mod place;
+mod reader;
 mod source;
 mod target;
 mod tree;
@@ -20,6 +21,7 @@ mod tree;
 pub use attached::{pull_referrers, push_referrers};
 pub use error::CopyError;
 pub use place::{Place, PlaceError};
+pub use reader::Reader;
 
 use std::collections::BTreeSet;
 

@@ -67,6 +67,11 @@ impl<'a> Chosen<'a> {
         })
     }
 
+    /// What a descriptor of the store's describes.
+    pub(super) fn stored(shown: String, store: &'a Store, at: Descriptor) -> Self {
+        Self { source: Source::Local(Local::store(shown, store, at)), name: None }
+    }
+
     /// The document of the image that is meant.
     pub(super) async fn root(&self) -> Result<Raw, CopyError> {
         match &self.source {

@@ -47,6 +47,12 @@ impl<'a> Origin<'a> {
         self.from.familiar()
     }
 
+    /// The name, in the registry that it means.
+    #[must_use]
+    pub fn meaning(&self) -> &Reference {
+        &self.from
+    }
+
     /// What the name means.
     ///
     /// # Errors
