@@ -36,7 +36,7 @@ impl<T, E: Into<io::Error>> AtPath<T> for Result<T, E> {
 /// Whatever the file system says; nothing stays behind then.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     put(path, |file| file.write_all(bytes), true)?;
-    sync_folder(path.parent().unwrap_or(Path::new(".")))
+    sync_folder(folder_of(path))
 }
 
 /// As [`write`], without waiting for the disk: after a crash of the machine the file may
@@ -64,12 +64,34 @@ pub fn replace_with(
     put(path, buffered, false)
 }
 
+/// Writes a file that must not be there yet, with a mode: whole or not at all.
+///
+/// # Errors
+/// If it is there, or whatever the file system says; nothing stays behind then.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PathError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = folder_of(path);
+    let mut file = tempfile::NamedTempFile::new_in(folder).at("create a file in", folder)?;
+    let filled = file.write_all(bytes).and_then(|()| {
+        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        file.as_file().sync_all()
+    });
+    filled.at("write", path)?;
+    file.persist_noclobber(path).map_err(|e| e.error).at("create", path)?;
+    sync_folder(folder)
+}
+
+/// The folder that a file is in; that of a name alone is the current one.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn put(
     path: &Path,
     fill: impl FnOnce(&mut File) -> io::Result<()>,
     sync: bool,
 ) -> Result<(), PathError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let mut file = tempfile::NamedTempFile::new_in(folder).at("create a file in", folder)?;
     fill(file.as_file_mut()).at("write", path)?;
     if sync {
