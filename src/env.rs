@@ -34,6 +34,8 @@ variables! {
     SSL_CERT_FILE = "SSL_CERT_FILE";
     /// Folders of root certificates (`:` between them), used instead of the system's.
     SSL_CERT_DIR = "SSL_CERT_DIR";
+    /// The password of a private key, as cosign reads it.
+    COSIGN_PASSWORD = "COSIGN_PASSWORD";
     /// Set in CGI programs, where `HTTP_PROXY` cannot be believed.
     REQUEST_METHOD = "REQUEST_METHOD";
     /// How progress is shown where no `--progress` says it: auto, tty, plain, rawjson, quiet.

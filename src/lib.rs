@@ -33,6 +33,7 @@ pub mod copy;
 pub mod deploy;
 pub mod prune;
 pub mod serve;
+pub mod sign;
 // Level 6: the command line.
 pub mod cli;
 

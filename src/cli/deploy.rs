@@ -9,10 +9,13 @@ use clap::ValueEnum;
 
 use super::credentials::RegistryArgs;
 use super::invocation::Invocation;
+use super::keys::Rules;
 use super::progress::ProgressArgs;
 use super::report::CliError;
 use super::value::{Assignment, duration};
+use super::verify::{demanded, verdict};
 use crate::atomic::AtPath as _;
+use crate::copy::Place;
 use crate::deploy::{self, Cluster, DeployRequest, Kind, Simple, Workload};
 use crate::diagnostic::Source;
 use crate::progress::Progress;
@@ -30,6 +33,15 @@ pub struct Args {
     /// object that kiln makes; `-` for stdin
     #[arg(short = 'f', long, value_name = "FILE", conflicts_with_all = ["port", "replicas", "kind", "env"])]
     pub manifest: Option<PathBuf>,
+
+    /// Roll out only what this public key has signed; may be repeated: each has to. Other
+    /// images that a file of objects names are not looked at
+    #[arg(long = "verify-key", value_name = "FILE", conflicts_with = "verify_policy")]
+    pub verify_keys: Vec<PathBuf>,
+
+    /// Roll out only what is as this file says (see `kiln verify`)
+    #[arg(long, value_name = "FILE")]
+    pub verify_policy: Option<PathBuf>,
 
     #[command(flatten)]
     pub how: DeployFlags,
@@ -102,16 +114,27 @@ pub enum ObjectKind {
     Pod,
 }
 
-/// Finds out the image's digest, applies, and waits.
+/// Finds out the image's digest, verifies it where that is wanted, applies, and waits.
 ///
 /// # Errors
-/// If the image is not in its registry, the cluster refuses, or the rollout fails.
+/// If the image is not in its registry or not as it has to be, the cluster refuses, or the
+/// rollout fails.
 pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let progress = invocation.progress(args.progress.progress)?;
+    let policy = args.verify_policy.as_deref();
+    let rules = match policy.is_some() || !args.verify_keys.is_empty() {
+        true => Some(Rules::load(&args.verify_keys, policy, &[], &[])?),
+        false => None,
+    };
     let registries = args.registry.to_pull(&args.image)?;
     let task = progress.task(format!("resolve {}", args.image.familiar()));
     let pinned = invocation.block_on(registry::pin(&args.image, &registries, &progress))?;
     task.done();
+    if let Some(rules) = rules {
+        let name = pinned.reference();
+        let place = Place::Registry { name, bare: false, explicit: true };
+        demanded(&verdict(&place, &rules, &registries, &progress, invocation)?)?;
+    }
     args.how.roll_out(&pinned, &args.image, args.manifest.as_deref(), &progress, invocation)
 }
 

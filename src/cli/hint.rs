@@ -15,6 +15,7 @@ use crate::output::OutputError;
 use crate::reference::Reference;
 use crate::registry::RegistryError;
 use crate::sbom::SbomError;
+use crate::sign::SignError;
 use crate::store::{Store, StoreError};
 
 /// The hint for an error; the store serves to suggest names.
@@ -30,6 +31,7 @@ pub(super) fn of(error: &(dyn Error + 'static), store: Option<&Store>) -> Option
             .or_else(|| one.downcast_ref::<DeployError>().and_then(DeployError::hint))
             .or_else(|| one.downcast_ref::<SbomError>().and_then(SbomError::hint))
             .or_else(|| one.downcast_ref::<CompareError>().and_then(|e| for_comparison(e, store)))
+            .or_else(|| one.downcast_ref::<SignError>().and_then(|e| for_signing(e, store)))
             .or_else(|| one.downcast_ref::<PathError>().and_then(for_path));
         if found.is_some() {
             return found;
@@ -45,6 +47,15 @@ fn for_copy(error: &CopyError, store: Option<&Store>) -> Option<String> {
         CopyError::Store(error) => for_store(error, store),
         CopyError::Path(error) => for_path(error),
         CopyError::Output(error) => for_output(error, store),
+        other => other.hint(),
+    }
+}
+
+fn for_signing(error: &SignError, store: Option<&Store>) -> Option<String> {
+    match error {
+        SignError::Store(error) => for_store(error, store),
+        SignError::Path(error) => for_path(error),
+        SignError::Copy(error) => for_copy(error, store),
         other => other.hint(),
     }
 }

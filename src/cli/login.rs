@@ -112,7 +112,7 @@ fn line(from: &mut impl BufRead) -> Result<String, CliError> {
 }
 
 /// A password of several lines, as a key in JSON is one, keeps them.
-fn whole(from: &mut impl io::Read) -> Result<String, CliError> {
+pub(super) fn whole(from: &mut impl io::Read) -> Result<String, CliError> {
     let mut text = String::new();
     from.take(LONGEST + 1).read_to_string(&mut text).at("read", "stdin")?;
     if text.len() as u64 > LONGEST {

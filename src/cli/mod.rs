@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod attest;
 pub mod build;
 pub mod check;
 pub mod copy;
@@ -20,10 +21,12 @@ pub mod deploy;
 pub mod diff;
 pub mod doctor;
 pub mod du;
+pub mod generate_key_pair;
 pub mod given;
 pub mod images;
 pub mod inspect;
 pub mod invocation;
+pub mod keys;
 pub mod kill;
 pub mod limits;
 pub mod load;
@@ -43,12 +46,16 @@ pub mod run;
 pub mod save;
 pub mod sbom;
 pub mod serve;
+pub mod sign;
+pub mod sign_blob;
 pub mod stop;
 pub mod tag;
 pub mod tags;
 pub mod up;
 pub mod update;
 pub mod value;
+pub mod verify;
+pub mod verify_blob;
 
 mod attached;
 mod failure;
@@ -78,6 +85,7 @@ struct Cli {
 /// What kiln can be asked to do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Attest(attest::Args),
     Build(Box<build::Args>),
     Check(check::Args),
     Copy(Box<copy::Args>),
@@ -85,6 +93,7 @@ enum Command {
     Diff(diff::Args),
     Doctor(doctor::Args),
     Du(du::Args),
+    GenerateKeyPair(generate_key_pair::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     Kill(kill::Args),
@@ -103,11 +112,15 @@ enum Command {
     Save(save::Args),
     Sbom(sbom::Args),
     Serve(serve::Args),
+    Sign(sign::Args),
+    SignBlob(sign_blob::Args),
     Stop(stop::Args),
     Tag(tag::Args),
     Tags(tags::Args),
     Up(Box<up::Args>),
     Update(update::Args),
+    Verify(verify::Args),
+    VerifyBlob(verify_blob::Args),
 }
 
 impl Command {
@@ -115,7 +128,8 @@ impl Command {
     /// failures then have codes of their own.
     fn runs_a_program(&self) -> bool {
         match self {
-            Self::Build(_)
+            Self::Attest(_)
+            | Self::Build(_)
             | Self::Check(_)
             | Self::Copy(_)
             | Self::Manifest(_)
@@ -143,7 +157,12 @@ impl Command {
             | Self::Save(_)
             | Self::Sbom(_)
             | Self::Serve(_)
-            | Self::Tag(_) => false,
+            | Self::Tag(_)
+            | Self::GenerateKeyPair(_)
+            | Self::Sign(_)
+            | Self::SignBlob(_)
+            | Self::Verify(_)
+            | Self::VerifyBlob(_) => false,
             Self::Run(_) => true,
         }
     }
@@ -151,6 +170,7 @@ impl Command {
 
 fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
     match command {
+        Command::Attest(args) => attest::run(args, invocation),
         Command::Build(args) => build::run(*args, invocation),
         Command::Check(args) => check::run(args, invocation),
         Command::Copy(args) => copy::run(*args, invocation),
@@ -181,6 +201,11 @@ fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(args, invocation),
         Command::Tag(args) => tag::run(args, invocation),
         Command::Tags(args) => tags::run(args, invocation),
+        Command::GenerateKeyPair(args) => generate_key_pair::run(args, invocation),
+        Command::Sign(args) => sign::run(args, invocation),
+        Command::SignBlob(args) => sign_blob::run(args, invocation),
+        Command::Verify(args) => verify::run(args, invocation),
+        Command::VerifyBlob(args) => verify_blob::run(args, invocation),
     }
 }
 

@@ -28,6 +28,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("output", &["image", "layer", "rootfs", "store"]),
     ("sbom", &["image", "layer", "store"]),
     ("copy", &["image", "net", "store", "registry", "output"]),
+    ("sign", &["attest", "copy", "image", "lock", "net", "registry", "store"]),
     ("prune", &["image", "layer", "rootfs", "sandbox", "store", "container"]),
     ("deploy", &[]),
     ("serve", &["image", "net", "registry", "store"]),
@@ -43,6 +44,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "output",
             "sbom",
             "copy",
+            "sign",
             "prune",
             "deploy",
             "serve",
@@ -290,6 +292,36 @@ const COMMANDS: &[(&str, Proof)] = &[
     (
         "kiln serve --addr 0.0.0.0:5000 --tls-cert cert.pem --tls-key key.pem",
         Proof::Test("tls_and_passwords"),
+    ),
+    ("kiln generate-key-pair --output-key-prefix release", Proof::Test("who_signed")),
+    (
+        "kiln build -t registry.example/app:1 --push --sign-key release.key .",
+        Proof::Test("a_build_is_signed_before_it_leaves"),
+    ),
+    (
+        "kiln sign --key release.key -a env=prod docker://registry.example/app:1",
+        Proof::Test("docker_registry"),
+    ),
+    (
+        "kiln attest --key release.key --type spdxjson --predicate sbom.json docker://registry.example/app:1",
+        Proof::Test("attestations"),
+    ),
+    (
+        "kiln verify --key release.pub --type spdxjson docker://registry.example/app:1",
+        Proof::Test("docker_registry"),
+    ),
+    (
+        "kiln sign-blob --key release.key --bundle inputs.sigstore.json inputs.tar",
+        Proof::Test("files_are_signed_and_verified_by_both"),
+    ),
+    (
+        "kiln verify-blob --key release.pub --bundle inputs.sigstore.json inputs.tar",
+        Proof::Test("files_are_signed_and_verified_by_both"),
+    ),
+    ("kiln verify --policy policy.toml docker://registry.example/app:1", Proof::Test("who_signed")),
+    (
+        "kiln deploy --name app --image registry.example/app:1 --verify-policy policy.toml",
+        Proof::Test("deploy_refuses"),
     ),
     ("kiln diff app:yesterday app:today", Proof::Test("a_run_that_writes_the_time_is_found")),
     ("kiln sbom app:today -o app.spdx.json", Proof::Test("an_index_has_one_for_each_platform")),

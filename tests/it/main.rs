@@ -11,4 +11,5 @@ mod house;
 mod parity;
 mod registry;
 mod sandbox;
+mod sign;
 mod support;

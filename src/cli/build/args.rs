@@ -73,6 +73,11 @@ pub struct Args {
         hide_default_value = true, hide_possible_values = true)]
     pub load: bool,
 
+    /// Sign the image, and what is attached to it, with the private key in this file, before
+    /// it leaves; see `kiln sign`
+    #[arg(long, value_name = "FILE")]
+    pub sign_key: Option<PathBuf>,
+
     #[command(flatten)]
     pub attest: AttestFlags,
 

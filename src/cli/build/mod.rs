@@ -9,6 +9,7 @@ mod locked;
 mod outputs;
 mod refused;
 mod request;
+mod signing;
 mod sources;
 mod texts;
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::args::Args;
 use super::attest::{Attesting, Wanted};
 use super::request::Goal;
+use super::signing::Signer;
 use crate::atomic::AtPath as _;
 use crate::build::Cache;
 use crate::cli::attached;
@@ -30,6 +31,7 @@ pub(super) struct Outputs {
     /// Of `--annotation`.
     notes: Vec<Note>,
     form: LayerForm,
+    signer: Option<Signer>,
 }
 
 /// What became of the image.
@@ -76,8 +78,13 @@ impl Outputs {
                 image: ImageAttrs::default(),
             });
         }
-        let outputs =
-            Self { form: form(args, &all)?, all, tags: args.tags.clone(), notes: args.how.notes() };
+        let outputs = Self {
+            form: form(args, &all)?,
+            all,
+            tags: args.tags.clone(),
+            notes: args.how.notes(),
+            signer: Signer::of(args)?,
+        };
         outputs.check(&args.how.platforms)?;
         Ok(outputs)
     }
@@ -147,7 +154,7 @@ impl Outputs {
         Ok(())
     }
 
-    /// Refuses what is to be attached if nothing that is written can hold it.
+    /// Refuses what is to be attached, and signatures, if nothing that is written can hold it.
     pub(super) fn hold(&self, wanted: &Wanted) -> Result<(), CliError> {
         let holds = |output: &OutputArg| match output {
             OutputArg::Archive { form, .. } => *form == Archive::Oci,
@@ -155,7 +162,8 @@ impl Outputs {
             OutputArg::Files { .. } | OutputArg::CacheOnly => false,
         };
         let kept = self.all.is_empty() || !self.kept().is_empty();
-        if wanted.is_nothing() || kept || self.all.iter().any(holds) {
+        let nothing = wanted.is_nothing() && self.signer.is_none();
+        if nothing || kept || self.all.iter().any(holds) {
             return Ok(());
         }
         Err(CliError::usage("no output of this build can hold what is to be attached")
@@ -233,7 +241,11 @@ impl Outputs {
             provenance: Vec::new(),
         };
         if !self.kept().is_empty() || self.all.is_empty() {
-            let attached = attesting.attach(image, self.kept(), progress, invocation)?;
+            let mut attached = attesting.attach(image, self.kept(), progress, invocation)?;
+            if let Some(signer) = &self.signer {
+                invocation.store()?.keep_documents(image)?;
+                signer.sign(image, &self.tags, &mut attached, registries, progress, invocation)?;
+            }
             written.provenance = attached.provenance;
         }
         let mut first = true;
@@ -250,11 +262,15 @@ impl Outputs {
                 };
                 // Archives are written from the store.
                 invocation.store()?.keep_documents(&named.image)?;
-                let attached =
+                let mut attached =
                     attesting.attach(&named.image, &named.names, progress, invocation)?;
+                if let Some(signer) = &self.signer {
+                    let (image, names) = (&named.image, &named.names);
+                    signer.sign(image, names, &mut attached, registries, progress, invocation)?;
+                }
                 named.referrers = Referrers::These(attached.digests);
                 if matches!(output, OutputArg::Archive { form: Archive::Docker, .. }) {
-                    docker_has_no_room(attesting, progress);
+                    docker_has_no_room(attesting, self.signer.is_some(), progress);
                 }
                 if std::mem::take(&mut first) {
                     written.provenance = attached.provenance;
@@ -315,8 +331,8 @@ fn keep_and_push(
     })
 }
 
-fn docker_has_no_room(attesting: &Attesting<'_>, progress: &Progress) {
-    if !attesting.is_nothing() {
+fn docker_has_no_room(attesting: &Attesting<'_>, signed: bool, progress: &Progress) {
+    if signed || !attesting.is_nothing() {
         progress.note("docker archives have no room for what is attached: it is in the store");
     }
 }

@@ -1,0 +1,90 @@
+//! Signatures of files, kept beside them: archives, bundles, locks.
+//!
+//! What is made is a statement about the file's digest, so that a file of any size is hashed as
+//! it is read. `cosign verify-blob --bundle` takes it. What `cosign sign-blob` makes is a
+//! signature over the file itself: to verify it, the file is in memory.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
+
+use super::envelope::{Bundle, Envelope};
+use super::error::SignError;
+use super::key::{PrivateKey, PublicKey};
+use super::policy;
+use super::statement::{SIGNATURE, Statement};
+use crate::atomic::AtPath as _;
+use crate::attest::IN_TOTO;
+use crate::digest::{BlobDigest, Hashing};
+use crate::image::{ImageError, MAX_DOCUMENT};
+use crate::net::escaped;
+
+/// Largest file that is read whole.
+const MOST: u64 = 256 << 20;
+
+/// Signs a file; gives the bytes of the bundle to keep beside it.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn sign_file(path: &Path, key: &PrivateKey) -> Result<Vec<u8>, SignError> {
+    let statement = Statement::signature(&[], &BTreeMap::new()).bytes(digest(path)?);
+    let envelope = Envelope::sign(statement, key).map_err(SignError::Signing)?;
+    Ok(envelope.bundle(key.public()))
+}
+
+/// Whether a bundle is a key's signature over a file; if not, why.
+///
+/// # Errors
+/// If a file cannot be read, or is malformed.
+pub fn verify_file(
+    path: &Path,
+    bundle: &Path,
+    key: &PublicKey,
+) -> Result<Result<BlobDigest, String>, SignError> {
+    let malformed = |error: ImageError| SignError::Malformed {
+        path: bundle.into(),
+        why: escaped(&error.to_string(), 300),
+    };
+    let read = Bundle::read(&policy::read(bundle, MAX_DOCUMENT)?).map_err(malformed)?;
+    let envelope = match read {
+        Bundle::Envelope(envelope) => envelope,
+        Bundle::File { digest, signature } => {
+            let bytes = policy::read(path, MOST)?;
+            // What the bundle says of the digest is nobody's word; cosign compares it, too.
+            let good = BlobDigest::of(&bytes) == digest && key.verifies(&bytes, &signature);
+            return Ok(good.then_some(digest).ok_or_else(other));
+        }
+    };
+    if !envelope.is_signed_by(key) {
+        return Ok(Err("it is signed by another key, or was changed".into()));
+    }
+    if envelope.payload_type != IN_TOTO {
+        return Ok(Err("what is signed is no statement".into()));
+    }
+    let digest = digest(path)?;
+    Ok(match Statement::read(&envelope.payload, digest) {
+        Ok(said) if said.predicate_type == SIGNATURE => Ok(digest),
+        Ok(said) => {
+            let kind = escaped(&said.predicate_type, 200);
+            Err(format!("it is no signature but an attestation: {kind}"))
+        }
+        Err(_) => Err(other()),
+    })
+}
+
+fn other() -> String {
+    "it is signed by another key, or is of another file".into()
+}
+
+fn digest(path: &Path) -> Result<BlobDigest, SignError> {
+    let mut file = std::fs::File::open(path).at("open", path)?;
+    let mut to = Hashing::new(std::io::sink());
+    let mut piece = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut piece).at("read", path)? {
+            0 => break,
+            n => std::io::Write::write_all(&mut to, &piece[..n]).at("read", path)?,
+        }
+    }
+    Ok(BlobDigest(to.finish().1))
+}
