@@ -20,7 +20,8 @@ variables! {
     /// How much the store may hold where no `--store-limit` says it: `20g`, `inodes=500000`,
     /// or both with a comma between them.
     STORE_LIMIT = "KILN_STORE_LIMIT";
-    /// Seconds since 1970 that outputs carry as their time.
+    /// Seconds since 1970 that outputs carry as their time, or `context` for the time of
+    /// the commit that is built.
     SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH";
     /// Folder of docker's `config.json`; otherwise `~/.docker`.
     DOCKER_CONFIG = "DOCKER_CONFIG";

@@ -5,7 +5,7 @@
 //! it, layers never are.
 
 use super::planning::{broken, plan_request, platforms};
-use super::{BuildEnv, BuildError, BuildRequest, ignored, resolve, stoppable};
+use super::{BuildEnv, BuildError, BuildRequest, ignored, resolve, stoppable, times};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::lint::{self, Settings};
 use crate::dockerfile::{self, Dockerfile};
@@ -50,8 +50,10 @@ pub async fn check(
     found.add(said);
     if found.errors.is_empty() {
         let platforms = platforms(ask);
+        let times = times::times(ask, &file);
         let request = |platform: &Platform| PlanRequest {
             ignore: ignore.clone(),
+            times: times.clone(),
             all_stages: question == Question::Rules,
             ..plan_request(ask, platform, platforms.len() > 1)
         };

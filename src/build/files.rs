@@ -12,7 +12,6 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use super::context::ContextError;
 use super::git::Checkout;
 use crate::atomic::AtPath as _;
-use crate::epoch::Epoch;
 use crate::layer::{
     Compression, Decompressor, Entry, Kind, Name, Packing, ReadError, Reader, View,
 };
@@ -36,15 +35,6 @@ impl From<PathBuf> for Files {
 }
 
 impl Files {
-    /// The time of their commit, if they are of one.
-    #[must_use]
-    pub fn committed(&self) -> Option<Epoch> {
-        match self {
-            Self::Checkout(checkout) => checkout.committed().to_string().parse().ok(),
-            Self::Nothing | Self::Folder(_) | Self::Unpacked(_) => None,
-        }
-    }
-
     /// Reads a file, links followed within. None if there is none of that name.
     ///
     /// # Errors

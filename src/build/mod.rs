@@ -28,6 +28,7 @@ mod schedule;
 mod sources;
 mod step;
 mod supply;
+mod times;
 mod trace;
 mod tree;
 mod walk;

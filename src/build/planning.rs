@@ -3,28 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{BrokenRules, BuildError};
-use super::request::{BuildEnv, BuildRequest, ContextSource};
-use super::{ignored, inputs, resolve, stoppable};
+use super::request::{BuildEnv, BuildRequest};
+use super::{ignored, inputs, resolve, stoppable, times};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile;
 use crate::dockerfile::lint::Settings;
-use crate::epoch::Epoch;
 use crate::plan::{self, BaseRequest, Bases, Plan, PlanRequest, Planned};
 use crate::platform::Platform;
 use crate::progress::Progress;
-
-/// When the commits were made that contexts are of.
-fn times(ask: &BuildRequest) -> BTreeMap<String, Epoch> {
-    let named = ask.contexts.iter().filter_map(|(name, source)| match source {
-        ContextSource::Files(files) => Some((name.as_str(), files)),
-        ContextSource::Image(_)
-        | ContextSource::Loaded { .. }
-        | ContextSource::Scratch
-        | ContextSource::Folder { .. } => None,
-    });
-    let all = std::iter::once(("context", &ask.context)).chain(named);
-    all.filter_map(|(name, files)| Some((name.to_owned(), files.committed()?))).collect()
-}
 
 /// What is built for, each platform once.
 pub(super) fn platforms(ask: &BuildRequest) -> Vec<Platform> {
@@ -50,8 +36,10 @@ pub(super) async fn planned(
 ) -> Result<Vec<Plan>, BuildError> {
     let platforms = platforms(ask);
     let ignore = ask.ignore.as_ref().map(|text| ignored(Some(text))).transpose()?;
+    let times = times::times(ask, file);
     let request = |platform: &Platform| PlanRequest {
         ignore: ignore.clone(),
+        times: times.clone(),
         ..plan_request(ask, platform, platforms.len() > 1)
     };
     for name in &ask.no_cache_filter {
@@ -138,7 +126,7 @@ pub(super) fn plan_request(ask: &BuildRequest, platform: &Platform, several: boo
         insecure: ask.insecure,
         hosts: ask.hosts.clone(),
         epoch: ask.epoch,
-        times: times(ask),
+        times: BTreeMap::new(),
         chosen: !ask.platforms.is_empty(),
         several,
         anew: ask.no_cache_filter.clone(),

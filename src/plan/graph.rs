@@ -40,8 +40,9 @@ pub struct PlanRequest {
     pub hosts: Vec<(String, IpAddr)>,
     /// Of what is made, unless `SOURCE_DATE_EPOCH` says another one.
     pub epoch: Epoch,
-    /// Those of commits: of `context`, the build context, and of named ones.
-    pub times: BTreeMap<String, Epoch>,
+    /// Those of commits: of `context`, the build context, and of named ones; or why there
+    /// is none. Needed only if [`asks_for_times`](super::asks_for_times) says so.
+    pub times: BTreeMap<String, Result<Epoch, String>>,
     /// Somebody chose the platform: the config says it then, whatever the image
     /// is for that the target starts from.
     pub chosen: bool,

@@ -10,8 +10,8 @@
 //! of BuildKit's frontend: what `FROM`, `ARG` and `ENV` let which word see, how
 //! stages inherit, what the history says. As there, of an `ENV` and an `ARG` of
 //! one name the later holds for steps; the config has the `ENV`. Differences: paths
-//! of steps are always made clean; `RUN` keeps its variables in a step's name; only needed
-//! images are asked for.
+//! of steps are always made clean; `RUN` keeps its variables in a step's name, and has
+//! `SOURCE_DATE_EPOCH` if anybody set it, declared or not; only needed images are asked for.
 
 mod bases;
 mod config;
@@ -47,6 +47,7 @@ pub use op::{
 };
 pub use outline::{Outline, OutlineArg, OutlineUse};
 pub use scope::is_proxy;
+pub use time::{CONTEXT, asks_for_times};
 
 use std::borrow::Cow;
 
@@ -71,7 +72,7 @@ pub fn plan(file: &Dockerfile, ask: &PlanRequest, bases: &Bases) -> Result<Plann
     let mut said = lint::syntax(file, true, &lint);
     rules::defaults(file, ask, &lint, &mut said);
     let mut globals = Globals::new(file, ask, &ask.build_args, &mut said);
-    let timed = time::timed(file, ask, &mut globals)
+    let timed = time::timed(file, ask, &mut globals, &mut said)
         .map_err(|wrong| PlanError { diagnostics: vec![wrong] })?;
     let ask: &PlanRequest = &timed;
     // Triggers of what a stage starts from may need further stages and images.

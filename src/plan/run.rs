@@ -10,6 +10,7 @@ use super::config;
 use super::instruction::InStage;
 use super::op::{Op, Proxies, RunHints, RunOp, Script};
 use super::scope::proxies;
+use super::time;
 
 /// Where scripts of heredocs appear.
 const SCRIPTS: &str = "/dev/pipes";
@@ -43,6 +44,13 @@ impl InStage<'_, '_, '_> {
             }
         }
         let told = texts::run(&args, &argv);
+        let mut env = vars.to_vec();
+        // For tools that write times into files. It is no argument of the step, so the
+        // history is silent; what the file itself sets holds.
+        if let Some(epoch) = self.walk.globals.epoch.filter(|_| vars.get(time::ARGUMENT).is_none())
+        {
+            env.push((time::ARGUMENT.to_owned(), epoch.to_string()));
+        }
         let op = Op::Run(RunOp {
             argv,
             script,
@@ -54,7 +62,7 @@ impl InStage<'_, '_, '_> {
             insecure,
             hosts: self.walk.ask.hosts.clone(),
             hostname: self.walk.ask.setting("SANDBOX_HOSTNAME").map(str::to_owned),
-            env: vars.to_vec(),
+            env,
             user: self.state.config.config.user.clone(),
             cwd: self.cwd(),
             platform: self.state.platform.clone(),

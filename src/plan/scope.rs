@@ -7,6 +7,7 @@ use crate::dockerfile::lint::{self, Settings};
 use crate::dockerfile::{
     Arg, Dockerfile, ExpandError, Spanned, Variable, expand, expand_words, nearest,
 };
+use crate::epoch::Epoch;
 use crate::platform::Platform;
 
 use super::graph::PlanRequest;
@@ -50,6 +51,8 @@ pub(super) struct Globals {
     pub(super) vars: Vars,
     /// Declared by an `ARG`, set or not.
     declared: BTreeSet<String>,
+    /// What `SOURCE_DATE_EPOCH` comes to, if anybody set it.
+    pub(super) epoch: Option<Epoch>,
     pub(super) heads: BTreeMap<String, Head>,
 }
 

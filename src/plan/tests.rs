@@ -302,8 +302,6 @@ fn inputs_and_time_change_a_key() {
     }
 }
 
-/// Recorded: keys name results on other machines and in older stores. If one
-/// changes on purpose, [`FORMAT`] is raised.
 /// `SOURCE_DATE_EPOCH` as an argument of the build, of the file, and as a context's name.
 #[test]
 fn times_that_are_asked_for() {
@@ -323,10 +321,13 @@ fn times_that_are_asked_for() {
         (file("=context"), None, None, Ok("1980-01-01T00:00:00Z")),
         (file("=files"), None, None, Ok("1980-01-01T00:00:00Z")),
         (file(""), Some("context"), Some(commit), Ok("2017-07-14T02:40:00Z")),
+        (file(""), Some("context"), None, Err("time of `context`, which has none: a folder")),
+        (file(""), Some("files"), None, Err("time of `files`, which has none: an image")),
         (file("=today"), None, None, Err("`today` is not a SOURCE_DATE_EPOCH")),
         (file("=s") + "FROM scratch AS s\n", None, None, Err("does not look up the time")),
     ] {
-        let times = committed.map(|time| ("context".to_owned(), time)).into_iter().collect();
+        let time = committed.ok_or_else(|| "a folder without git".to_owned());
+        let times = std::iter::once(("context".to_owned(), time)).collect();
         let mut ask = PlanRequest { times, ..request("") };
         ask.contexts = vec![("files".to_owned(), NamedContext::Files)];
         ask.build_args
@@ -345,6 +346,8 @@ fn times_that_are_asked_for() {
     }
 }
 
+/// Recorded: keys name results on other machines and in older stores. If one
+/// changes on purpose, [`FORMAT`] is raised.
 #[test]
 fn keys_stay() {
     let all: Vec<String> = keys(FILE).iter().map(|(_, key)| key.0.short()).collect();

@@ -11,6 +11,7 @@
 mod checkout;
 mod command;
 mod fetch;
+mod head;
 mod refs;
 
 use crate::atomic::PathError;
@@ -25,6 +26,7 @@ use super::sources::{Sources, Unlocked};
 
 pub use checkout::Checkout;
 pub(super) use fetch::{has_commit, name};
+pub(super) use head::head_time;
 
 /// Why files of a repository cannot be had.
 #[derive(Debug, thiserror::Error)]
