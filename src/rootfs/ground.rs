@@ -1,6 +1,7 @@
 //! What a process stands on: the root that a stack of layers becomes, by the storage
 //! that the machine has, and the layer that what it changed becomes.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
@@ -71,6 +72,8 @@ pub struct Ground<'a> {
     /// Below the upper folder, the topmost first.
     lowers: Vec<PathBuf>,
     folder: PathBuf,
+    /// A plain root has more changed than its layer says.
+    more: Cell<bool>,
 }
 
 impl<'a> Ground<'a> {
@@ -90,10 +93,11 @@ impl<'a> Ground<'a> {
         progress: &Progress,
     ) -> Result<Self, RootfsError> {
         let trees = unpacked(store, sandbox, layers, progress)?;
-        let mut ground = Self { store, sandbox, lowers: trees, folder: folder.to_path_buf() };
+        let (lowers, folder) = (trees, folder.to_path_buf());
+        let mut ground = Self { store, sandbox, lowers, folder, more: Cell::new(false) };
         private_folder(&ground.tree())?;
         open_folder(&ground.upper(), mode)?;
-        private_folder(&folder.join("work"))?;
+        private_folder(&ground.folder.join("work"))?;
         if sandbox.is_plain() {
             match kept {
                 Some(kept) => ground.take(&kept, layers)?,
@@ -107,7 +111,7 @@ impl<'a> Ground<'a> {
         ground.lowers = squashed(store, sandbox, ground.lowers)?;
         if ground.lowers.is_empty() {
             // An overlay needs one.
-            ground.lowers.push(open_folder(&folder.join("nothing"), 0o755)?);
+            ground.lowers.push(open_folder(&ground.folder.join("nothing"), 0o755)?);
         }
         Ok(ground)
     }
@@ -165,12 +169,15 @@ impl<'a> Ground<'a> {
     }
 
     /// After [`Ground::pack`]: the root for a step on top of `layers`, this one's among
-    /// them. Only a plain root can be used again.
+    /// them. Only a plain root can be used again, if it is what the layer made of it.
     ///
     /// # Errors
     /// If the store cannot be written.
     pub fn keep(self, layers: &[Layer]) -> Result<Option<Kept>, RootfsError> {
-        let Some(top) = layers.last().filter(|_| self.sandbox.is_plain()) else { return Ok(None) };
+        let Some(top) = layers.last().filter(|_| self.sandbox.is_plain() && !self.more.get())
+        else {
+            return Ok(None);
+        };
         let scratch = self.store.scratch("kept")?;
         for from in self.lasting() {
             moved(&from, &scratch.path().join(from.file_name().unwrap_or_default()))?;
@@ -192,7 +199,7 @@ impl<'a> Ground<'a> {
                 upper: self.upper(),
                 marks: Marks::of(self.sandbox),
             };
-            let () = self.sandbox.call("changes", &request)?;
+            self.more.set(self.sandbox.call("changes", &request)?);
         }
         pack(self.store, self.sandbox, &self.tree(), &self.lowers, epoch, form)
     }

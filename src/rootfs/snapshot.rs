@@ -6,8 +6,10 @@
 //! much may be copied here, but nothing can be missed: the snapshot is over before
 //! the clock of the file system goes on, and only then may something run.
 //!
-//! The one difference to an overlay: where a lower layer has a file under several
-//! names, overlayfs changes one of them, and a plain folder all.
+//! Where a lower layer has a file under several names, overlayfs changes the one that is used,
+//! and a plain folder all. So only names count that [`several`] saw used. Two things remain: a
+//! process of the same step sees the others changed too, and names that were used for
+//! different changes have all of these.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -28,7 +30,7 @@ use super::copy::{self, names, open_dir};
 use super::mark::Marks;
 use super::merge;
 use super::special::Specials;
-use crate::sandbox::record as owners;
+use crate::sandbox::{record as owners, several};
 
 /// How many milliseconds the clock of a file system may stand still: a tick is at most
 /// ten, and a server's may be longer.
@@ -55,11 +57,13 @@ impl Seen {
     }
 }
 
-/// Writes what there is below a folder.
+/// Writes what there is below a folder, and beside that what has several names.
 pub(super) fn write(root: &OwnedFd, file: &Path) -> io::Result<()> {
     let mut out = BufWriter::new(File::create(file)?);
     let mut last = (0, 0);
-    record(root, &mut Vec::new(), &mut out, &mut last)?;
+    let mut linked = Vec::new();
+    record(root, &mut Vec::new(), &mut out, &mut last, &mut linked)?;
+    std::fs::write(several::list_file(file), linked)?;
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     for _ in 0..TICKS {
         // The clock that counts is the file system's.
@@ -77,6 +81,7 @@ fn record(
     path: &mut Vec<u8>,
     out: &mut impl io::Write,
     last: &mut (i64, i64),
+    linked: &mut Vec<u8>,
 ) -> io::Result<()> {
     for base in names(folder)? {
         let stat = statat(folder, OsStr::from_bytes(&base), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -90,7 +95,10 @@ fn record(
         out.write_all(path)?;
         out.write_all(b"\0")?;
         if is_folder(&stat) {
-            record(&open_dir(folder, OsStr::from_bytes(&base))?, path, out, last)?;
+            record(&open_dir(folder, OsStr::from_bytes(&base))?, path, out, last, linked)?;
+        } else if stat.st_nlink > 1 {
+            linked.extend_from_slice(path);
+            linked.push(0);
         }
         path.truncate(length);
     }
@@ -143,14 +151,21 @@ pub(super) struct Request {
     pub(super) marks: Marks,
 }
 
-/// Copies what changed to the upper folder.
+/// Copies what changed to the upper folder; answers whether the root has more changed than
+/// that.
 pub(super) fn changes(request: &[u8]) -> Result<Vec<u8>, String> {
     let request: Request = serde_json::from_slice(request).map_err(|e| e.to_string())?;
     let run = || {
         let root = open_dir(CWD, request.root.as_os_str())?;
         let upper = open_dir(CWD, request.upper.as_os_str())?;
+        let before = read(&request.snapshot)?;
+        let used = used(&request.root)?;
+        let inode = |name: &Vec<u8>| before.get(name).map(|seen| seen.inode);
         let mut changes = Changes {
-            before: read(&request.snapshot)?,
+            by_name: used.iter().filter_map(inode).collect(),
+            used,
+            more: false,
+            before,
             marks: request.marks,
             upper: &upper,
             path: Vec::new(),
@@ -167,10 +182,22 @@ pub(super) fn changes(request: &[u8]) -> Result<Vec<u8>, String> {
         if !changes.recorded.is_empty() {
             std::fs::write(owners::handles_file(&request.upper), &changes.recorded)?;
         }
-        copy::attributes(&root, &upper, b"", &fstat(&root)?)
+        copy::attributes(&root, &upper, b"", &fstat(&root)?)?;
+        Ok(changes.more)
     };
-    run().map_err(|error: io::Error| format!("cannot find the step's changes: {error}"))?;
-    Ok(b"null".to_vec())
+    let more =
+        run().map_err(|error: io::Error| format!("cannot find the step's changes: {error}"))?;
+    Ok(more.to_string().into_bytes())
+}
+
+/// The names of files with several by which something was changed; none are known where the
+/// kernel could not tell.
+fn used(root: &Path) -> io::Result<BTreeSet<Vec<u8>>> {
+    match std::fs::read(several::used_file(root)) {
+        Ok(names) => Ok(names.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        Err(error) => Err(error),
+    }
 }
 
 struct Changes<'a> {
@@ -186,6 +213,11 @@ struct Changes<'a> {
     /// Of these, which had a name before: overlayfs would have copied each such name
     /// for itself.
     known: BTreeSet<u64>,
+    /// Names that were used, and the files that they are names of.
+    used: BTreeSet<Vec<u8>>,
+    by_name: BTreeSet<u64>,
+    /// A file was changed under names that an overlay would have left as they were.
+    more: bool,
     specials: Specials,
     /// Their owners, by the handles of the copies.
     recorded: String,
@@ -233,8 +265,12 @@ impl Changes<'_> {
         stat: &Stat,
         before: Option<Seen>,
     ) -> io::Result<()> {
-        let into = self.here()?;
         let old = before.is_some_and(|before| before.inode == stat.st_ino);
+        if old && self.by_name.contains(&stat.st_ino) && !self.used.contains(&self.path) {
+            self.more = true;
+            return Ok(());
+        }
+        let into = self.here()?;
         if stat.st_nlink > 1 && (!old || self.known.insert(stat.st_ino)) {
             if let Some(first) = self.links.get(&stat.st_ino) {
                 return merge::link(self.upper, first, &into, OsStr::from_bytes(base));

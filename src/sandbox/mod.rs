@@ -44,6 +44,7 @@ mod program;
 pub mod record;
 mod rlimit;
 mod seccomp;
+pub mod several;
 mod spec;
 mod supervise;
 pub mod survey;

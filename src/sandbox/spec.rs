@@ -41,7 +41,7 @@ pub enum Root {
     /// changes is in `upper` afterwards. Whiteouts and opaque folders in the
     /// lowers are overlayfs's own (`user.overlay.*` attributes in a user
     /// namespace, `trusted.overlay.*` as real root). Without lowers the root is
-    /// `upper` itself.
+    /// `upper` itself, and [`several`](super::several) tells of names that were used.
     Overlay { lowers: Vec<PathBuf>, upper: PathBuf, work: PathBuf },
 }
 

@@ -29,6 +29,8 @@ use rustix::process::{
 use rustix::thread::UnshareFlags;
 
 use super::message::{Channel, Doing as _, Event, Failure, RunRequest, Setup, Space, What, retry};
+use super::several::Watch;
+use super::spec::Root;
 use super::supervise::files;
 use super::{chroot, init, mount};
 
@@ -209,7 +211,12 @@ fn answer(channel: &Channel, what: &What, zygote: Pid, jobs: Jobs<'_>) -> Result
             let request = channel.hear::<RunRequest>().doing(|| "read what to run".to_owned())?;
             let Some((run, fds)) = request else { return Ok(()) };
             let supervise = if *bare { chroot::supervise } else { init::supervise };
+            let Root::Overlay { lowers, upper, .. } = &run.spec.root;
+            let watch = if lowers.is_empty() { Watch::begin(upper) } else { None };
             let exit = supervise(channel, &run, fds)?;
+            if let Some(watch) = watch {
+                watch.end().doing(|| "read which names were used".to_owned())?;
+            }
             channel.tell(&Event::Exited(exit), &[]).doing(told)
         }
     }

@@ -43,6 +43,8 @@ pub(super) fn dockerfile() -> String {
          RUN --mount=type=cache,target=/cache echo a >/cache/a && cat /cache/a >/cached\n\
          RUN --mount=type=bind,target=/ctx,rw cp /ctx/file /from-context && echo >/ctx/lost\n\
          RUN stat -c '%n %h' /l/* >/l/seen && cp -a /l /l2\n\
+         RUN echo 4 >>/l/b && chmod 600 /l2/a && : >>/l/c && chown -R 9 /several\n\
+         RUN cat /l/* >/l3 && stat -c '%n %a %u' /l/* /l2/* >>/l3 && rm /l/a && echo 5 >>/l/c\n\
          RUN --mount=type=tmpfs,target=/tmp/x echo >/tmp/x/y\n\
          RUN find / -xdev ! -path '/proc*' ! -path '/sys*' ! -path '/dev*' ! -path '/list' | \
          grep -v -e '^/$' -e '^/etc' | sort | xargs stat -c '%n %f %u %g %Y' >/list\n"
