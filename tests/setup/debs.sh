@@ -8,6 +8,8 @@ debs_packages=(
   libcap2-bin man-db memcached mosquitto nginx-light nullmailer openssh-server
   passwd plocate postgresql-15 postgresql-common procps python3-minimal redis-server
   rsync screen ssl-cert sudo tcpdump uidmap util-linux
+  # What testdata/hello-debian installs, and what hello-python and hello-node stand on.
+  hello nodejs python3-pip
 )
 
 # After `make_images`. Sets `KILN_TEST_DEBS`, the folder of the repository.

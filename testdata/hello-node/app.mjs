@@ -1,0 +1,3 @@
+import { of } from "greeting";
+
+console.log(of("kiln"));

@@ -1,0 +1,1 @@
+export const of = (name) => `Hello from ${name}!`;

@@ -1,0 +1,2 @@
+def of(name: str) -> str:
+    return f"Hello from {name}!"
