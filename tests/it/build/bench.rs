@@ -59,7 +59,7 @@ fn user() -> Option<Caller> {
 }
 
 /// The program where every user can execute it.
-fn program() -> &'static Path {
+pub(super) fn program() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     COPY.get_or_init(|| {
         let own = crate::support::kiln::program();
@@ -84,7 +84,12 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(caller: Caller) -> Self {
-        let home = tempfile::Builder::new().prefix("kiln-build-").tempdir().unwrap();
+        Self::new_in(std::env::temp_dir(), caller)
+    }
+
+    /// With all of it below another folder than that of temporary files.
+    pub(super) fn new_in(folder: impl AsRef<Path>, caller: Caller) -> Self {
+        let home = tempfile::Builder::new().prefix("kiln-build-").tempdir_in(folder).unwrap();
         fs::create_dir(home.path().join("context")).unwrap();
         Self { home, caller }
     }
@@ -92,13 +97,6 @@ impl Bench {
     /// With the image `busybox` in its store.
     pub(crate) fn with_busybox(caller: Caller) -> Self {
         Self::new(caller).busybox()
-    }
-
-    /// The same, with all of it below another folder than that of temporary files.
-    pub(super) fn with_busybox_in(folder: &str, caller: Caller) -> Self {
-        let home = tempfile::Builder::new().prefix("kiln-build-").tempdir_in(folder).unwrap();
-        fs::create_dir(home.path().join("context")).unwrap();
-        Self { home, caller }.busybox()
     }
 
     fn busybox(self) -> Self {
@@ -169,20 +167,26 @@ impl Bench {
 
     /// A call of kiln that is not made yet.
     pub(crate) fn call<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = self.command(program());
+        command.args(args);
+        command
+    }
+
+    /// As [`Bench::call`], of any program, without arguments.
+    pub(super) fn command(&self, program: &Path) -> Command {
         self.give();
         let mut command = match self.caller {
-            Caller::Own => Command::new(program()),
+            Caller::Own => Command::new(program),
             Caller::User { uid, gid } => {
                 let mut command = Command::new("setpriv");
                 command
                     .args([format!("--reuid={uid}"), format!("--regid={gid}")])
                     .args(["--init-groups", "--"])
-                    .arg(program());
+                    .arg(program);
                 command
             }
         };
         command
-            .args(args)
             .env_clear()
             .env("HOME", self.home.path())
             .env("KILN_STORE", self.store_path())

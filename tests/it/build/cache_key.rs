@@ -182,8 +182,8 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
     (
         "time, host, user, processors of the machine",
-        "tests/it/build/same.rs",
-        "build_gives_the_same_whoever_builds_where_and_when",
+        "tests/it/build/matrix.rs",
+        "build_gives_the_same_everywhere_of_the_corpus",
     ),
 ];
 

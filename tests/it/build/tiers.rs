@@ -5,7 +5,7 @@ use std::process::Command;
 
 use kiln::sandbox::Tier;
 
-use super::bench::{Bench, Caller, callers, ordinary};
+use super::bench::{Bench, Caller, busybox, callers, dir, file, ordinary, symlink};
 use crate::support::kiln::Output;
 
 /// Lines about the choice.
@@ -80,6 +80,53 @@ fn build_and_run_in_the_sandbox_that_is_asked_for() {
         run("build --sandbox=best .".to_owned()).failure(2).says("single-id");
         bench.clean();
     }
+}
+
+/// With one ID, owners that only the base image has stay what they are.
+#[test]
+fn build_with_one_id_keeps_the_owners_of_the_base() {
+    let mut digests = Vec::new();
+    for caller in callers() {
+        for tier in ["", "--sandbox single-id"] {
+            let bench = Bench::new(caller);
+            let mut theirs = vec![
+                dir("own", 0o755),
+                file("own/f", 0o644, "f"),
+                symlink("own/l", "f"),
+                dir("own/d", 0o750),
+            ];
+            for (entry, _) in &mut theirs {
+                (entry.uid, entry.gid) = (33, 34);
+            }
+            bench.base("busybox", &[busybox(), theirs]);
+            bench
+                .build(
+                    "FROM busybox\nRUN chmod 600 /own/f; touch /own/d/new; chmod 711 /own\n",
+                    tier,
+                )
+                .success();
+            assert_eq!(
+                bench.layer(0),
+                [
+                    "d 711 33:34 own",
+                    "d 750 33:34 own/d",
+                    "f 644 0:0 own/d/new 0",
+                    "f 600 33:34 own/f 1"
+                ],
+                "{caller:?} {tier}"
+            );
+            digests.push(bench.image().digest());
+            // A link cannot carry the record of its owner, which goes with it all the same.
+            bench.build("FROM busybox\nRUN mv /own/l /own/m\n", tier).success();
+            assert_eq!(
+                bench.layer(0),
+                ["d 755 33:34 own", "w 0 0:0 own/.wh.l", "l 777 33:34 own/m -> f"],
+                "{caller:?}"
+            );
+        }
+    }
+    digests.dedup();
+    assert_eq!(digests.len(), 1);
 }
 
 /// The fields of the long help, as paths.

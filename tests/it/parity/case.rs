@@ -8,9 +8,9 @@ use std::process::Command;
 use super::answer::Answer;
 use crate::support::kiln::data;
 
-pub(super) struct Case {
+pub(crate) struct Case {
     /// `AREA/NAME`.
-    pub(super) name: String,
+    pub(crate) name: String,
     folder: PathBuf,
 }
 
@@ -32,7 +32,7 @@ impl Difference {
 }
 
 /// Every case, sorted by name.
-pub(super) fn all() -> Vec<Case> {
+pub(crate) fn all() -> Vec<Case> {
     let root = data().join("parity");
     let mut cases = Vec::new();
     for area in folders(&root) {
@@ -90,7 +90,7 @@ impl Case {
     }
 
     /// A copy to build in.
-    pub(super) fn fresh(&self) -> Fresh {
+    pub(crate) fn fresh(&self) -> Fresh {
         let home = tempfile::Builder::new().prefix("kiln-parity-").tempdir().unwrap();
         let to = home.path().join("case");
         copy(&self.folder, &to);
@@ -137,18 +137,18 @@ impl Case {
 }
 
 /// A prepared copy of a case.
-pub(super) struct Fresh {
-    pub(super) name: String,
+pub(crate) struct Fresh {
+    pub(crate) name: String,
     home: tempfile::TempDir,
     /// The Dockerfile, relative to the folder.
-    pub(super) file: String,
+    pub(crate) file: String,
     /// The other flags, each with its value.
-    pub(super) flags: Vec<(String, Option<String>)>,
+    pub(crate) flags: Vec<(String, Option<String>)>,
 }
 
 impl Fresh {
     /// Where the build runs.
-    pub(super) fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         self.home.path().join("case")
     }
 

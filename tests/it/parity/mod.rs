@@ -3,7 +3,7 @@
 
 mod answer;
 mod builder;
-mod case;
+pub(crate) mod case;
 pub(crate) mod tree;
 
 use std::collections::BTreeMap;
