@@ -130,7 +130,7 @@ impl Draft {
             Kind::Apk | Kind::Deb | Kind::Golang | Kind::Npm => {
                 (lower(&self.namespace), lower(&self.name))
             }
-            Kind::Pypi => (String::new(), lower(&self.name).replace('_', "-")),
+            Kind::Pypi => (String::new(), python::normalized(&self.name)),
             Kind::Rpm => (lower(&self.namespace), self.name.clone()),
             Kind::Cargo => (String::new(), self.name.clone()),
         };

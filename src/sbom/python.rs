@@ -29,9 +29,23 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Draft>, String> {
     Ok(Some(draft))
 }
 
+/// A name as PyPI compares it (PEP 503): of `-`, `_` and `.` in a row there is one dash.
+pub(super) fn normalized(name: &str) -> String {
+    let parts = name.split(['-', '_', '.']).enumerate();
+    let whole = parts.filter(|(at, part)| *at == 0 || !part.is_empty());
+    whole.map(|(_, part)| part.to_lowercase()).collect::<Vec<_>>().join("-")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names() {
+        for name in ["Friendly-Bard", "friendly.bard", "FrIeNdLy-._.-bArD"] {
+            assert_eq!(normalized(name), "friendly-bard");
+        }
+    }
 
     #[test]
     fn metadata() {

@@ -242,7 +242,7 @@ fn only_what_the_last_layer_leaves_is_listed() {
         "pkg:apk/alpine/musl@1.2.5-r0?arch=x86_64&distro=alpine-3.20.1",
         "pkg:cargo/serde@1.0.1",
         "pkg:npm/%40a/b@1",
-        "pkg:pypi/zope.some-thing@1.0",
+        "pkg:pypi/zope-some-thing@1.0",
     ];
     assert_eq!(purls(&sbom), expected);
     let layers: Vec<usize> =
