@@ -1,6 +1,6 @@
 //! The merged tree of an image's layers, and the passes over them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ pub(super) fn read<'l>(
     found: &mut Findings,
 ) -> Result<Tree<'l>, SbomError> {
     let mut view = View::default();
-    let mut candidates: BTreeMap<Located, Class> = BTreeMap::new();
+    let mut programs = BTreeSet::new();
     let (mut entries, mut names) = (0, 0);
     for (number, layer) in layers.iter().enumerate() {
         let mut index = LayerIndex::default();
@@ -72,18 +72,12 @@ pub(super) fn read<'l>(
             if entries > MOST_ENTRIES || names > MOST_NAMES {
                 return Err(SbomError::TooMuch { digest: layer.digest });
             }
-            if let Kind::File { .. } = entry.kind {
-                let class = match Class::of_name(&entry.name) {
-                    Some(class) => Some(class),
-                    None => {
-                        let mut magic = [0; 4];
-                        let count = fill(content, &mut magic)
-                            .map_err(|source| SbomError::Blob { digest: layer.digest, source })?;
-                        (count == 4 && magic == *b"\x7fELF").then_some(Class::Program)
-                    }
-                };
-                if let Some(class) = class {
-                    candidates.insert(Located { layer: number, ordinal }, class);
+            if matches!(entry.kind, Kind::File { .. }) && Class::of_name(&entry.name).is_none() {
+                let mut magic = [0; 4];
+                let count = fill(content, &mut magic)
+                    .map_err(|source| SbomError::Blob { digest: layer.digest, source })?;
+                if count == 4 && magic == *b"\x7fELF" {
+                    programs.insert(Located { layer: number, ordinal });
                 }
             }
             index.push(&entry);
@@ -97,9 +91,8 @@ pub(super) fn read<'l>(
         if !matches!(node.entry.kind, Kind::File { .. }) {
             continue;
         }
-        let class = Class::of_name(&node.entry.name).or_else(|| {
-            candidates.get(&node.content).copied().filter(|class| *class == Class::Program)
-        });
+        let program = || programs.contains(&node.content).then_some(Class::Program);
+        let class = Class::of_name(&node.entry.name).or_else(program);
         if let Some(class) = class {
             names.entry(node.content).or_default().push((node.entry.name.clone(), class));
         }
