@@ -20,6 +20,8 @@ variables! {
     /// How much the store may hold where no `--store-limit` says it: `20g`, `inodes=500000`,
     /// or both with a comma between them.
     STORE_LIMIT = "KILN_STORE_LIMIT";
+    /// Work without a network, as `--offline` has it: 1 or true, else 0 or false.
+    OFFLINE = "KILN_OFFLINE";
     /// Seconds since 1970 that outputs carry as their time, or `context` for the time of
     /// the commit that is built.
     SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH";

@@ -31,6 +31,11 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "DIR")]
     pub store: Option<PathBuf>,
 
+    /// Open no network socket, start no program that might, and give RUN no network: what is
+    /// not at hand is named before anything is done [default: $KILN_OFFLINE]
+    #[arg(long, global = true)]
+    pub offline: bool,
+
     /// When to use colours; NO_COLOR counts under `auto`
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
     pub color: Color,

@@ -61,6 +61,7 @@ mod attached;
 mod failure;
 mod hint;
 mod interrupt;
+mod offline;
 mod place;
 mod text;
 
@@ -219,9 +220,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return report::refused(&error, runs_a_program(command, &args));
         }
     };
+    let offline = cli.globals.offline;
     let invocation = Invocation::new(cli.globals);
     let runs_a_program = cli.command.runs_a_program();
-    let outcome = dispatch(cli.command, &invocation);
+    let outcome =
+        offline::settle(offline, &cli.command).and_then(|()| dispatch(cli.command, &invocation));
     invocation.end(outcome, runs_a_program)
 }
 

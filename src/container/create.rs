@@ -16,6 +16,7 @@ use super::update::in_sandbox_words;
 use crate::atomic::{self, AtPath as _, FileLock};
 use crate::digest::BlobDigest;
 use crate::layer::Layer;
+use crate::net;
 use crate::rootfs::Account;
 use crate::sandbox::{self, Ids, Own, Tier};
 use crate::store::Store;
@@ -119,8 +120,18 @@ fn workdir(ask: &RunRequest) -> Result<PathBuf, ContainerError> {
 
 /// Which network, and whether the ports make sense on it.
 pub(super) fn network(ask: &RunRequest) -> Result<NetworkMode, ContainerError> {
-    let default = if ask.publish.is_empty() { NetworkMode::Host } else { NetworkMode::Private };
+    if let Some(port) = ask.publish.first() {
+        net::pass(&format!("publishing port {port}"))?;
+    }
+    let default = match (net::is_shut(), ask.publish.is_empty()) {
+        (Some(_), _) => NetworkMode::None,
+        (None, true) => NetworkMode::Host,
+        (None, false) => NetworkMode::Private,
+    };
     let mode = ask.network.unwrap_or(default);
+    if mode == NetworkMode::Host {
+        net::pass("the host's network")?;
+    }
     for port in &ask.publish {
         match (mode, port.proto) {
             (_, Protocol::Udp) => return Err(ContainerError::UdpPort(port.clone())),

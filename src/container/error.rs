@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::request::Port;
 use crate::atomic::PathError;
+use crate::net::Offline;
 use crate::platform::Platform;
 use crate::rootfs::RootfsError;
 use crate::sandbox::SandboxError;
@@ -56,6 +57,8 @@ pub enum ContainerError {
     PortWithoutNetwork(Port),
     #[error("listen on port {port}: {source}{}", port_hint(port, source))]
     Listen { port: Port, source: io::Error },
+    #[error(transparent)]
+    Offline(#[from] Offline),
     #[error("container `{0}` is running; stop it first or use force")]
     Running(String),
     #[error("container `{0}` is not running")]

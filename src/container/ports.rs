@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::connector::Connector;
 use super::error::ContainerError;
 use super::request::Port;
+use crate::net;
 
 /// How long open connections may go on after the container has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -38,7 +39,7 @@ pub(super) fn listen(ports: &[Port]) -> Result<Listening, ContainerError> {
 }
 
 fn bind(port: &Port) -> io::Result<TcpListener> {
-    let at = |ip: IpAddr| TcpListener::bind(SocketAddr::new(ip, port.host));
+    let at = |ip: IpAddr| net::listen(SocketAddr::new(ip, port.host));
     match port.host_ip {
         Some(ip) => at(ip),
         // The IPv6 wildcard takes IPv4 too, where there is IPv6 at all.

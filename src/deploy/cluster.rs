@@ -7,7 +7,7 @@
 
 use std::future::Future;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Error};
 
 use super::DeployError;
+use crate::net;
 
 /// How long making a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -44,6 +45,7 @@ impl Cluster {
         kubeconfig: Option<&Path>,
         context: Option<&str>,
     ) -> Result<Self, DeployError> {
+        net::pass("a rollout")?;
         let mut config = configure(kubeconfig, context).await?;
         config.connect_timeout = Some(CONNECT);
         let address = address(&config);
@@ -79,14 +81,7 @@ impl Cluster {
             "localhost" => Ipv4Addr::LOCALHOST.into(),
             host => host.parse().ok()?,
         };
-        let any: IpAddr = match server {
-            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        // Nothing is sent: the kernel looks up its route.
-        let socket = UdpSocket::bind((any, 0)).ok()?;
-        socket.connect((server, uri.port_u16().unwrap_or(443))).ok()?;
-        Some(socket.local_addr().ok()?.ip())
+        net::local_address(SocketAddr::new(server, uri.port_u16().unwrap_or(443)))
     }
     /// The namespace of the kubeconfig's context, or of the pod kiln runs in.
     #[must_use]

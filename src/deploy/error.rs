@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Object;
+use crate::net::Offline;
 
 /// A container's or pod's trouble, as the cluster tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,9 @@ impl std::fmt::Display for FieldConflict {
 
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
+    #[error(transparent)]
+    Offline(#[from] Offline),
+
     #[error("cannot use the kubeconfig{}: {why}", at(.path.as_ref()))]
     Kubeconfig { path: Option<PathBuf>, why: String },
 
@@ -161,7 +165,8 @@ impl DeployError {
             Self::TimedOut { object, cause, .. } => {
                 cause.as_ref().and_then(|cause| cause.hint.clone()).or_else(|| undo(object))
             }
-            Self::Invalid { .. }
+            Self::Offline(_)
+            | Self::Invalid { .. }
             | Self::Manifest { .. }
             | Self::Refused { .. }
             | Self::Deleted { .. }

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use reqwest::Url;
 use rustix::io::Errno;
 
-use super::{CONNECT, IDLE, USER_AGENT, is_loopback};
+use super::{CONNECT, IDLE, USER_AGENT, is_loopback, pass};
 
 /// Bytes for the kernel to move at once: between two such moves it is looked whether
 /// they are still wanted.
@@ -86,6 +86,7 @@ impl FileRequest {
     }
 
     fn connect(&self) -> io::Result<TcpStream> {
+        pass("sending a file")?;
         let port = self.url.port_or_known_default().unwrap_or(80);
         // Names are not looked up here: `localhost` is both of these.
         let hosts: &[&str] = match self.url.host_str() {

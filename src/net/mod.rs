@@ -13,12 +13,16 @@
 //!
 //! [`FileRequest`] alone is not of that client: it brings files to servers of this machine.
 //!
+//! Nothing of it makes a socket, nor does any other part of kiln, while the door is shut
+//! (`door.rs`): that is what `--offline` does.
+//!
 //! The client follows no redirect and repeats nothing: who asks knows what it
 //! may send where ([`crate::registry`]). Here are the limits for that:
 //! [`Backoff`] for repeats, [`escaped`] for texts of servers.
 
 mod backoff;
 mod certs;
+mod door;
 mod file;
 mod proxy;
 mod resolve;
@@ -27,6 +31,7 @@ mod tls;
 
 pub use backoff::{Backoff, retry_after};
 pub use certs::{Certs, CertsError};
+pub use door::{Offline, Word, is_shut, listen, local_address, pass, shut};
 pub use file::{FileRequest, RequestError};
 pub use text::{escaped, spelled};
 
@@ -131,6 +136,8 @@ impl Clients {
     }
 
     fn made(&self, url: &Url, trust: &Trust) -> Result<Made, ClientError> {
+        let asked = || format!("asking {}", url.host_str().unwrap_or_default());
+        door::pass(&asked()).map_err(|offline| ClientError(offline.to_string()))?;
         let tls = url.scheme() != "http";
         let host = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or_default();

@@ -163,10 +163,10 @@ impl Registries {
         }))
     }
 
-    /// True if nothing may be asked of a registry.
+    /// True if nothing may be asked of a registry: of these, or because kiln works offline.
     #[must_use]
     pub fn is_offline(&self) -> bool {
-        self.0.offline
+        self.0.offline || crate::net::is_shut().is_some()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -175,7 +175,7 @@ impl Registries {
     }
 
     fn online(&self, host: &str) -> Result<(), RegistryError> {
-        if self.0.offline {
+        if self.is_offline() {
             return Err(RegistryError::Offline { host: host.into() });
         }
         Ok(())

@@ -86,7 +86,9 @@ impl Server {
         let Options { addr, writable, only, tls, passwords, logger, progress } = options;
         let tls = tls.map(|(chain, key)| acceptor(&chain, &key)).transpose()?;
         let listen = |source| ServeError::Listen { addr, source };
-        let listener = TcpListener::bind(addr).await.map_err(listen)?;
+        let listener = net::listen(addr).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let listener = TcpListener::from_std(listener).map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
         let talk = Talk { logger, progress };
         let shared = Arc::new(Shared::new(store, Catalog::new(only), passwords, writable, talk));

@@ -30,7 +30,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("copy", &["image", "net", "store", "registry", "output"]),
     ("sign", &["attest", "copy", "image", "lock", "net", "registry", "store"]),
     ("prune", &["image", "layer", "rootfs", "sandbox", "store", "container"]),
-    ("deploy", &[]),
+    ("deploy", &["net"]),
     ("serve", &["image", "net", "registry", "store"]),
     ("compare", &["image", "layer", "store"]),
     (

@@ -58,7 +58,7 @@ pub(super) fn attributes(
 }
 
 /// True and false as docker's flags spell them; nothing behind `=` is true.
-pub(super) fn boolean(name: &str, value: &str) -> Result<bool, ValueError> {
+pub(in crate::cli) fn boolean(name: &str, value: &str) -> Result<bool, ValueError> {
     match value {
         "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

@@ -28,6 +28,7 @@ pub use call::{CallArg, Method};
 pub use clean::{PruneFilter, StoreKind, StoreLimitArg, size};
 pub use compression::{CompressionArg, form};
 pub use context::{ContextArg, ContextFrom};
+pub(in crate::cli) use csv::boolean;
 pub use given::{AgentArg, HostArg, SecretArg, SecretFrom};
 pub use image::ImagePlace;
 pub use output::{FilesForm, ImageAttrs, OutputArg};

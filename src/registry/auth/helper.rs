@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 use super::{Credentials, RegistryError};
-use crate::net::escaped;
+use crate::net::{self, escaped};
 
 /// Long enough for a person to unlock a key store.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -95,6 +95,8 @@ async fn run(
     patience: Duration,
 ) -> Result<Option<Vec<u8>>, RegistryError> {
     let wrong = |why: String| RegistryError::Helper { name: name.into(), why };
+    // It may ask whom it likes.
+    net::pass("a credential helper").map_err(|offline| wrong(offline.to_string()))?;
     let mut child = helper
         .arg(verb)
         .stdin(Stdio::piped())
