@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::sources::{Sources, Unlocked};
 use crate::digest::{BlobDigest, Digest};
 use crate::lock::{self, Entry, Key};
-use crate::net::{Backoff, Clients, IDLE, Trust, causes, retry_after};
+use crate::net::{self, Backoff, Clients, IDLE, Offline, Trust, causes, retry_after};
 use crate::plan::RemoteSource;
 use crate::progress::{Progress, Task};
 use crate::sandbox::Cancel;
-use crate::store::{Store, StoreError};
+use crate::store::{Slot, Store, StoreError};
 
 /// The records' area: what a URL gave the last time.
 const AREA: &str = "downloads";
@@ -37,6 +37,9 @@ pub enum FetchError {
     Locked { url: String, locked: BlobDigest, found: BlobDigest },
     #[error(transparent)]
     Unlocked(#[from] Unlocked),
+    /// Kiln works offline, and the store does not know the file.
+    #[error("{url}: {offline}")]
+    Offline { url: String, offline: Offline },
     #[error("cancelled")]
     Cancelled,
     #[error(transparent)]
@@ -70,6 +73,25 @@ pub(super) struct Fetcher<'a> {
 pub(super) fn name(url: &str) -> String {
     let spelt = url.parse::<Url>().map_or_else(|_| url.to_owned(), |url| url.to_string());
     lock::without_user(&spelt)
+}
+
+/// What a URL gave the last time, if the store still has it.
+fn known(store: &Store, slot: &Slot<'_>) -> Option<Record> {
+    slot.read::<Record>().filter(|known| store.has_blob(&known.digest, known.size))
+}
+
+/// Whether a file can be had without asking anybody.
+pub(super) fn at_hand(
+    source: &RemoteSource,
+    sources: &Sources,
+    store: &Store,
+) -> Result<bool, StoreError> {
+    if let Some(locked) = sources.url(&name(&source.url)) {
+        return Ok(store.has_blob(&locked.digest, locked.size));
+    }
+    let slot = store.slot(AREA, &Digest::of(source.url.as_bytes()))?;
+    let found = known(store, &slot);
+    Ok(found.is_some_and(|known| source.checksum.is_none_or(|sum| sum == known.digest)))
 }
 
 impl<'a> Fetcher<'a> {
@@ -129,13 +151,23 @@ impl<'a> Fetcher<'a> {
         let key = Digest::of(source.url.as_bytes());
         // One of several that want the same file fetches it.
         let slot = store.slot(AREA, &key)?;
-        let known = slot.read::<Record>().filter(|known| store.has_blob(&known.digest, known.size));
+        let known = known(store, &slot);
         if let (Some(known), Some(expected)) = (&known, source.checksum)
             && known.digest == expected
         {
             return Ok(Fetched { digest: known.digest, size: known.size });
         }
-        let shown = shown(&url);
+        let shown = without_secrets(&url);
+        if let Err(offline) = net::pass("fetching it") {
+            // What it was the last time is what there is.
+            return match (known, source.checksum) {
+                (None, _) => Err(FetchError::Offline { url: shown, offline }),
+                (Some(known), Some(expected)) => {
+                    Err(FetchError::Checksum { url: shown, expected, found: known.digest })
+                }
+                (Some(known), None) => Ok(Fetched { digest: known.digest, size: known.size }),
+            };
+        }
         let task = progress.task(format!("fetch {shown}"));
         let work = self.get(&url, known.as_ref(), store, &task);
         let cancelled = async {
@@ -186,7 +218,7 @@ impl<'a> Fetcher<'a> {
             };
             match backoff.wait(wish) {
                 Some(wait) => tokio::time::sleep(wait).await,
-                None => return Err(FetchError::Http { url: shown(url), why }),
+                None => return Err(FetchError::Http { url: without_secrets(url), why }),
             }
         }
     }
@@ -271,7 +303,7 @@ async fn receive(
         };
         blob.write_all(&piece).map_err(|error| {
             let why = format!("cannot write to the store: {error}");
-            Failed::Final(FetchError::Http { url: shown(answer.url()), why })
+            Failed::Final(FetchError::Http { url: without_secrets(answer.url()), why })
         })?;
         task.bytes(blob.count(), total);
     }
@@ -280,7 +312,7 @@ async fn receive(
 }
 
 fn refused(url: &Url, why: String) -> Failed {
-    Failed::Final(FetchError::Http { url: shown(url), why })
+    Failed::Final(FetchError::Http { url: without_secrets(url), why })
 }
 
 fn header(headers: &HeaderMap, name: &reqwest::header::HeaderName) -> Option<String> {
@@ -288,7 +320,11 @@ fn header(headers: &HeaderMap, name: &reqwest::header::HeaderName) -> Option<Str
 }
 
 /// A URL for people: without a password, and without the query that may have one.
-fn shown(url: &Url) -> String {
+pub(super) fn shown(url: &str) -> String {
+    url.parse().map_or_else(|_| url.to_owned(), |url| without_secrets(&url))
+}
+
+fn without_secrets(url: &Url) -> String {
     let mut url = url.clone();
     let _ = url.set_username("");
     let _ = url.set_password(None);

@@ -6,6 +6,7 @@
 //! store keeps under its names. The same input gives the same image: what a step
 //! sees of this machine is the context's content and nothing else.
 
+mod absent;
 mod cache;
 mod check;
 mod context;
@@ -33,6 +34,7 @@ mod trace;
 mod tree;
 mod walk;
 
+pub use absent::lacking;
 pub use cache::{Cache, CacheError, CacheFrom, Give, LayoutEntry, Mode};
 pub use check::{Checked, Question, check};
 pub use context::{Context, ContextError};
@@ -80,6 +82,11 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<Built, Buil
     refuse(ask, &diagnostics)?;
     let counters = Arc::default();
     let contexts = contexts(ask, env.store, &counters)?;
+    let absent = absent::absent(ask, &file, env)?;
+    if !absent.is_empty() {
+        let source_text = ask.dockerfile.clone();
+        return Err(BuildError::Dockerfile { source_text, diagnostics: absent });
+    }
     ask.style.check(&platforms(ask))?;
     let plans = planned(ask, env, &file, diagnostics).await?;
     let graph = Graph::of(&plans);

@@ -117,7 +117,7 @@ pub(super) fn at_hand(
             noted(&name, want, &image, locked.index, env)
         }));
     }
-    if ask.pull && want.reference.digest().is_none() {
+    if ask.pull && !env.registries.is_offline() && want.reference.digest().is_none() {
         return Ok(None);
     }
     in_store(want, ask, env)

@@ -134,7 +134,7 @@ impl Sandbox {
         let Root::Overlay { lowers, upper, work } = &spec.root;
         if self.tier() == Tier::Chroot {
             let why = if spec.network == Network::None {
-                "a network of its own (--network=none) needs a network namespace"
+                "a network of its own (--network=none, --offline) needs a network namespace"
             } else if !lowers.is_empty() {
                 "a root of several folders needs a mount namespace"
             } else {

@@ -13,6 +13,7 @@ use crate::build::{BuildEnv, BuildError, execute};
 use crate::digest::Digest;
 use crate::image::{Image, MediaType};
 use crate::layer::Layer;
+use crate::reference::Reference;
 use crate::registry::{self, Document};
 use crate::rootfs;
 
@@ -121,6 +122,14 @@ fn content(document: Document) -> Result<Option<Content>, CacheError> {
 }
 
 impl Cache {
+    /// The registries' references that records would be asked for at.
+    pub(in crate::build) fn remote(&self) -> impl Iterator<Item = &Reference> {
+        self.sources.iter().filter_map(|source| match &source.from {
+            CacheFrom::Registry(reference) => Some(reference),
+            CacheFrom::Folder { .. } => None,
+        })
+    }
+
     /// Reads the records of all sources, at once.
     pub(in crate::build) async fn load(&self, env: &BuildEnv<'_>) -> Result<(), BuildError> {
         let all = self.sources.iter().map(|source| source.load(env));

@@ -19,7 +19,7 @@ use super::{Git, GitError};
 use crate::atomic::{AtPath as _, private_folder};
 use crate::dockerfile::{GitSource, Transport};
 use crate::env;
-use crate::net::escaped;
+use crate::net::{self, escaped};
 use crate::store::Scratch;
 
 /// Longest silence of a `git` that talks to a server, with its own progress on.
@@ -99,6 +99,10 @@ impl<'a> Session<'a> {
         place: Place<'_>,
         args: &[&str],
     ) -> Result<Result<Vec<u8>, String>, GitError> {
+        if talks(args) {
+            let what = || format!("`git {}`", verb(args));
+            net::pass(&what()).map_err(|offline| self.failed(args, &offline.to_string()))?;
+        }
         let mut command = self.command(place);
         command.args(args);
         let mut child = command.spawn().map_err(|error| match error.kind() {
@@ -258,6 +262,8 @@ fn drain(mut from: impl Read + Send + 'static, heard: Arc<AtomicU64>) -> JoinHan
 /// All that git knows of configuration.
 fn configuration(templates: &Path) -> String {
     let templates = quoted(&templates.to_string_lossy());
+    // Git has a door of its own.
+    let way = if net::is_shut().is_some() { "never" } else { "always" };
     format!(
         "[core]\n\thooksPath = /dev/null\n\tfsmonitor = false\n\taskPass =\n\tlogAllRefUpdates = false\n\
          [init]\n\tdefaultBranch = master\n\ttemplateDir = {templates}\n\
@@ -268,10 +274,10 @@ fn configuration(templates: &Path) -> String {
          [maintenance]\n\tautoDetach = false\n\
          [http]\n\tlowSpeedLimit = 1\n\tlowSpeedTime = 60\n\
          [protocol]\n\tallow = never\n\
-         [protocol \"http\"]\n\tallow = always\n\
-         [protocol \"https\"]\n\tallow = always\n\
-         [protocol \"ssh\"]\n\tallow = always\n\
-         [protocol \"git\"]\n\tallow = always\n\
+         [protocol \"http\"]\n\tallow = {way}\n\
+         [protocol \"https\"]\n\tallow = {way}\n\
+         [protocol \"ssh\"]\n\tallow = {way}\n\
+         [protocol \"git\"]\n\tallow = {way}\n\
          [uploadpack]\n\tallowAnySHA1InWant = true\n"
     )
 }

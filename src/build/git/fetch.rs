@@ -8,6 +8,7 @@ use crate::atomic::AtPath as _;
 use crate::digest::Digest;
 use crate::dockerfile::{GitSource, Transport};
 use crate::lock::{self, Entry, Key};
+use crate::net;
 use crate::store::{Slot, Store, StoreError};
 
 /// The area of the locks: one for each remote.
@@ -100,6 +101,14 @@ impl<'a> Git<'a> {
     }
 
     fn ask(&self, source: &GitSource, reference: Option<&str>) -> Result<Resolved, GitError> {
+        if let Err(offline) = net::pass("asking") {
+            let (url, reference) = (source.remote.clone(), reference.unwrap_or("HEAD"));
+            return self.remembered(source).ok_or_else(|| GitError::Offline {
+                url,
+                reference: reference.to_owned(),
+                offline,
+            });
+        }
         let task = self.progress.task(format!("resolve {source}"));
         let session = Session::new(*self, source)?;
         let patterns = refs::patterns(reference);
@@ -111,12 +120,13 @@ impl<'a> Git<'a> {
             url: source.remote.clone(),
             reference: reference.unwrap_or("HEAD").to_owned(),
         })?;
+        self.remember(source, &found)?;
         task.done();
         Ok(found)
     }
 
-    /// Gets a commit into the store's repository of its remote.
-    pub(super) fn fetch(
+    /// The store's repository of a remote, made if it is not there.
+    pub(super) fn bare(
         &self,
         session: &Session<'_>,
         source: &GitSource,
@@ -133,6 +143,17 @@ impl<'a> Git<'a> {
             let args = ["init", "--quiet", "--bare", format, "--", text(&bare.path)?];
             session.run(Place::Nowhere, &args)?;
         }
+        Ok(bare)
+    }
+
+    /// Gets a commit into the store's repository of its remote.
+    pub(super) fn fetch(
+        &self,
+        session: &Session<'_>,
+        source: &GitSource,
+        wanted: &Resolved,
+    ) -> Result<Bare<'a>, GitError> {
+        let bare = self.bare(session, source, wanted)?;
         let place = Place::Bare(&bare.path);
         let object = wanted.object.as_str();
         if has(session, place, object)? {
@@ -219,7 +240,7 @@ fn kept(object: &str) -> String {
 }
 
 /// True if a commit was fetched, with all that belongs to it.
-fn has(session: &Session<'_>, place: Place<'_>, object: &str) -> Result<bool, GitError> {
+pub(super) fn has(session: &Session<'_>, place: Place<'_>, object: &str) -> Result<bool, GitError> {
     Ok(session.attempt(place, &["show-ref", "--verify", "--quiet", &kept(object)])?.is_ok())
 }
 

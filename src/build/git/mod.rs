@@ -12,11 +12,15 @@ mod checkout;
 mod command;
 mod fetch;
 mod head;
+mod known;
 mod refs;
+
+use serde::{Deserialize, Serialize};
 
 use crate::atomic::PathError;
 use crate::digest::Digest;
 use crate::dockerfile::GitSource;
+use crate::net::Offline;
 use crate::progress::Progress;
 use crate::sandbox::Cancel;
 use crate::store::{Store, StoreError};
@@ -59,6 +63,9 @@ pub enum GitError {
     Locked { url: String, locked: String, expected: String },
     #[error(transparent)]
     Unlocked(#[from] Unlocked),
+    /// Kiln works offline, and nobody has asked before what the ref is.
+    #[error("{url}: what `{reference}` is was not asked before; {offline}")]
+    Offline { url: String, reference: String, offline: Offline },
     #[error("cancelled")]
     Cancelled,
     #[error(transparent)]
@@ -78,7 +85,7 @@ pub(super) struct Git<'a> {
 }
 
 /// What a source means now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Resolved {
     /// `refs/heads/main`, or the hash that the source names.
     pub(super) reference: String,

@@ -28,6 +28,7 @@ use super::sources::Sources;
 use crate::digest::Digest;
 use crate::dockerfile::{Ignore, Rule};
 use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError, Written};
+use crate::net::Offline;
 use crate::plan::{CopyFrom, CopyOp, InputKey, Op, RemoteSource, Step};
 use crate::progress::{Progress, Task};
 use crate::rootfs::{self, Rootfs, RootfsError, Supply};
@@ -71,6 +72,8 @@ pub enum StepError {
     Fetch(#[from] FetchError),
     #[error(transparent)]
     Git(#[from] GitError),
+    #[error(transparent)]
+    Offline(#[from] Offline),
     #[error("mount: {path} not found")]
     MountSource { path: String },
     #[error("secret `{id}` is required, and none was given")]

@@ -8,7 +8,7 @@ use super::{Bench, StepError, mounts};
 use crate::dockerfile::RunNetwork;
 use crate::epoch::Epoch;
 use crate::layer::Layer;
-
+use crate::net::{self, Offline};
 use crate::plan::RunOp;
 use crate::progress::{Stream, Task};
 use crate::rootfs::{self, Ground, Work};
@@ -67,10 +67,7 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
         user: account.ids,
         hostname: hostname(op).into(),
         mounts,
-        network: match op.network {
-            RunNetwork::Default | RunNetwork::Host => Network::Host,
-            RunNetwork::None => Network::None,
-        },
+        network: network(op.network)?,
         privileged: op.insecure,
         limits: around.room.held.step(),
         stop_signal: libc::SIGTERM,
@@ -95,6 +92,17 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
         around.room.keep(kept);
     }
     Ok(layer)
+}
+
+/// What the machine gives of what is asked for. Offline, no step reaches what the host does:
+/// not even its sockets without a file, which belong to its network too.
+fn network(asked: RunNetwork) -> Result<Network, Offline> {
+    match asked {
+        RunNetwork::Default if net::is_shut().is_some() => Ok(Network::None),
+        RunNetwork::Default => Ok(Network::Host),
+        RunNetwork::Host => net::pass("RUN --network=host").map(|()| Network::Host),
+        RunNetwork::None => Ok(Network::None),
+    }
 }
 
 fn hostname(op: &RunOp) -> &str {

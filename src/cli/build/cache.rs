@@ -9,6 +9,7 @@ use crate::image::Artifact;
 use crate::layer::{Compression, Layer};
 use crate::output::{self, Work};
 use crate::progress::Progress;
+use crate::reference::Reference;
 use crate::registry::{self, Registries};
 
 /// The argument by which docker's own builder is told of type=inline.
@@ -39,6 +40,14 @@ impl CacheFlags {
     /// True if layers leave in a cache.
     pub(super) fn takes_layers(&self) -> bool {
         self.targets().any(|to| to.place != CachePlace::Inline)
+    }
+
+    /// The registries' references that a cache goes to.
+    pub(super) fn remote(&self) -> impl Iterator<Item = &Reference> {
+        self.targets().filter_map(|to| match &to.place {
+            CachePlace::Registry(name) => Some(name),
+            CachePlace::Folder { .. } | CachePlace::Inline => None,
+        })
     }
 
     /// The forms of layers that are asked for.

@@ -6,6 +6,7 @@ mod cache;
 mod call;
 mod contexts;
 mod locked;
+mod offline;
 mod outputs;
 mod refused;
 mod request;
@@ -49,6 +50,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let cache = &args.cache.cache(build_args);
     let mut goal = outputs.goal(cache);
     goal.whole |= wanted.reads_layers();
+    offline::check(&args, &goal, &registries, &progress, invocation)?;
     let (Built { image, inputs }, request) =
         args.how.build(&args.context, &goal, &registries, &progress, invocation)?;
     let attesting = Attesting::of(&wanted, &args.context, &request, &inputs);

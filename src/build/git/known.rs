@@ -1,0 +1,50 @@
+//! What can be had of a repository without asking its server.
+//!
+//! Commits are kept whole in the store; of a ref the store remembers what it was when the
+//! server was last asked. Submodules are kept nowhere.
+
+use super::command::{Place, Session};
+use super::fetch::has;
+use super::{Git, GitError, Resolved};
+use crate::digest::Digest;
+use crate::dockerfile::GitSource;
+
+/// The records' area: what refs were.
+const AREA: &str = "git-refs";
+
+impl Git<'_> {
+    /// What a source's ref was when the server was last asked.
+    pub(super) fn remembered(&self, source: &GitSource) -> Option<Resolved> {
+        self.store.record(AREA, &key(source))
+    }
+
+    pub(super) fn remember(&self, source: &GitSource, found: &Resolved) -> Result<(), GitError> {
+        Ok(self.store.slot(AREA, &key(source))?.write(found)?)
+    }
+
+    /// Why a source's files cannot be had without asking anybody; none if they can.
+    pub(in super::super) fn lacking(&self, source: &GitSource) -> Result<Option<String>, GitError> {
+        let wanted = match self.resolve(source) {
+            Err(GitError::Offline { reference, .. }) => {
+                return Ok(Some(format!("it is not known which commit `{reference}` is")));
+            }
+            resolved => resolved?,
+        };
+        let session = Session::new(*self, source)?;
+        let bare = self.bare(&session, source, &wanted)?;
+        let (place, object) = (Place::Bare(&bare.path), wanted.object.as_str());
+        if !has(&session, place, object)? {
+            return Ok(Some(format!("commit {object} is not in the store")));
+        }
+        let modules = format!("{object}:.gitmodules");
+        let modules = session.attempt(place, &["cat-file", "-e", &modules])?.is_ok();
+        let wanted = source.submodules != Some(false);
+        Ok((modules && wanted).then(|| "its submodules are kept nowhere".to_owned()))
+    }
+}
+
+fn key(source: &GitSource) -> Digest {
+    let reference = source.reference.as_deref().unwrap_or("HEAD");
+    // Neither can have a line break.
+    Digest::of(format!("{}\n{reference}", source.remote).as_bytes())
+}
