@@ -4,7 +4,8 @@
 //! the rest is found out as well; what its `ONBUILD` would ask for is not.
 
 use super::git::Git;
-use super::{BuildEnv, BuildError, BuildRequest, fetch, plan_request, platforms, resolve};
+use super::planning::{plan_request, platforms};
+use super::{BuildEnv, BuildError, BuildRequest, fetch, resolve};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::{self, Dockerfile, GitSource, RunNetwork};
 use crate::layer::Layer;
@@ -13,8 +14,8 @@ use crate::plan::{
 };
 use crate::platform::Platform;
 
-const BRING: &str = "where there is a network, `kiln bundle -o inputs.tar` packs all that a build \
-                     takes, and here `kiln build --offline --bundle inputs.tar` takes it";
+const BRING: &str = "`kiln bundle -o inputs.tar` where there is a network packs all that the build takes, and \
+                     `kiln build --offline --bundle inputs.tar` here takes it";
 
 /// What a build of the request lacks that has to do without a network; nothing if there is
 /// one, or if the Dockerfile is wrong.
@@ -125,7 +126,7 @@ impl Found<'_> {
                         let name = want.reference.familiar();
                         let what = format!("base image {name} for {} is not here", want.platform);
                         let pull = format!(
-                            "{BRING}; or `kiln pull {name}` and `kiln save` there, `kiln load` here"
+                            "{BRING}; or `kiln pull` and `kiln save` there, `kiln load` here"
                         );
                         self.say(Diagnostic::error(want.span, what).hint(pull));
                         bases.give_up(want);
@@ -169,7 +170,7 @@ impl Found<'_> {
     }
 
     fn remote(&mut self, source: &RemoteSource, span: Span) -> Result<(), BuildError> {
-        if !fetch::at_hand(source, self.env.store)? {
+        if !fetch::at_hand(source, self.env.sources, self.env.store)? {
             let shown = fetch::shown(&source.url);
             let what = match source.checksum {
                 None => format!("{shown} is not here"),
@@ -181,8 +182,8 @@ impl Found<'_> {
     }
 
     fn repository(&mut self, source: &GitSource, span: Span) {
-        let BuildEnv { store, progress, cancel, .. } = *self.env;
-        let git = Git { store, given: &self.ask.given, progress, cancel };
+        let BuildEnv { store, sources, progress, cancel, .. } = *self.env;
+        let git = Git { store, given: &self.ask.given, sources, progress, cancel };
         let why = match git.lacking(source) {
             Ok(None) => return,
             Ok(Some(why)) => why,

@@ -2,14 +2,19 @@
 //! one that the store has, then what it means for a pull. What the lock has is looked for by
 //! its digest alone, in either.
 
+use serde::{Deserialize, Serialize};
+
 use super::{BuildEnv, BuildError, BuildRequest, ContextSource};
-use crate::digest::BlobDigest;
+use crate::digest::{BlobDigest, Digest};
 use crate::image::{AnyImage, Image, Raw};
 use crate::lock::{self, Entry, Key};
 use crate::plan::{Base, BaseRequest, NamedContext};
 use crate::reference::Reference;
 use crate::registry::{self, RegistryError};
 use crate::store::Store;
+
+/// The records' area: what names of bases were when a registry was last asked.
+const AREA: &str = "bases";
 
 /// What the plan has to know of a named context.
 pub(super) fn named(source: &ContextSource) -> NamedContext {
@@ -68,10 +73,10 @@ pub(super) async fn base(
     };
     task.done();
     registry::remember_layers(&name, image.layers(), store, registries).map_err(Box::new)?;
-    if env.sources.keeps() {
-        store.keep_documents(&AnyImage::Image(image.clone()))?;
-    }
+    store.keep_documents(&AnyImage::Image(image.clone()))?;
     let index = raw.media_type.is_index().then_some(raw.digest);
+    let slot = store.slot(AREA, &key(&name, want))?;
+    slot.write(&Known { manifest: image.digest(), index })?;
     Ok(noted(&name, want, &image, index, env))
 }
 
@@ -120,7 +125,29 @@ pub(super) fn at_hand(
     if ask.pull && !env.registries.is_offline() && want.reference.digest().is_none() {
         return Ok(None);
     }
-    in_store(want, ask, env)
+    match in_store(want, ask, env)? {
+        None if env.registries.is_offline() => Ok(remembered(&name, want, env)),
+        found => Ok(found),
+    }
+}
+
+/// What a name was for a platform, for builds that can ask nobody.
+#[derive(Debug, Serialize, Deserialize)]
+struct Known {
+    manifest: BlobDigest,
+    index: Option<BlobDigest>,
+}
+
+fn key(name: &Reference, want: &BaseRequest) -> Digest {
+    // Neither can have a line break.
+    Digest::of(format!("{name}\n{}", want.platform).as_bytes())
+}
+
+fn remembered(name: &Reference, want: &BaseRequest, env: &BuildEnv<'_>) -> Option<Base> {
+    let known: Known = env.store.record(AREA, &key(name, want))?;
+    let image = for_platform(&kept(&known.manifest, env.store)?, want)?;
+    hold(&image, env);
+    Some(noted(name, want, &image, known.index, env))
 }
 
 /// The image of a named context that has none elsewhere.

@@ -90,11 +90,6 @@ impl Sources {
         self.rule == Rule::Known
     }
 
-    /// True if a later build is to find again what was found out.
-    pub(super) fn keeps(&self) -> bool {
-        self.rule != Rule::Free
-    }
-
     /// Refuses what is not in the lock, if nothing else may be used.
     pub(super) fn allow(&self, key: Key, span: Option<Span>) -> Result<(), Unlocked> {
         if self.rule != Rule::Only || self.lock.get(&key).is_some() {

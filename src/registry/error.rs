@@ -136,6 +136,9 @@ impl RegistryError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Offline { .. } => Some(
+                "`kiln pull` and `kiln save` where there is a network, and `kiln load` here".to_owned(),
+            ),
             Self::Unauthorized { host, .. } | Self::Denied { host, .. } => {
                 Some(format!("log in with `kiln login {host}`, or check that the name is right"))
             }

@@ -28,6 +28,8 @@ mod memory;
 mod mounts;
 mod moved;
 mod nested;
+mod offline;
+mod offline_trace;
 mod outputs;
 mod parity;
 mod platforms;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::texts;
 use crate::atomic::AtPath as _;
-use crate::build::{self, ContextError, Files, OpenError, Opening};
+use crate::build::{self, ContextError, FetchError, Files, GitError, OpenError, Opening};
 use crate::cli::failure;
 use crate::cli::report::CliError;
 use crate::diagnostic::Source;
@@ -86,6 +86,9 @@ pub(super) fn opening(error: OpenError, how: &Opening<'_>) -> CliError {
     let hint = match &error {
         OpenError::Unlocked(_) => {
             return failure::unlocked(&Source::new("", ""), &how.sources.refused());
+        }
+        OpenError::Git(GitError::Offline { .. }) | OpenError::Fetch(FetchError::Offline { .. }) => {
+            Some("build from a folder, or an archive, of it")
         }
         OpenError::Git(error) => failure::git_hint(error),
         OpenError::Fetch(_) | OpenError::Unpack(_) | OpenError::Io(_) => None,

@@ -159,6 +159,7 @@ const CASES: &[(&str, Change, &str)] = &[
         Text("RUN --mount=type", "RUN --mount=type=cache,target=/k,sharing=locked --mount=type"),
         "",
     ),
+    ("whether the machine has a network", Flags("--offline"), ""),
     ("limits", Flags("--ulimit nofile=1000 --shm-size 1m"), ""),
     (
         "names, outputs and display",

@@ -10,6 +10,7 @@ pub(crate) mod kiln;
 pub(crate) mod proxy;
 pub(crate) mod registry;
 pub(crate) mod tokens;
+pub(crate) mod trace;
 
 /// What an engine grants root by default.
 pub(crate) const CAPABILITIES: &[&str] = &[
