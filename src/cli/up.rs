@@ -110,6 +110,7 @@ fn build(
         whole: pushed.is_empty(),
         pushed,
         cache: &Cache::default(),
+        refused: Vec::new(),
     };
     let (Built { image, .. }, _) =
         args.build.build(&args.build_context, &goal, registries, progress, invocation)?;

@@ -50,7 +50,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let cache = &args.cache.cache(build_args);
     let mut goal = outputs.goal(cache);
     goal.whole |= wanted.reads_layers();
-    offline::check(&args, &goal, &registries, &progress, invocation)?;
+    goal.refused = offline::asked(&args, &goal);
     let (Built { image, inputs }, request) =
         args.how.build(&args.context, &goal, &registries, &progress, invocation)?;
     let attesting = Attesting::of(&wanted, &args.context, &request, &inputs);

@@ -2,68 +2,58 @@
 //! the build itself lacks ([`build::lacking`]), before anything is done.
 
 use super::args::Args;
-use super::request::{Goal, cancelled_by_signals};
-use crate::build::{self, BuildEnv};
+use super::request::Goal;
+use crate::build::{self, BuildEnv, BuildRequest};
 use crate::cli::failure;
-use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::net;
-use crate::progress::Progress;
-use crate::registry::Registries;
 
-/// Refuses flags that need a network which there is not to be.
+/// What has no place in the file; nothing if there is a network.
+pub(super) fn asked(args: &Args, goal: &Goal<'_>) -> Vec<Diagnostic> {
+    if net::is_shut().is_none() {
+        return Vec::new();
+    }
+    let one = |what: String, hint: &str| Diagnostic::error(Span::default(), what).hint(hint);
+    let pushed = goal.pushed.iter().map(|name| {
+        one(
+            format!("offline, nothing is pushed to {}", name.familiar()),
+            "write the image to a file, -o type=oci,dest=FILE, and push it where there is a network",
+        )
+    });
+    let caches = args.cache.remote().map(|name| {
+        one(
+            format!("offline, no cache is given to {}", name.familiar()),
+            "leave --cache-to out, or give it to a folder: type=local,dest=FOLDER",
+        )
+    });
+    pushed.chain(caches).collect()
+}
+
+/// Refuses what was asked for, with all that a build of the request lacks besides.
 ///
 /// # Errors
-/// That, with everything else that the build lacks.
-pub(super) fn check(
-    args: &Args,
-    goal: &Goal<'_>,
-    registries: &Registries,
-    progress: &Progress,
-    invocation: &Invocation,
+/// That, if anything was asked for.
+pub(super) fn refuse(
+    asked: &[Diagnostic],
+    request: &Result<BuildRequest, CliError>,
+    env: &BuildEnv<'_>,
 ) -> Result<(), CliError> {
-    if net::is_shut().is_none() {
-        return Ok(());
-    }
-    let mut said: Vec<Diagnostic> = asked(args, goal).collect();
-    if said.is_empty() {
+    if asked.is_empty() {
         // The build says the rest.
         return Ok(());
     }
-    let cancel = cancelled_by_signals(invocation)?;
-    let request =
-        args.how.request(&args.context, goal.names, goal.form, progress, &cancel, invocation);
+    let mut said = asked.to_vec();
     let text = match request {
         Ok(request) => {
-            let (store, cache) = (invocation.store()?, goal.cache);
-            let env = BuildEnv { store, registries, progress, cancel: &cancel, ready: None, cache };
-            said.extend(build::lacking(&request, &env).map_err(failure::of_build)?);
-            request.dockerfile
+            said.extend(build::lacking(request, env).map_err(failure::of_build)?);
+            request.dockerfile.clone()
         }
-        // What the context is stays unknown then.
+        // Which Dockerfile there is stays unknown.
         Err(error) => {
             said.push(Diagnostic::error(Span::default(), error.text()));
             Source::new("", "")
         }
     };
     Err(CliError::drawn(text, said))
-}
-
-/// What has no place in the file.
-fn asked(args: &Args, goal: &Goal<'_>) -> impl Iterator<Item = Diagnostic> {
-    let one = |what: String, hint: &str| Diagnostic::error(Span::default(), what).hint(hint);
-    let pushed = goal.pushed.iter().map(move |name| {
-        one(
-            format!("offline, nothing is pushed to {}", name.familiar()),
-            "write the image to a file, -o type=oci,dest=FILE, and push it where there is a network",
-        )
-    });
-    let caches = args.cache.remote().map(move |name| {
-        one(
-            format!("offline, no cache is given to {}", name.familiar()),
-            "leave --cache-to out, or give it to a folder: type=local,dest=FOLDER",
-        )
-    });
-    pushed.chain(caches)
 }

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use super::args::BuildFlags;
 use super::sources::Opened;
-use super::{contexts, sources};
+use super::{contexts, offline, sources};
 use crate::build::{self, BuildEnv, BuildRequest, Built, Cache, Opening, Sources};
 use crate::cli::failure;
 use crate::cli::given::Entitlement;
 use crate::cli::invocation::Invocation;
 use crate::cli::prune;
 use crate::cli::report::CliError;
+use crate::diagnostic::Diagnostic;
 use crate::env;
 use crate::epoch::Epoch;
 use crate::image::Style;
@@ -36,6 +37,8 @@ pub(in crate::cli) struct Goal<'a> {
     /// Where the image is to be pushed to.
     pub(in crate::cli) pushed: Vec<Reference>,
     pub(in crate::cli) cache: &'a Cache,
+    /// What of this needs a network that there is not to be.
+    pub(in crate::cli) refused: Vec<Diagnostic>,
 }
 
 impl BuildFlags {
@@ -51,9 +54,8 @@ impl BuildFlags {
     ) -> Result<(Built, BuildRequest), CliError> {
         let cancel = cancelled_by_signals(invocation)?;
         let sources = &self.lock.sources(context)?;
-        let mut request =
-            self.request(context, goal.names, goal.form, sources, progress, &cancel, invocation)?;
-        request.whole = goal.whole;
+        let request =
+            self.request(context, goal.names, goal.form, sources, progress, &cancel, invocation);
         let (store, runtime) = (invocation.store()?, invocation.runtime()?);
         let limit = prune::limit(self.store_limit)?;
         let stop = cancel.clone();
@@ -65,6 +67,8 @@ impl BuildFlags {
         let cache = goal.cache;
         let cancel = &cancel;
         let env = BuildEnv { store, registries, progress, cancel, ready, cache, sources };
+        offline::refuse(&goal.refused, &request, &env)?;
+        let request = BuildRequest { whole: goal.whole, ..request? };
         prune::keep(store, limit, When::Before, progress);
         let built = runtime.block_on(build::build(&request, &env));
         // The steps that were done before one failed are kept as well.
