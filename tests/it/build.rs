@@ -28,7 +28,7 @@ mod memory;
 mod mounts;
 mod moved;
 mod nested;
-mod offline;
+pub(crate) mod offline;
 mod offline_trace;
 mod outputs;
 mod parity;

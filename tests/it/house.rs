@@ -194,6 +194,54 @@ fn modules_use_what_lies_below_them() {
     assert!(wrong.is_empty(), "arrows that do not point down:\n{}", wrong.join("\n"));
 }
 
+/// What makes a socket of a network family, or a client that does, and where it may stand.
+/// All of these places ask `net` first (`src/net/door.rs`).
+const SOCKETS: &[(&str, &[&str])] = &[
+    ("TcpListener::bind", &["src/net/door.rs"]),
+    ("TcpStream::connect", &["src/net/file.rs"]),
+    ("UdpSocket::bind", &["src/net/door.rs"]),
+    ("reqwest::Client::", &["src/net/mod.rs"]),
+    ("Client::try_from(", &["src/deploy/cluster.rs"]),
+    ("Client::try_default", &[]),
+    ("TcpSocket::new", &[]),
+    ("lookup_host", &[]),
+    ("to_socket_addrs", &["src/net/file.rs"]),
+    ("hickory", &["src/net/mod.rs"]),
+    // In a network of a step's own, or of a container's.
+    ("socket_with(", &["src/sandbox/network.rs", "src/container/connector.rs"]),
+    ("TcpSocket::from_std_stream", &["src/container/ports.rs"]),
+    // Programs that may ask whom they like.
+    ("Command::new(\"git\")", &["src/build/git/command.rs"]),
+    ("docker-credential-{name}\"))", &["src/registry/auth/helper.rs"]),
+];
+
+#[test]
+fn sockets_are_made_at_the_door() {
+    let mut wrong = Vec::new();
+    let mut found: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for (file, text) in texts("src", "rs") {
+        if module(&file).iter().any(|name| name == "tests") {
+            continue;
+        }
+        let code = code(&text);
+        for (word, places) in SOCKETS {
+            if !code.contains(word) {
+                continue;
+            }
+            match places.iter().find(|place| Path::new(place) == file) {
+                Some(place) => drop(found.insert((word, place))),
+                None => wrong.push(format!("{}: {word}", file.display())),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "sockets that `net` does not know of:\n{}", wrong.join("\n"));
+    for (word, places) in SOCKETS {
+        for place in *places {
+            assert!(found.contains(&(word, place)), "{place} has no {word} any more");
+        }
+    }
+}
+
 #[test]
 fn paths_are_read_as_rust_reads_them() {
     let text = "use crate::store::Store;\nuse crate::{image::{A, b}, net};\n// crate::cli\n\

@@ -15,7 +15,7 @@ use crate::support::registry::TestRegistry;
 use crate::support::trace::behind;
 
 /// Servers of all that a build can take from elsewhere.
-pub(super) struct World {
+pub(crate) struct World {
     registry: TestRegistry,
     files: Server,
     repositories: Server,
@@ -25,7 +25,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let files = runtime.block_on(Server::start(|_| answer("200 OK", &[], b"plain")));
         let root = tempfile::tempdir().unwrap();
@@ -51,7 +51,7 @@ impl World {
     }
 
     /// A base, a step that runs, a file, and a repository by a tag and by its commit.
-    pub(super) fn dockerfile(&self) -> String {
+    pub(crate) fn dockerfile(&self) -> String {
         let (url, git) = (&self.files.addr, &self.repositories.addr);
         let commit = self.commit();
         format!(
@@ -60,6 +60,10 @@ impl World {
              ADD http://{git}/smart/repo/.git#{commit} /commit/\n",
             self.registry.addr
         )
+    }
+
+    pub(crate) fn registry(&self) -> &str {
+        &self.registry.addr
     }
 
     fn commit(&self) -> String {
@@ -294,7 +298,7 @@ fn offline_refuses_at_once_what_needs_a_network() {
             "nothing is pushed to r.example/a",
         ),
     ] {
-        let output = run(&format!("{line} --offline")).failure(code).says(says).says("hint: ");
+        let output = run(&format!("--offline {line}")).failure(code).says(says).says("hint: ");
         assert_eq!(output.text(), "", "{line}");
         let variable = bench.run(bench.call(line.split(' ')).env("KILN_OFFLINE", "1"));
         assert!(variable.failure(code).stderr.contains(says), "{line}");

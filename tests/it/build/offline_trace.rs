@@ -22,7 +22,7 @@ const WORK: &[&str] = &[
     "load -i saved.tar",
     "manifest inspect store:out",
     "ps",
-    "prune",
+    "prune --force",
     "run --rm out echo hi",
     "run -d --name left out sleep 1000",
     "logs left",

@@ -2,6 +2,7 @@
 //! a machine's configuration, and no root certificates.
 
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
 /// Set in the process that is apart.
@@ -17,8 +18,19 @@ pub(crate) const NAMED: &str = "registry.corp.example";
 /// what it does there, where it may write to `/etc`.
 #[track_caller]
 pub(crate) fn apart(name: &str, body: impl FnOnce()) {
-    if kiln::env::get(INSIDE).is_some() {
-        return body();
+    part(name, "alone", Path::new("/"), |_| body());
+}
+
+/// The same of a test that has several parts, each in a network that the others do not reach;
+/// `which` tells them apart. What they share is a folder.
+#[track_caller]
+pub(crate) fn part(name: &str, which: &str, shared: &Path, body: impl FnOnce(&Path)) {
+    if let Some(inside) = kiln::env::text(INSIDE) {
+        // Or this is another part's process.
+        if let Some(shared) = inside.strip_prefix(which).and_then(|rest| rest.strip_prefix(':')) {
+            body(Path::new(shared));
+        }
+        return;
     }
     let folder = tempfile::tempdir().unwrap();
     let etc = folder.path().join("etc");
@@ -48,7 +60,7 @@ pub(crate) fn apart(name: &str, body: impl FnOnce()) {
         .arg(&etc)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
+        .env(INSIDE, format!("{which}:{}", shared.display()))
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .output()
         .expect("unshare is needed: apt-get install util-linux");
