@@ -55,12 +55,17 @@ const NO_OTHER: &str = "leave --offline and KILN_OFFLINE out; a network without 
 fn need(command: &Command) -> Option<Need> {
     let always = |what: &str, instead| Some(Need { what: what.to_owned(), instead });
     match command {
+        // A registry's images are refused where they are asked for.
+        Command::Attest(_)
+        | Command::Sign(_)
+        | Command::Verify(_)
         // It names all that is not at hand, with what the flags ask for.
-        Command::Build(_)
+        | Command::Build(_)
         | Command::Check(_)
         | Command::Diff(_)
         | Command::Doctor(_)
         | Command::Du(_)
+        | Command::GenerateKeyPair(_)
         | Command::Images(_)
         | Command::Inspect(_)
         | Command::Kill(_)
@@ -71,9 +76,12 @@ fn need(command: &Command) -> Option<Need> {
         | Command::Ps(_)
         | Command::Rmi(_)
         | Command::Save(_)
+        | Command::Sbom(_)
+        | Command::SignBlob(_)
         | Command::Stop(_)
         | Command::Tag(_)
-        | Command::Update(_) => None,
+        | Command::Update(_)
+        | Command::VerifyBlob(_) => None,
         Command::Copy(args) => {
             let far = |place: &Place| place.registry().is_some();
             match (far(&args.from), far(&args.to)) {

@@ -1,5 +1,6 @@
 //! The one integration binary: features against real parts.
 
+mod airgap;
 mod attest;
 mod build;
 mod cli;
