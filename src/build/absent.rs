@@ -14,8 +14,8 @@ use crate::plan::{
 };
 use crate::platform::Platform;
 
-const BRING: &str = "`kiln bundle -o inputs.tar` where there is a network packs all that the build takes, and \
-                     `kiln build --offline --bundle inputs.tar` here takes it";
+const BRING: &str = "`kiln bundle -o inputs.tar` where there is a network packs all that the build \
+                     takes, and `kiln build --offline --bundle inputs.tar` here takes it";
 
 /// What a build of the request lacks that has to do without a network; nothing if there is
 /// one, or if the Dockerfile is wrong.

@@ -100,8 +100,8 @@ impl<'a> Session<'a> {
         args: &[&str],
     ) -> Result<Result<Vec<u8>, String>, GitError> {
         if talks(args) {
-            let what = || format!("`git {}`", verb(args));
-            net::pass(&what()).map_err(|offline| self.failed(args, &offline.to_string()))?;
+            let passed = net::pass(&format!("`git {}`", verb(args)));
+            passed.map_err(|offline| self.failed(args, &offline.to_string()))?;
         }
         let mut command = self.command(place);
         command.args(args);

@@ -220,9 +220,22 @@ impl<'a> Git<'a> {
 /// Whether the store has the commit of an entry of a lock, with all that belongs to it. The
 /// program is not needed to know: a ref is a file, or a line of the packed ones.
 pub(in super::super) fn has_commit(git: &lock::Git, store: &Store) -> Result<bool, StoreError> {
-    let path = store.repositories()?.join(repository(&git.remote, &git.object).hex());
+    has_kept(&git.remote, &git.object, store)
+}
+
+/// The same of a source.
+pub(super) fn has_object(
+    source: &GitSource,
+    object: &str,
+    store: &Store,
+) -> Result<bool, StoreError> {
+    has_kept(&remote(source), object, store)
+}
+
+fn has_kept(remote: &str, object: &str, store: &Store) -> Result<bool, StoreError> {
+    let path = store.repositories()?.join(repository(remote, object).hex());
     store.hold_folder(&path);
-    let name = kept(&git.object);
+    let name = kept(object);
     let packed = || std::fs::read_to_string(path.join("packed-refs")).unwrap_or_default();
     let is_packed = || packed().lines().any(|line| line.split(' ').nth(1) == Some(name.as_str()));
     Ok(path.join(&name).is_file() || is_packed())
@@ -240,7 +253,7 @@ fn kept(object: &str) -> String {
 }
 
 /// True if a commit was fetched, with all that belongs to it.
-pub(super) fn has(session: &Session<'_>, place: Place<'_>, object: &str) -> Result<bool, GitError> {
+fn has(session: &Session<'_>, place: Place<'_>, object: &str) -> Result<bool, GitError> {
     Ok(session.attempt(place, &["show-ref", "--verify", "--quiet", &kept(object)])?.is_ok())
 }
 

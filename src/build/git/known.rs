@@ -4,7 +4,7 @@
 //! server was last asked. Submodules are kept nowhere.
 
 use super::command::{Place, Session};
-use super::fetch::has;
+use super::fetch::has_object;
 use super::{Git, GitError, Resolved};
 use crate::digest::Digest;
 use crate::dockerfile::GitSource;
@@ -30,16 +30,18 @@ impl Git<'_> {
             }
             resolved => resolved?,
         };
-        let session = Session::new(*self, source)?;
-        let bare = self.bare(&session, source, &wanted)?;
-        let (place, object) = (Place::Bare(&bare.path), wanted.object.as_str());
-        if !has(&session, place, object)? {
+        let object = &wanted.object;
+        if !has_object(source, object, self.store)? {
             return Ok(Some(format!("commit {object} is not in the store")));
         }
+        if source.submodules == Some(false) {
+            return Ok(None);
+        }
+        let session = Session::new(*self, source)?;
+        let bare = self.bare(&session, source, &wanted)?;
         let modules = format!("{object}:.gitmodules");
-        let modules = session.attempt(place, &["cat-file", "-e", &modules])?.is_ok();
-        let wanted = source.submodules != Some(false);
-        Ok((modules && wanted).then(|| "its submodules are kept nowhere".to_owned()))
+        let found = session.attempt(Place::Bare(&bare.path), &["cat-file", "-e", &modules])?;
+        Ok(found.is_ok().then(|| "its submodules are kept nowhere".to_owned()))
     }
 }
 
