@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::layer::{Compression, Layer, LayerForm};
 use crate::plan::{Graph, Op, Step, StepId};
 use crate::platform::Platform;
-use crate::rootfs::{self, RootfsError};
+use crate::rootfs::{self, Packed, RootfsError};
 use crate::sandbox::binfmt;
 use crate::store::{Store, StoreError};
 
@@ -30,6 +30,10 @@ struct Record {
     layer: Layer,
     /// [`LayerForm::name`] of how it was compressed.
     form: String,
+    /// The rules that found something to normalize; none if nobody looked, as of what was
+    /// made elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    normalized: Option<BTreeSet<String>>,
 }
 
 /// Has the store remember a layer that was made elsewhere, unless it knows the step. It
@@ -44,7 +48,7 @@ pub(super) fn remember(
         known.form == form && store.has_blob(&known.layer.digest, known.layer.size)
     };
     if store.record::<Record>(AREA, key).filter(whole).is_none() {
-        let record = Record { layer: layer.clone(), form: form.to_owned() };
+        let record = Record { layer: layer.clone(), form: form.to_owned(), normalized: None };
         let bytes = serde_json::to_vec(&record).map_err(std::io::Error::from);
         let bytes = bytes.at("write", store.record_path(AREA, key))?;
         store.set_record_bytes(AREA, key, &bytes)?;
@@ -81,14 +85,22 @@ pub(super) fn refuse_foreign(ask: &BuildRequest, graph: &Graph) -> Result<(), Bu
     Ok(())
 }
 
-/// Runs what must be run; gives the layers of each result, lowest first.
+/// What a result is made of.
+pub(super) struct Made {
+    /// The lowest first.
+    pub(super) layers: Vec<Layer>,
+    /// By the layer's place, the rules that found something to normalize.
+    pub(super) normalized: Vec<(usize, BTreeSet<String>)>,
+}
+
+/// Runs what must be run.
 pub(super) fn execute(
     ask: &BuildRequest,
     env: &BuildEnv<'_>,
     graph: &Graph,
     contexts: &Contexts,
     bases: &Bases<'_>,
-) -> Result<Vec<Vec<Layer>>, BuildError> {
+) -> Result<Vec<Made>, BuildError> {
     let walk = Walk {
         ask,
         env,
@@ -97,6 +109,7 @@ pub(super) fn execute(
         bases,
         made: Mutex::new(BTreeSet::new()),
         done: graph.steps.iter().map(|_| OnceLock::new()).collect(),
+        normalized: graph.steps.iter().map(|_| OnceLock::new()).collect(),
         leaving: graph.results.iter().flat_map(|&result| graph.chain(result)).collect(),
         room: OnceLock::new(),
         opening: Mutex::new(()),
@@ -122,13 +135,16 @@ pub(super) fn execute(
         };
         schedule::run(&inputs, workers, |at| walk.node(at), stop, told)?;
         env.cache.made(graph, ask.form.name(), |id| walk.done[id.0].get()?.as_ref());
+        if let Some(outcome) = env.outcome {
+            outcome.note(graph, |at| walk.done[at].get()?.as_ref());
+        }
         walk.pack_mounts()?;
         walk.leave()
     })
     // Also what was made before something failed.
     .inspect_err(|_| walk.traces.keep())?;
     walk.traces.keep();
-    Ok(graph.results.iter().map(|&result| walk.layers(result)).collect())
+    Ok(graph.results.iter().map(|&result| walk.result(result)).collect())
 }
 
 struct Walk<'a> {
@@ -145,6 +161,8 @@ struct Walk<'a> {
     /// Steps whose layers the results have. What leaves, with them or with a cache, is
     /// wanted in the form that was asked for, and all else in none.
     leaving: BTreeSet<StepId>,
+    /// What was normalized in each step's layer.
+    normalized: Vec<OnceLock<BTreeSet<String>>>,
     room: OnceLock<Room>,
     /// Held by the step that opens the room; the others wait.
     opening: Mutex<()>,
@@ -165,6 +183,20 @@ impl Walk<'_> {
             layers.extend(self.done[below.0].get().cloned().flatten());
         }
         layers
+    }
+
+    fn result(&self, id: StepId) -> Made {
+        let (mut place, mut normalized) = (0, Vec::new());
+        for below in self.graph.chain(id) {
+            if let Op::Base(base) = &self.graph.step(below).op {
+                place += base.image.as_ref().map_or(0, |image| image.layers.len());
+            } else if self.done[below.0].get().is_some_and(Option::is_some) {
+                let rules = self.normalized[below.0].get().cloned().unwrap_or_default();
+                normalized.push((place, rules));
+                place += 1;
+            }
+        }
+        Made { layers: self.layers(id), normalized }
     }
 
     fn node(&self, at: usize) -> Result<(), BuildError> {
@@ -220,8 +252,14 @@ impl Walk<'_> {
         let key = prepared.key().0;
         self.env.cache.keyed(id, key);
         let anew = self.ask.no_cache || step.anew;
+        // The history says what was normalized: only who made the layer knows.
+        let normalize = matches!(&step.op, Op::Run(run) if run.normalize);
         let known = |record: Option<Record>| {
-            let record = record.filter(|_| !anew || self.made().contains(&key))?;
+            let mut record = record.filter(|_| !anew || self.made().contains(&key))?;
+            if normalize {
+                // Each node runs once; it is made anew after this only to the same.
+                let _ = self.normalized[id.0].set(record.normalized.take()?);
+            }
             self.at_hand(record, wanted)
         };
         if let Some(found) = known(store.record(AREA, &key))
@@ -231,7 +269,10 @@ impl Walk<'_> {
             task.cached();
             return Ok(Some(layer));
         }
-        if !anew && let Some(layer) = self.known_elsewhere(&key, wanted)? {
+        if !anew
+            && !normalize
+            && let Some(layer) = self.known_elsewhere(&key, wanted)?
+        {
             self.traces.hit(step, &prepared, &bench);
             task.cached();
             return Ok(Some(layer));
@@ -251,9 +292,12 @@ impl Walk<'_> {
             return Ok(Some(layer));
         }
         self.traces.missed(step, &prepared, &bench, &task, useless);
-        let layer = prepared.make(&bench, &task, || self.room()).map_err(failed)?;
-        if let Some(layer) = &layer {
-            slot.write(&Record { layer: layer.clone(), form: bench.form.name() })?;
+        let made = prepared.make(&bench, &task, || self.room()).map_err(failed)?;
+        let layer = made.as_ref().map(|made| made.layer.clone());
+        if let Some(Packed { layer, normalized }) = made {
+            let normalized = normalize.then_some(normalized);
+            let _ = self.normalized[id.0].set(normalized.clone().unwrap_or_default());
+            slot.write(&Record { layer, form: bench.form.name(), normalized })?;
             self.made().insert(key);
             self.traces.made(step, &prepared, &bench);
         }
@@ -338,7 +382,7 @@ impl Walk<'_> {
     /// The layer of a record, if it is here in any form.
     fn at_hand(&self, record: Record, wanted: Option<LayerForm>) -> Option<Found> {
         let store = self.env.store;
-        let Record { layer, form } = record;
+        let Record { layer, form, .. } = record;
         let here = store.has_blob(&layer.digest, layer.size);
         if here && wanted.is_none_or(|wanted| wanted.name() == form) {
             return Some(Found::Wanted(layer));
@@ -361,8 +405,7 @@ impl Walk<'_> {
         if let Some(room) = self.room.get() {
             return Ok(room);
         }
-        let room =
-            Room::open(self.env.store, self.ask.sandbox, &self.ask.limits, self.env.progress)?;
+        let room = Room::open(self.env, self.ask)?;
         Ok(self.room.get_or_init(|| room))
     }
 }

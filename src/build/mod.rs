@@ -7,6 +7,7 @@
 //! sees of this machine is the context's content and nothing else.
 
 mod absent;
+mod again;
 mod cache;
 mod check;
 mod context;
@@ -35,6 +36,7 @@ mod tree;
 mod walk;
 
 pub use absent::lacking;
+pub use again::{Condition, Odd, Outcome, SecondStore};
 pub use cache::{Cache, CacheError, CacheFrom, Give, LayoutEntry, Mode};
 pub use check::{Checked, Question, check};
 pub use context::{Context, ContextError};
@@ -56,10 +58,11 @@ use crate::diagnostic::{Diagnostic, Source};
 use crate::dockerfile::{self, Ignore};
 use crate::image::{self, Annotations, AnyImage, Dialect, Listed};
 use crate::lock::Lock;
-use crate::plan::Graph;
+use crate::plan::{self, Graph};
 use crate::store::Store;
 use context::Contexts;
 use counters::Counters;
+use execute::Made;
 use planning::{planned, platforms};
 use supply::Bases as BaseLayers;
 
@@ -102,11 +105,16 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<Built, Buil
     let made = made?;
     remembered?;
     let mut images = Vec::new();
-    for ((plan, layers), &result) in plans.iter().zip(made).zip(&graph.results) {
+    for ((plan, made), &result) in plans.iter().zip(made).zip(&graph.results) {
+        let Made { layers, normalized } = made;
         if ask.whole {
             bases.bring(&layers).await?;
         }
-        let image = image::assemble(env.cache.config(&plan.config, &graph, result)?, &layers)?;
+        let mut config = env.cache.config(&plan.config, &graph, result)?;
+        for (at, rules) in &normalized {
+            plan::note_normalized(&mut config, *at, rules.iter().map(String::as_str));
+        }
+        let image = image::assemble(config, &layers)?;
         let (platform, annotations) = (plan.platform.clone(), Annotations::new());
         images.push(Listed { image, platform, annotations });
     }

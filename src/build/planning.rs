@@ -124,6 +124,7 @@ pub(super) fn plan_request(ask: &BuildRequest, platform: &Platform, several: boo
             .collect(),
         network: ask.network,
         insecure: ask.insecure,
+        normalize: ask.normalize,
         hosts: ask.hosts.clone(),
         epoch: ask.epoch,
         times: BTreeMap::new(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use super::again::Outcome;
 use super::cache::Cache;
 use super::files::Files;
 use super::given::Given;
@@ -18,11 +19,11 @@ use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::reference::Reference;
 use crate::registry::{Registries, Uploads};
-use crate::sandbox::{Cancel, Limits, Tier};
+use crate::sandbox::{Cancel, Conditions, Limits, Tier};
 use crate::store::Store;
 
 /// What is to be built.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BuildRequest {
     pub dockerfile: Source,
     /// The build context.
@@ -53,12 +54,16 @@ pub struct BuildRequest {
     pub pull: bool,
     /// Take this sandbox and no other.
     pub sandbox: Option<Tier>,
+    /// Those of the steps: a second build has others.
+    pub conditions: Conditions,
     /// What each `RUN` may use; its cgroup's name is the build's to choose.
     pub limits: Limits,
     /// The network of a `RUN` that names none.
     pub network: RunNetwork,
     /// Allow `RUN --security=insecure`.
     pub insecure: bool,
+    /// Take out of the layers of `RUN` what every build leaves otherwise, and nothing needs.
+    pub normalize: bool,
     /// Names that a `RUN` finds in its `/etc/hosts`.
     pub hosts: Vec<(String, IpAddr)>,
     pub given: Given,
@@ -97,9 +102,11 @@ impl BuildRequest {
             no_cache_filter: Vec::new(),
             pull: false,
             sandbox: None,
+            conditions: Conditions::Usual,
             limits: Limits::default(),
             network: RunNetwork::Default,
             insecure: false,
+            normalize: false,
             hosts: Vec::new(),
             given: Given::default(),
         })
@@ -138,4 +145,6 @@ pub struct BuildEnv<'a> {
     pub cache: &'a Cache,
     /// What the inputs are held to, and where those that were used are noted.
     pub sources: &'a Sources,
+    /// Told of what each step came to.
+    pub outcome: Option<&'a Outcome>,
 }

@@ -2,12 +2,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::StepError;
+use super::{BuildEnv, BuildRequest, StepError, again};
 use crate::layer::Layer;
-use crate::progress::Progress;
 use crate::rootfs::{self, Kept};
-use crate::sandbox::{Held, Limits, Sandbox, Tier};
-use crate::store::Store;
+use crate::sandbox::{Conditions, Held, Sandbox, Tier};
 
 #[derive(Debug)]
 pub(super) struct Room {
@@ -22,13 +20,9 @@ const MAX_KEPT: usize = 2;
 
 impl Room {
     /// Finds the sandbox, and what of the limits can be held in it; says what it came to.
-    pub(super) fn open(
-        store: &Store,
-        force: Option<Tier>,
-        limits: &Limits,
-        progress: &Progress,
-    ) -> Result<Self, StepError> {
-        let sandbox = Sandbox::open(force)?;
+    pub(super) fn open(env: &BuildEnv<'_>, ask: &BuildRequest) -> Result<Self, StepError> {
+        let BuildEnv { store, progress, .. } = *env;
+        let (sandbox, mut conditions) = again::sandbox(ask.sandbox, ask.insecure, ask.conditions)?;
         for line in sandbox.choice() {
             progress.detail(line);
         }
@@ -50,7 +44,11 @@ impl Room {
         for note in sandbox.notes() {
             progress.detail(note);
         }
-        let held = sandbox.held(limits)?;
+        if let Some(outcome) = env.outcome.filter(|_| ask.conditions == Conditions::Changed) {
+            conditions.extend(again::surroundings(store, &sandbox));
+            outcome.set_conditions(conditions);
+        }
+        let held = sandbox.held(&ask.limits)?;
         for line in &held.lacking {
             progress.warn(line.as_str());
         }

@@ -205,6 +205,7 @@ fn fields(step: &Step) -> Vec<(String, u64)> {
             blank.mounts.clear();
             blank.network = crate::dockerfile::RunNetwork::Default;
             blank.insecure = false;
+            blank.normalize = false;
             blank.hosts.clear();
             blank.hostname = None;
             blank.env.clear();
@@ -230,6 +231,9 @@ fn fields(step: &Step) -> Vec<(String, u64)> {
             field("USER", with(&|op| op.user.clone_from(&run.user)));
             field("WORKDIR", with(&|op| op.cwd.clone_from(&run.cwd)));
             fields.push(("the platform".into(), text(&run.platform.to_string())));
+            if run.normalize {
+                fields.push(("--normalize".into(), 1));
+            }
             for (name, value) in &run.env {
                 fields.push((format!("${name}"), text(value)));
             }

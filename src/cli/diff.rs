@@ -7,6 +7,7 @@ use super::place::Place;
 use super::report::{CliError, DIFFERENT, FailureKind};
 use crate::compare::{self, Options};
 use crate::platform::Platform;
+pub(super) use text::shown;
 
 /// Tell why two images differ: fields, layers, files, and what is in them
 ///

@@ -233,6 +233,14 @@ impl Invocation {
         }
     }
 
+    /// Says something on stderr beside the progress, as it is.
+    pub fn tell(&self, text: &str) {
+        match self.display.get() {
+            Some(display) => display.aside(|| report::say(text)),
+            None => report::say(text),
+        }
+    }
+
     /// Shows warnings (or errors that do not end the command) about a text.
     pub fn diagnose(&self, source: &Source, diagnostics: &[Diagnostic]) {
         for one in diagnostics {

@@ -111,6 +111,7 @@ fn build(
         pushed,
         cache: &Cache::default(),
         refused: Vec::new(),
+        verify: None,
     };
     let (Built { image, .. }, _) =
         args.build.build(&args.build_context, &goal, registries, progress, invocation)?;

@@ -23,7 +23,7 @@ const HINTS: &[(&[Place], &str)] = &[
     (
         &[Below("var/log/apt"), Is("var/log/dpkg.log"), Is("var/log/alternatives.log")],
         "package managers log with times; remove /var/log/apt, /var/log/dpkg.log and \
-         /var/log/alternatives.log in the same RUN",
+         /var/log/alternatives.log in the same RUN, or `build --normalize`",
     ),
     (
         &[Is("var/log/lastlog"), Is("var/log/wtmp"), Is("var/log/btmp"), Is("var/log/faillog")],
@@ -47,7 +47,8 @@ const HINTS: &[(&[Place], &str)] = &[
     ),
     (
         &[Is("var/cache/ldconfig/aux-cache")],
-        "ldconfig keeps inodes and times of libraries here; remove it in the same RUN",
+        "ldconfig keeps inodes and times of libraries here; remove it in the same RUN, or \
+         `build --normalize`",
     ),
     (
         &[Is("etc/ld.so.cache")],
@@ -62,7 +63,7 @@ const HINTS: &[(&[Place], &str)] = &[
     (
         &[Is("etc/machine-id"), Is("var/lib/dbus/machine-id")],
         "a random ID of the machine; empty /etc/machine-id and remove /var/lib/dbus/machine-id \
-         in the same RUN: it is made at the first start",
+         in the same RUN, or `build --normalize`: it is made at the first start",
     ),
     (
         &[
@@ -76,11 +77,12 @@ const HINTS: &[(&[Place], &str)] = &[
     (
         &[Is("etc/shadow"), Is("etc/shadow-"), Is("etc/gshadow"), Is("etc/gshadow-")],
         "the third field is the day of the last change of a password; SOURCE_DATE_EPOCH (`ARG` \
-         in the Dockerfile) fixes it with shadow 4.7 or later, `chage -d 0 USER` otherwise",
+         in the Dockerfile) fixes it with shadow 4.7 or later, `build --normalize` otherwise",
     ),
     (
         &[Is("etc/passwd-"), Is("etc/group-"), Is("etc/subuid-"), Is("etc/subgid-")],
-        "a copy from before the last change of users; remove it in the same RUN",
+        "a copy from before the last change of users; remove it in the same RUN, or \
+         `build --normalize`",
     ),
     (
         &[Begins("etc/ssh/ssh_host_")],
@@ -100,6 +102,10 @@ const HINTS: &[(&[Place], &str)] = &[
         ],
         "the bundle of certificates: another version of ca-certificates, or another order of \
          its parts; pin the package's version",
+    ),
+    (
+        &[Is("etc/mailname"), Is("etc/postfix/main.cf")],
+        "the name of the host that built it; write the name that is wanted in the same RUN",
     ),
     (
         &[Is("etc/hostname"), Is("etc/hosts"), Is("etc/resolv.conf"), Is("etc/mtab")],
@@ -122,6 +128,14 @@ const HINTS: &[(&[Place], &str)] = &[
     (
         &[In("go-build"), Below("go/pkg/mod/cache"), Below("root/go/pkg")],
         "Go's caches; RUN --mount=type=cache,target=/root/.cache/go-build keeps them out of the layer",
+    ),
+    (
+        &[Named(".bash_history"), Named(".wget-hsts"), Named(".lesshst"), Named(".python_history")],
+        "a tool's history of what was done; remove it in the same RUN",
+    ),
+    (
+        &[Begins("var/lib/dnf/history.sqlite")],
+        "dnf's history, with times; remove it in the same RUN",
     ),
     (
         &[
@@ -229,6 +243,22 @@ mod tests {
             ("home/me/.cache/pip/x", "a cache of a tool"),
             ("etc/ssh/ssh_host_rsa_key", "keys of the host"),
             ("app/.git/index", "repository"),
+            ("var/log/lastlog", "logins are logged"),
+            ("var/log/dpkg.log", "--normalize"),
+            ("var/log/alternatives.log", "--normalize"),
+            ("lib/apk/db/installed", "package database"),
+            ("var/lib/rpm/rpmdb.sqlite", "package database"),
+            ("var/cache/apt/pkgcache.bin", "lists and packages"),
+            ("var/cache/debconf/config.dat-old", "package manager"),
+            ("var/cache/fontconfig/x", "times of folders"),
+            ("var/lib/dbus/machine-id", "random ID"),
+            ("etc/passwd-", "before the last change"),
+            ("etc/ssl/private/ssl-cert-snakeoil.key", "made when the package was installed"),
+            ("etc/ssl/certs/ssl-cert-snakeoil.pem", "made when the package was installed"),
+            ("etc/mailname", "name of the host"),
+            ("root/.bash_history", "history"),
+            ("var/lib/dnf/history.sqlite", "dnf's history"),
+            ("tmp/x", "left by a program"),
         ] {
             let hint = of(path.as_bytes()).unwrap_or_default();
             assert!(hint.contains(says), "{path}: {hint}");

@@ -36,6 +36,8 @@ pub struct PlanRequest {
     pub network: RunNetwork,
     /// `RUN --security=insecure` is allowed.
     pub insecure: bool,
+    /// Layers of `RUN`s are [normalized](super::RunOp::normalize).
+    pub normalize: bool,
     /// Lines of a `RUN`'s `/etc/hosts`: a name and its address.
     pub hosts: Vec<(String, IpAddr)>,
     /// Of what is made, unless `SOURCE_DATE_EPOCH` says another one.
@@ -78,6 +80,7 @@ impl PlanRequest {
             contexts: Vec::new(),
             network: RunNetwork::Default,
             insecure: false,
+            normalize: false,
             hosts: Vec::new(),
             epoch: Epoch::DEFAULT,
             times: BTreeMap::new(),

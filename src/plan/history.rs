@@ -7,6 +7,20 @@ use crate::image::{History, ImageConfig};
 /// Which program wrote an entry.
 const COMMENT: &str = "kiln.dockerfile.v0";
 
+/// Names, in the comment of a layer's entry, what was normalized in it. `at` counts the layers
+/// from the lowest, and the history speaks of as many.
+pub fn note_normalized<'r>(
+    config: &mut ImageConfig,
+    at: usize,
+    rules: impl IntoIterator<Item = &'r str>,
+) {
+    let rules: Vec<&str> = rules.into_iter().collect();
+    let entry = config.history.iter_mut().filter(|entry| !entry.empty_layer).nth(at);
+    if let Some(entry) = entry.filter(|_| !rules.is_empty()) {
+        entry.comment = Some(format!("{COMMENT}; normalized: {}", rules.join(", ")));
+    }
+}
+
 /// Stands for a layer of which the base image's history says nothing.
 const UNTOLD: &str = "layer of the base image, of which its history says nothing";
 

@@ -11,6 +11,7 @@
 //! | for `RUN`: a heredoc that is run as a program | its text is not in the arguments |
 //! | for `RUN`: its network, `--security`, host name and names of hosts, and each mount's kind, place and settings | what the process can see |
 //! | for `RUN`: a digest of the files that a mount takes from the context; the root it takes others from | as for a copy |
+//! | for `RUN`: that its layer is normalized, and by which rules | they take out of it what is found |
 //! | for `RUN`: the platform | the same files, run on another processor |
 //!
 //! | stays out | because |
@@ -39,6 +40,9 @@ use super::op::{CopyFrom, MountSource, Op, RunMount};
 
 /// Raised when what a step with given fields makes, or how it is hashed, changes.
 pub const FORMAT: u64 = 3;
+
+/// Raised when the rules of `--normalize` change.
+const NORMALIZE: u64 = 1;
 
 /// What a step's result depends on, in one digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,6 +110,11 @@ impl Step {
                 to.maybe(run.hostname.as_deref());
                 to.number(run.mounts.len() as u64);
                 run.mounts.iter().for_each(|mount| to.mount(mount));
+                // Those that are not keep the keys that they had before there was such.
+                if run.normalize {
+                    to.text("normalize");
+                    to.number(NORMALIZE);
+                }
             }
             Op::Copy(copy) => {
                 to.text("copy");

@@ -40,6 +40,7 @@ pub use error::PlanError;
 pub use graph::{
     Base, BaseRequest, Bases, Graph, NamedContext, Plan, PlanRequest, Planned, Step, StepId,
 };
+pub use history::note_normalized;
 pub use key::{CacheKey, FORMAT, InputKey};
 pub use op::{
     BaseImage, BaseOp, CacheMount, Content, CopyFrom, CopyHints, CopyOp, CopySource, MountSource,

@@ -54,6 +54,8 @@ pub struct RunOp {
     pub network: RunNetwork,
     /// `--security=insecure`.
     pub insecure: bool,
+    /// What every build leaves otherwise, and nothing needs, is taken out of the layer.
+    pub normalize: bool,
     /// Names that `/etc/hosts` has besides the usual ones.
     pub hosts: Vec<(String, IpAddr)>,
     /// The machine's name as the step sees it, if whoever builds chose one.

@@ -49,6 +49,9 @@ impl fmt::Display for Step {
                 if run.network != RunNetwork::Default {
                     writeln!(f, "  network {:?}", run.network)?;
                 }
+                if run.normalize {
+                    writeln!(f, "  normalized")?;
+                }
                 if let Some(name) = &run.hostname {
                     writeln!(f, "  hostname {name:?}")?;
                 }

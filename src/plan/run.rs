@@ -60,6 +60,7 @@ impl InStage<'_, '_, '_> {
                 named => named,
             },
             insecure,
+            normalize: self.walk.ask.normalize,
             hosts: self.walk.ask.hosts.clone(),
             hostname: self.walk.ask.setting("SANDBOX_HOSTNAME").map(str::to_owned),
             env,

@@ -10,13 +10,12 @@ use std::path::{Path, PathBuf};
 
 use super::mark::Marks;
 use super::place::places;
-use super::{RootfsError, Work, merge, pack, snapshot, unpacked};
+use super::{Packed, Packing, RootfsError, Work, merge, pack, snapshot, unpacked};
 use crate::atomic::{AtPath as _, private_folder};
 use crate::digest::{DiffId, Digest};
-use crate::epoch::Epoch;
-use crate::layer::{Layer, LayerForm};
+use crate::layer::Layer;
 use crate::progress::Progress;
-use crate::sandbox::{Root, Sandbox, record};
+use crate::sandbox::{Conditions, Root, Sandbox, record};
 use crate::store::{Scratch, Store};
 
 /// OVL_MAX_STACK of the kernel's fs/overlayfs.
@@ -191,7 +190,7 @@ impl<'a> Ground<'a> {
     ///
     /// # Errors
     /// If something in it cannot be read, or the store not be written.
-    pub fn pack(&self, epoch: Epoch, form: LayerForm) -> Result<Layer, RootfsError> {
+    pub fn pack(&self, how: Packing) -> Result<Packed, RootfsError> {
         if self.sandbox.is_plain() {
             let request = snapshot::Request {
                 root: self.root_folder(),
@@ -201,7 +200,7 @@ impl<'a> Ground<'a> {
             };
             self.more.set(self.sandbox.call("changes", &request)?);
         }
-        pack(self.store, self.sandbox, &self.tree(), &self.lowers, epoch, form)
+        pack(self.store, self.sandbox, &self.tree(), &self.lowers, how)
     }
 }
 
@@ -231,6 +230,7 @@ fn copied(
         into: into.to_path_buf(),
         marks: Marks::of(sandbox),
         link: false,
+        reversed: sandbox.conditions() == Conditions::Changed,
         snapshot,
     };
     let () = sandbox.call("merge", &request)?;
@@ -283,6 +283,7 @@ fn squashed(
             into: open_folder(&tree.join("fs"), 0o755)?,
             marks: Marks::of(sandbox),
             link: true,
+            reversed: false,
             snapshot: None,
         };
         let () = sandbox.call("merge", &request)?;

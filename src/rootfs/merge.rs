@@ -32,6 +32,8 @@ pub(super) struct Request {
     pub(super) marks: Marks,
     /// Files are shared with the trees.
     pub(super) link: bool,
+    /// Names are made from the last to the first, which some file systems list otherwise.
+    pub(super) reversed: bool,
     /// Where to write what there is in the end, for a later comparison.
     pub(super) snapshot: Option<PathBuf>,
 }
@@ -51,6 +53,7 @@ fn run(request: &Request) -> io::Result<()> {
             root: &into,
             marks: request.marks,
             link: request.link,
+            reversed: request.reversed,
             names: Vec::new(),
             links: BTreeMap::new(),
             list: record::listed(tree)?,
@@ -74,6 +77,7 @@ struct Merge<'a> {
     root: &'a OwnedFd,
     marks: Marks,
     link: bool,
+    reversed: bool,
     /// Where it is.
     names: Vec<OsString>,
     /// The first name of each file with several, by inode.
@@ -106,7 +110,11 @@ impl Merge<'_> {
                 remove(into, OsStr::from_bytes(&base))?;
             }
         }
-        for base in names(from)? {
+        let mut bases = names(from)?;
+        if self.reversed {
+            bases.reverse();
+        }
+        for base in bases {
             if self.marks.is_of_folder(&base) {
                 continue;
             }

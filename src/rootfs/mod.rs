@@ -31,7 +31,7 @@ pub use form::{in_form, known_form};
 pub use ground::{Ground, Kept, settle, stacked, trees_of};
 pub use measure::{Linked, Measured, measure};
 pub use own::make_folder;
-pub use pack::{pack, pack_folder};
+pub use pack::{Packed, Packing, pack, pack_folder};
 pub use remove::{Work, remove};
 pub use standing::standing;
 pub use unpack::{unpack_into, unpack_unread, unpacked};

@@ -10,6 +10,8 @@
 //! not say is taken out of the folder: it becomes the layer's tree, which other
 //! stacks with the same layer share.
 
+mod normalize;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -26,6 +28,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
+use self::normalize::{Left, Rule};
 use super::content::remember;
 use super::copy::{names, open_dir, times};
 use super::mark::Marks;
@@ -52,6 +55,8 @@ struct Request {
     marks: Marks,
     /// The folder stays as it is, and its root is listed.
     frozen: bool,
+    /// The rules of `pack/normalize.rs` hold.
+    normalize: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,6 +65,25 @@ struct Answer {
     digest: BlobDigest,
     size: u64,
     index: LayerIndex,
+    normalized: BTreeSet<String>,
+}
+
+/// How a step's changes are packed.
+#[derive(Debug, Clone, Copy)]
+pub struct Packing {
+    pub epoch: Epoch,
+    pub form: LayerForm,
+    /// Files of which every build has others, and that nothing needs, are removed or made
+    /// alike (`pack/normalize.rs` has the rules).
+    pub normalize: bool,
+}
+
+/// A step's changes as a layer.
+#[derive(Debug)]
+pub struct Packed {
+    pub layer: Layer,
+    /// The names of the rules that have found something to normalize.
+    pub normalized: BTreeSet<String>,
 }
 
 /// Packs `folder/fs`, the upper folder of an overlay over `lowers` (the topmost
@@ -72,23 +96,23 @@ pub fn pack(
     sandbox: &Sandbox,
     folder: &Path,
     lowers: &[PathBuf],
-    epoch: Epoch,
-    form: LayerForm,
-) -> Result<Layer, RootfsError> {
+    how: Packing,
+) -> Result<Packed, RootfsError> {
     let blob = store.pending()?;
     let request = Request {
         upper: folder.join("fs"),
         lowers: lowers.to_vec(),
         out: blob.path().to_path_buf(),
-        epoch: epoch.seconds(),
-        form,
+        epoch: how.epoch.seconds(),
+        form: how.form,
         marks: Marks::of(sandbox),
         frozen: false,
+        normalize: how.normalize,
     };
-    let (layer, (bytes, inodes)) = layer(store, sandbox, blob, &request)?;
+    let (packed, (bytes, inodes)) = layer(store, sandbox, blob, &request)?;
     store.grew(bytes, inodes);
-    store.adopt_tree(sandbox.kind(), &layer.diff_id, folder)?;
-    Ok(layer)
+    store.adopt_tree(sandbox.kind(), &packed.layer.diff_id, folder)?;
+    Ok(packed)
 }
 
 /// Packs a folder as it is into a layer of the store: owners, modes and links as a step's
@@ -111,8 +135,9 @@ pub fn pack_folder(
         form,
         marks: Marks::of(sandbox),
         frozen: true,
+        normalize: false,
     };
-    Ok(layer(store, sandbox, blob, &request)?.0)
+    Ok(layer(store, sandbox, blob, &request)?.0.layer)
 }
 
 /// The layer, and what it takes as a folder: bytes, and inodes.
@@ -121,13 +146,13 @@ fn layer(
     sandbox: &Sandbox,
     blob: PendingBlob,
     request: &Request,
-) -> Result<(Layer, (u64, u64)), RootfsError> {
-    let Answer { diff_id, digest, size, index } = sandbox.call("pack", request)?;
+) -> Result<(Packed, (u64, u64)), RootfsError> {
+    let Answer { diff_id, digest, size, index, normalized } = sandbox.call("pack", request)?;
     blob.commit(&digest, size)?;
     let extent = index.extent();
     remember(store, diff_id, index)?;
     let layer = Layer { diff_id, digest, size, compression: request.form.compression };
-    Ok((layer, extent))
+    Ok((Packed { layer, normalized }, extent))
 }
 
 pub(super) fn job(request: &[u8]) -> Result<Vec<u8>, String> {
@@ -153,15 +178,17 @@ fn run(request: &Request) -> io::Result<Answer> {
         specials: Specials::open(&request.upper, &request.lowers)?,
         links: BTreeMap::new(),
         pending: Vec::new(),
+        normalized: request.normalize.then(BTreeSet::new),
     };
     packer.root(&upper, &lowers)?;
     packer.folder(&Name::root(), &upper, &lowers)?;
     if !request.frozen {
         packer.specials.keep(&request.upper)?;
     }
+    let normalized = packer.normalized.iter().flatten().map(|&rule| rule.to_owned()).collect();
     let Written { to, diff_id, index, .. } = packer.writer.finish_whole()?;
     let (_, digest, size) = to.into_inner().map_err(io::IntoInnerError::into_error)?.finish();
-    Ok(Answer { diff_id, digest: BlobDigest(digest), size, index })
+    Ok(Answer { diff_id, digest: BlobDigest(digest), size, index, normalized })
 }
 
 /// One open folder for each layer may be more than a process has by default.
@@ -183,6 +210,8 @@ struct Packer<W: io::Write> {
     /// Folders that are listed only if something in them is: overlayfs copies
     /// parents up without changing them.
     pending: Vec<Entry>,
+    /// The rules that have found something; none if nothing is to be normalized.
+    normalized: Option<BTreeSet<Rule>>,
 }
 
 impl<W: io::Write> Packer<W> {
@@ -283,6 +312,9 @@ impl<W: io::Write> Packer<W> {
         if !unchanged {
             self.parents()?;
         }
+        if base == b"__pycache__" && self.normalized.is_some() {
+            self.normalize_compiled(&open, &lower.merged, upper, lowers)?;
+        }
         self.folder(name, &open, &lower.merged)?;
         let listed = self.pending.get(depth).is_none_or(|entry| entry.name.is_root());
         self.pending.truncate(depth);
@@ -341,6 +373,13 @@ impl<W: io::Write> Packer<W> {
         // here because of the others.
         if !several && self.is_unchanged(&entry, base, stat, upper, lowers)? {
             return Ok(unlinkat(upper, OsStr::from_bytes(base), AtFlags::empty())?);
+        }
+        match self.normalize(&entry, base, stat, upper, lowers)? {
+            Left::AsItIs => {}
+            Left::Changed(stat) => {
+                entry = self.entry(upper.as_fd(), base, name.clone(), &stat)?;
+            }
+            Left::Gone => return Ok(()),
         }
         let key = (stat.st_dev, stat.st_ino);
         if several && let Some(first) = self.links.get(&key) {

@@ -16,6 +16,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::conditions::{Conditions, Found};
 use super::mount::Proc;
 use super::spec::{Emulation, Exit, SandboxSpec};
 
@@ -28,6 +29,7 @@ pub(super) struct Setup {
     pub(super) space: Space,
     /// Without a mount namespace.
     pub(super) bare: bool,
+    pub(super) conditions: Conditions,
 }
 
 /// The user namespace of a sandbox.
@@ -49,6 +51,8 @@ pub(super) enum What {
     TryStore { folder: PathBuf, user_xattr: bool },
     /// Try whether `/proc` can be served where it cannot be mounted.
     TryFiles,
+    /// Look at what conditions there are.
+    Look,
     /// Run a registered job; the next frame is its request.
     Call { job: String },
     /// Run a process, `bare` without namespaces; the next frame is a [`RunRequest`] with
@@ -87,6 +91,7 @@ pub(super) enum Event {
     },
     /// Whether `/proc` can be served, or why not.
     TriedFiles(Result<(), String>),
+    Looked(Found),
     /// The process exists and waits for [`Event::Go`]; a pidfd comes along.
     Started,
     /// From kiln: it may go on.

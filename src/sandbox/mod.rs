@@ -28,6 +28,7 @@
 pub mod binfmt;
 pub mod cgroup;
 mod chroot;
+mod conditions;
 mod device;
 mod fallback;
 mod given;
@@ -56,6 +57,7 @@ mod zygote;
 use std::io;
 use std::path::PathBuf;
 
+pub use conditions::{Conditions, Found};
 pub use fallback::Held;
 pub use helper::{helper, set_helper};
 pub use launch::{Cancel, Running};

@@ -12,6 +12,7 @@ use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
+use super::conditions::Conditions;
 use super::helper::{Helper, Zygote};
 use super::idmap::Maps;
 use super::message::{Event, Failure, Setup, Space, What};
@@ -87,6 +88,7 @@ pub struct Sandbox {
     unserved: Option<String>,
     /// Whether the host can be given a name.
     named: OnceLock<bool>,
+    conditions: Conditions,
 }
 
 impl Sandbox {
@@ -95,16 +97,24 @@ impl Sandbox {
     /// # Errors
     /// If no tier works; the reasons are in the error.
     pub fn open(force: Option<Tier>) -> Result<Self, SandboxError> {
+        Self::open_under(force, Conditions::Usual)
+    }
+
+    /// As [`Sandbox::open`], with other conditions for what runs in it.
+    ///
+    /// # Errors
+    /// As [`Sandbox::open`].
+    pub fn open_under(force: Option<Tier>, conditions: Conditions) -> Result<Self, SandboxError> {
         let mut refused = Vec::new();
         for tier in Tier::ALL {
             if force.is_some_and(|forced| forced != tier) {
                 continue;
             }
             let tried = match tier {
-                Tier::Root => root(),
-                Tier::Subuid => subuid(),
-                Tier::SingleId => single_id(),
-                Tier::Chroot => without_namespaces(),
+                Tier::Root => root(conditions),
+                Tier::Subuid => subuid(conditions),
+                Tier::SingleId => single_id(conditions),
+                Tier::Chroot => without_namespaces(conditions),
             };
             match tried {
                 Ok(mut sandbox) => {
@@ -214,7 +224,13 @@ impl Sandbox {
             Ok((Event::Tried { overlay: None, proc, named }, _)) => {
                 let _ = self.proc.set(proc);
                 let _ = self.named.set(named);
-                Storage::Overlay
+                match self.conditions {
+                    Conditions::Usual => Storage::Overlay,
+                    Conditions::Changed => Storage::Plain {
+                        why: "the conditions are changed on purpose".to_owned(),
+                        kind: format!("{}-plain", self.kind),
+                    },
+                }
             }
             Ok((
                 Event::Tried { overlay: Some(Failure::Setup { what, errno }), proc, named },
@@ -232,6 +248,12 @@ impl Sandbox {
         // Another thread found the same.
         let _ = self.storage.set(storage);
         Ok(())
+    }
+
+    /// Which conditions processes have in it.
+    #[must_use]
+    pub fn conditions(&self) -> Conditions {
+        self.conditions
     }
 
     /// A helper for one thing to do.
@@ -304,11 +326,11 @@ fn ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
-fn root() -> Result<Sandbox, String> {
+fn root(conditions: Conditions) -> Result<Sandbox, String> {
     if ids().0 != 0 {
         return Err("kiln does not run as root".to_owned());
     }
-    let zygote = Zygote::start(&Setup { space: Space::Own, bare: false }, |_| Ok(()))
+    let zygote = Zygote::start(&Setup { space: Space::Own, bare: false, conditions }, |_| Ok(()))
         .map_err(|why| format!("uid 0 here, but without the rights of root: {why}"))?;
     // Root of an outer user namespace, as in a rootless container, has the
     // rights over mounts but not the host's attributes nor all of its IDs.
@@ -329,6 +351,7 @@ fn root() -> Result<Sandbox, String> {
         proc: OnceLock::new(),
         unserved: None,
         named: OnceLock::new(),
+        conditions,
     })
 }
 
@@ -365,7 +388,7 @@ const NEEDED: [(CapabilitySet, &str); 6] = [
     (CapabilitySet::SETGID, "SETGID"),
 ];
 
-fn without_namespaces() -> Result<Sandbox, String> {
+fn without_namespaces(conditions: Conditions) -> Result<Sandbox, String> {
     if ids().0 != 0 {
         return Err("kiln does not run as root".to_owned());
     }
@@ -378,7 +401,7 @@ fn without_namespaces() -> Result<Sandbox, String> {
             lacking.join(", ")
         ));
     }
-    let zygote = Zygote::start(&Setup { space: Space::Own, bare: true }, |_| Ok(()))
+    let zygote = Zygote::start(&Setup { space: Space::Own, bare: true, conditions }, |_| Ok(()))
         .map_err(|error| error.to_string())?;
     let helper = Helper::fork(&zygote, &What::TryFiles).map_err(|error| error.to_string())?;
     let unserved = match helper.event("try to serve /proc").map_err(|error| error.to_string())? {
@@ -406,6 +429,7 @@ fn without_namespaces() -> Result<Sandbox, String> {
         proc: OnceLock::new(),
         unserved,
         named: OnceLock::new(),
+        conditions,
     })
 }
 
@@ -418,7 +442,7 @@ fn root_kind(uids: &str, gids: &str) -> String {
     }
 }
 
-fn subuid() -> Result<Sandbox, String> {
+fn subuid(conditions: Conditions) -> Result<Sandbox, String> {
     let (uid, gid) = ids();
     if rustix::thread::no_new_privs().unwrap_or(false) {
         return Err("the process may not gain privileges (no_new_privs is set), which newuidmap \
@@ -426,7 +450,7 @@ fn subuid() -> Result<Sandbox, String> {
             .to_owned());
     }
     let maps = Maps::of_user(uid, gid)?;
-    let zygote = new_user(Space::Mapped, |pid| maps.write(pid, uid, gid))?;
+    let zygote = new_user(Space::Mapped, conditions, |pid| maps.write(pid, uid, gid))?;
     let text = format!("{uid} {:?}\n{gid} {:?}", maps.uids, maps.gids);
     Ok(Sandbox {
         tier: Tier::Subuid,
@@ -439,13 +463,14 @@ fn subuid() -> Result<Sandbox, String> {
         proc: OnceLock::new(),
         unserved: None,
         named: OnceLock::new(),
+        conditions,
     })
 }
 
-fn single_id() -> Result<Sandbox, String> {
+fn single_id(conditions: Conditions) -> Result<Sandbox, String> {
     supervise::usable()?;
     let (uid, gid) = ids();
-    let zygote = new_user(Space::Single { uid, gid }, |_| Ok(()))?;
+    let zygote = new_user(Space::Single { uid, gid }, conditions, |_| Ok(()))?;
     Ok(Sandbox {
         tier: Tier::SingleId,
         kind: format!("one-{uid}"),
@@ -457,6 +482,7 @@ fn single_id() -> Result<Sandbox, String> {
         proc: OnceLock::new(),
         unserved: None,
         named: OnceLock::new(),
+        conditions,
     })
 }
 
@@ -464,12 +490,13 @@ fn single_id() -> Result<Sandbox, String> {
 /// made it.
 fn new_user(
     space: Space,
+    conditions: Conditions,
     map: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<Arc<Zygote>, String> {
     let hint = "; check the seccomp and AppArmor profiles of the container around, and \
                 user.max_user_namespaces, kernel.unprivileged_userns_clone and \
                 kernel.apparmor_restrict_unprivileged_userns with sysctl";
-    Zygote::start(&Setup { space, bare: false }, map).map_err(|error| match error {
+    Zygote::start(&Setup { space, bare: false, conditions }, map).map_err(|error| match error {
         SandboxError::Setup { .. } => format!("{error}{hint}"),
         error => error.to_string(),
     })

@@ -28,6 +28,7 @@ use rustix::process::{
 };
 use rustix::thread::UnshareFlags;
 
+use super::conditions::Found;
 use super::message::{Channel, Doing as _, Event, Failure, RunRequest, Setup, Space, What, retry};
 use super::several::Watch;
 use super::spec::Root;
@@ -83,6 +84,7 @@ fn begin(channel: &Channel, jobs: Jobs<'_>) -> Result<(), Failure> {
     // Ctrl-C in the terminal is kiln's to answer.
     setsid().doing(|| "leave the terminal's session".to_owned())?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    setup.conditions.take_processors();
     match setup.space {
         Space::Own => {}
         Space::Mapped => {
@@ -98,6 +100,7 @@ fn begin(channel: &Channel, jobs: Jobs<'_>) -> Result<(), Failure> {
             become_root()?;
         }
     }
+    setup.conditions.shift_clocks();
     if setup.bare {
         rustix::process::chroot("/").doing(|| "change the root".to_owned())?;
         return serve(channel, jobs);
@@ -194,6 +197,7 @@ fn answer(channel: &Channel, what: &What, zygote: Pid, jobs: Jobs<'_>) -> Result
             channel.tell(&Event::Tried { overlay, proc, named }, &[]).doing(told)
         }
         What::TryFiles => channel.tell(&Event::TriedFiles(files::try_it()), &[]).doing(told),
+        What::Look => channel.tell(&Event::Looked(Found::here()), &[]).doing(told),
         What::Call { job } => {
             die_with(zygote)?;
             let Some((body, _)) = channel.recv().doing(|| "read the job's request".to_owned())?
@@ -273,11 +277,15 @@ fn execute_again() -> Result<Infallible, Failure> {
     Err(Failure::new("execute the helper from a read-only mount", &io::Error::last_os_error()))
 }
 
+/// As the call of that name.
+pub(super) fn unshare(what: UnshareFlags) -> io::Result<()> {
+    // SAFETY: this process is single-threaded, and no descriptor table is unshared.
+    Ok(unsafe { rustix::thread::unshare_unsafe(what) }?)
+}
+
 /// A user namespace whose maps are still to be written.
 fn new_user() -> Result<(), Failure> {
-    // SAFETY: this process is single-threaded, and no descriptor table is unshared.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) }
-        .doing(|| "make a user namespace".to_owned())
+    unshare(UnshareFlags::NEWUSER).doing(|| "make a user namespace".to_owned())
 }
 
 /// Maps one uid and gid to 0, without anybody's help.
@@ -316,9 +324,7 @@ fn die_with(zygote: Pid) -> Result<(), Failure> {
 }
 
 fn own_mounts() -> Result<(), Failure> {
-    // SAFETY: this process is single-threaded, and no descriptor table is unshared.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
-        .doing(|| "make a mount namespace".to_owned())?;
+    unshare(UnshareFlags::NEWNS).doing(|| "make a mount namespace".to_owned())?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing(|| "make mounts private".to_owned())
 }

@@ -34,6 +34,25 @@ impl Store {
         self.leases.hold(&self.blob_path(digest)).is_some_and(|meta| meta.is_file())
     }
 
+    /// Has a blob of another store, if that has it: shared where one file system holds both.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    pub fn take_blob(&self, from: &Self, digest: &BlobDigest, size: u64) -> Result<(), StoreError> {
+        if self.has_blob(digest, size) || !from.has_blob(digest, size) {
+            return Ok(());
+        }
+        let (source, target) = (from.blob_path(digest), self.blob_path(digest));
+        // Nothing ever writes to a blob that has its name.
+        if std::fs::hard_link(&source, &target).is_ok() {
+            return Ok(());
+        }
+        let mut writer = self.writer()?;
+        std::io::copy(&mut from.open_blob(digest)?, &mut writer).at("copy", &source)?;
+        writer.commit(Some((digest, size)))?;
+        Ok(())
+    }
+
     /// True if the blobs of all these layers are here.
     #[must_use]
     pub fn has_layers(&self, layers: &[Layer]) -> bool {

@@ -42,3 +42,4 @@ mod scarce;
 mod stopped;
 mod storage;
 mod tiers;
+mod verify;

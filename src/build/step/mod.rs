@@ -15,6 +15,7 @@ mod tests;
 pub(super) mod traced;
 mod workdir;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ use crate::layer::{Layer, LayerForm, LayerWriter, Name, ViewError, Written};
 use crate::net::Offline;
 use crate::plan::{CopyFrom, CopyOp, InputKey, Op, RemoteSource, Step};
 use crate::progress::{Progress, Task};
-use crate::rootfs::{self, Rootfs, RootfsError, Supply};
+use crate::rootfs::{self, Packed, Rootfs, RootfsError, Supply};
 use crate::sandbox::{Cancel, Exit, SandboxError};
 use crate::store::{BlobWriter, Store, StoreError};
 use lineage::Lineage;
@@ -242,13 +243,13 @@ impl<'a> Prepared<'a> {
         bench: &Bench<'_>,
         task: &Task,
         room: impl FnOnce() -> Result<&'s Room, StepError>,
-    ) -> Result<Option<Layer>, StepError> {
+    ) -> Result<Option<Packed>, StepError> {
         let Bench { store, cancel, bases, .. } = *bench;
         let below: &[Layer] = if self.step.stands_alone() { &[] } else { &self.inputs[0] };
         let onto = || Rootfs::supplied(store, below, bases);
         let epoch = self.step.epoch;
         let lineage = |context| Lineage::of(self.step, context, bench);
-        Ok(Some(match &self.step.op {
+        let layer = match &self.step.op {
             Op::Base(_) => return Ok(None),
             Op::Run(op) => {
                 // A root to run in is unpacked from whole layers.
@@ -263,7 +264,7 @@ impl<'a> Prepared<'a> {
                     inputs: self.inputs,
                     epoch,
                 };
-                run::run(&around, op)?
+                return run::run(&around, op).map(Some);
             }
             Op::Workdir(op) => workdir::run(store, op, &onto()?, epoch, &lineage(None))?,
             Op::Copy(op) => match op.from {
@@ -292,7 +293,8 @@ impl<'a> Prepared<'a> {
                     copy::run(store, cancel, op, &origin, &chosen, &[], &onto, epoch, &lineage)?
                 }
             },
-        }))
+        };
+        Ok(Some(Packed { layer, normalized: BTreeSet::new() }))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use super::super::again::hostname;
 use super::super::room::Room;
 use super::output::lines;
 use super::{Bench, StepError, mounts};
@@ -11,11 +12,8 @@ use crate::layer::Layer;
 use crate::net::{self, Offline};
 use crate::plan::RunOp;
 use crate::progress::{Stream, Task};
-use crate::rootfs::{self, Ground, Work};
+use crate::rootfs::{self, Ground, Packed, Packing, Work};
 use crate::sandbox::{Exit, Io, Mount, MountKind, Network, Sandbox, SandboxSpec};
-
-/// The same on every machine: programs write the host's name into files.
-const HOSTNAME: &str = "kiln";
 
 /// What a step runs with, besides what the Dockerfile says.
 pub(super) struct Surroundings<'a> {
@@ -30,7 +28,7 @@ pub(super) struct Surroundings<'a> {
     pub epoch: Epoch,
 }
 
-pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepError> {
+pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Packed, StepError> {
     let Surroundings { bench, sandbox, .. } = around;
     let (store, layers) = (bench.store, &around.inputs[0]);
     rootfs::unpack_unread(store, sandbox, layers, bench.progress)?;
@@ -48,7 +46,8 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
     env.extend(op.hints.proxies.0.iter().cloned());
     let mounted = mounts::mounted(around, op, work.path())?;
     env.extend(mounted.env);
-    let mut names = vec![hostname(op).to_owned()];
+    let hostname = op.hostname.as_deref().unwrap_or_else(|| hostname(sandbox));
+    let mut names = vec![hostname.to_owned()];
     if !sandbox.names_host() {
         // A program that asks gets the container's.
         names.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
@@ -65,7 +64,7 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
         env,
         cwd: op.cwd.clone().into(),
         user: account.ids,
-        hostname: hostname(op).into(),
+        hostname: hostname.into(),
         mounts,
         network: network(op.network)?,
         privileged: op.insecure,
@@ -85,13 +84,18 @@ pub(super) fn run(around: &Surroundings<'_>, op: &RunOp) -> Result<Layer, StepEr
     if exit != Exit::Code(0) {
         return Err(StepError::Exit { exit, command: op.argv.clone() });
     }
-    let layer = ground.pack(around.epoch, bench.form)?;
+    let how = Packing { epoch: around.epoch, form: bench.form, normalize: op.normalize };
+    let packed = ground.pack(how)?;
+    if op.normalize {
+        // A plain root still has what the layer has not.
+        return Ok(packed);
+    }
     let mut layers = layers.clone();
-    layers.push(layer.clone());
+    layers.push(packed.layer.clone());
     if let Some(kept) = ground.keep(&layers)? {
         around.room.keep(kept);
     }
-    Ok(layer)
+    Ok(packed)
 }
 
 /// What the machine gives of what is asked for. Offline, no step reaches what the host does:
@@ -103,10 +107,6 @@ fn network(asked: RunNetwork) -> Result<Network, Offline> {
         RunNetwork::Host => net::pass("RUN --network=host").map(|()| Network::Host),
         RunNetwork::None => Ok(Network::None),
     }
-}
-
-fn hostname(op: &RunOp) -> &str {
-    op.hostname.as_deref().unwrap_or(HOSTNAME)
 }
 
 /// The host's resolver, and a host file that knows the step's own names.

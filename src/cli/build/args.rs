@@ -8,6 +8,7 @@ use super::attest::AttestFlags;
 use super::cache::CacheFlags;
 use super::locked::LockFlags;
 use super::refused::RefusedFlags;
+use super::verify::{NormalizeFlags, VerifyFlags};
 use crate::cli::credentials::RegistryArgs;
 use crate::cli::given::GivenFlags;
 use crate::cli::limits::{LimitFlags, OwnLimitFlags};
@@ -83,6 +84,9 @@ pub struct Args {
 
     #[command(flatten)]
     pub cache: CacheFlags,
+
+    #[command(flatten)]
+    pub verify: VerifyFlags,
 
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -180,6 +184,9 @@ pub struct BuildFlags {
 
     #[command(flatten)]
     pub lock: LockFlags,
+
+    #[command(flatten)]
+    pub normalize: NormalizeFlags,
 
     #[command(flatten)]
     pub given: GivenFlags,

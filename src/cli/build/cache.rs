@@ -109,7 +109,8 @@ fn one(
 ) -> Result<bool, CliError> {
     let (store, cancel) = (invocation.store()?, cancelled_by_signals(invocation)?);
     let (sources, cancel) = (&Sources::default(), &cancel);
-    let env = BuildEnv { store, registries, progress, cancel, ready: None, cache, sources };
+    let (ready, outcome) = (None, None);
+    let env = BuildEnv { store, registries, progress, cancel, ready, cache, sources, outcome };
     // What was known from elsewhere, and had not to be read, may not be here.
     let brought = |artifact: &Artifact, all: &[Layer]| -> Result<bool, CliError> {
         let lacking = match &to.place {

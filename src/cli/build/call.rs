@@ -54,7 +54,8 @@ pub(in crate::cli) fn answer(
         Method::Outline => Question::Outline,
     };
     let (store, cache, cancel) = (invocation.store()?, &Cache::default(), &cancel);
-    let env = BuildEnv { store, registries, progress, cancel, ready: None, cache, sources };
+    let (ready, outcome) = (None, None);
+    let env = BuildEnv { store, registries, progress, cancel, ready, cache, sources, outcome };
     let found = invocation
         .block_on(async { build::check(&ask, question, &env).await.map_err(failure::of_build) })?;
     if question == Question::Rules {

@@ -13,6 +13,7 @@ mod request;
 mod signing;
 mod sources;
 mod texts;
+mod verify;
 
 pub use args::{Args, BuildFlags};
 pub(super) use call::answer;
@@ -24,8 +25,10 @@ use super::report::CliError;
 use super::value::Method;
 use crate::build::Built;
 use crate::image::AnyImage;
+use crate::reference::Reference;
 use attest::Attesting;
 use outputs::{Outputs, Written};
+use verify::Verification;
 
 /// Builds, writes the outputs, pushes, and prints the digest.
 ///
@@ -46,13 +49,25 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     if call.method != Method::Build {
         return answer(call, &args.how, &args.context, &registries, &progress, invocation);
     }
-    let build_args = args.how.build_args.iter().map(|arg| (arg.name.as_str(), arg.resolve()));
-    let cache = &args.cache.cache(build_args);
+    let cache = || {
+        let given = args.how.build_args.iter();
+        args.cache.cache(given.map(|arg| (arg.name.as_str(), arg.resolve())))
+    };
+    let verification = args.verify.verification(cache(), args.metadata_file.clone());
+    let cache = &cache();
     let mut goal = outputs.goal(cache);
     goal.whole |= wanted.reads_layers();
     goal.refused = offline::asked(&args, &goal);
+    let mut names: &[Reference] = &[];
+    if let Some(verification) = &verification {
+        names = std::mem::take(&mut goal.names);
+        goal.pushed.clear();
+        goal.verify = Some(verification);
+    }
     let (Built { image, inputs }, request) =
         args.how.build(&args.context, &goal, &registries, &progress, invocation)?;
+    let store = invocation.store()?;
+    names.iter().try_for_each(|name| store.keep(name, &image))?;
     let attesting = Attesting::of(&wanted, &args.context, &request, &inputs);
     let written = outputs.write(&image, &attesting, &registries, &progress, invocation)?;
     args.cache.export(cache, &registries, &progress, invocation)?;
@@ -60,7 +75,11 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         outputs::text(path, written.image.digest().to_string().as_bytes())?;
     }
     if let Some(path) = &args.metadata_file {
-        outputs::text(path, &serde_json::to_vec_pretty(&facts(&written))?)?;
+        let mut facts = facts(&written);
+        if let Some(verified) = verification.as_ref().and_then(Verification::facts) {
+            facts["kiln.verification"] = verified.clone();
+        }
+        outputs::text(path, &serde_json::to_vec_pretty(&facts)?)?;
     }
     if outputs.take_stdout() {
         progress.note(format!("built {}", written.image.digest()));

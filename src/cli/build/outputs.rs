@@ -193,6 +193,7 @@ impl Outputs {
             pushed: pushed.flatten().collect(),
             cache,
             refused: Vec::new(),
+            verify: None,
         }
     }
 

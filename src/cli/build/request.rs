@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::args::BuildFlags;
 use super::sources::Opened;
+use super::verify::Verification;
 use super::{contexts, offline, sources};
-use crate::build::{self, BuildEnv, BuildRequest, Built, Cache, Opening, Sources};
+use crate::build::{self, BuildEnv, BuildRequest, Built, Cache, Opening, Outcome, Sources};
 use crate::cli::failure;
 use crate::cli::given::Entitlement;
 use crate::cli::invocation::Invocation;
@@ -21,7 +22,7 @@ use crate::progress::Progress;
 use crate::prune::When;
 use crate::reference::Reference;
 use crate::registry::{Registries, Uploads};
-use crate::sandbox::Cancel;
+use crate::sandbox::{Cancel, Conditions};
 
 /// The argument that keeps the `.git` folder of a context that is a repository.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
@@ -39,6 +40,8 @@ pub(in crate::cli) struct Goal<'a> {
     pub(in crate::cli) cache: &'a Cache,
     /// What of this needs a network that there is not to be.
     pub(in crate::cli) refused: Vec<Diagnostic>,
+    /// What it is to be compared with; nothing is named and pushed before that.
+    pub(in crate::cli) verify: Option<&'a Verification>,
 }
 
 impl BuildFlags {
@@ -66,7 +69,9 @@ impl BuildFlags {
         let progress = &progress.clone().explaining(self.explain_cache);
         let cache = goal.cache;
         let cancel = &cancel;
-        let env = BuildEnv { store, registries, progress, cancel, ready, cache, sources };
+        let outcome = Outcome::default();
+        let outcome = goal.verify.map(|_| &outcome);
+        let env = BuildEnv { store, registries, progress, cancel, ready, cache, sources, outcome };
         offline::refuse(&goal.refused, &request, &env)?;
         let request = BuildRequest { whole: goal.whole, ..request? };
         prune::keep(store, limit, When::Before, progress);
@@ -78,7 +83,13 @@ impl BuildFlags {
             // What ended the build comes first.
             (Err(error), Some(_)) if !error.is_cancelled() => Err(failure::of_build(error)),
             (_, Some(failed)) => Err(failed.into()),
-            (Ok(built), None) => invocation.block_on(uploads.end()).map(|()| (built, request)),
+            (Ok(built), None) => {
+                // Nothing goes up meanwhile: what is to be proved has no such goal.
+                if let Some(verification) = goal.verify {
+                    verification.prove(request.clone(), &env, &built, invocation)?;
+                }
+                invocation.block_on(uploads.end()).map(|()| (built, request))
+            }
         }
     }
 
@@ -137,9 +148,11 @@ impl BuildFlags {
             no_cache_filter: self.no_cache_filter.clone(),
             pull: self.pull,
             sandbox: self.sandbox.map(|tier| tier.0),
+            conditions: Conditions::Usual,
             limits: self.limits.of_steps(&self.own_limits)?,
             network: self.given.network.network(),
             insecure: self.given.allow.contains(&Entitlement::SecurityInsecure),
+            normalize: self.normalize.normalize,
             hosts: self.given.hosts(),
             given,
         })

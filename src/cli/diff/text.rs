@@ -26,7 +26,7 @@ struct Text {
 }
 
 /// All of it; with `all`, values in full.
-pub(super) fn shown(report: &Report, all: bool) -> String {
+pub(in crate::cli) fn shown(report: &Report, all: bool) -> String {
     let value = if all { WHOLE } else { VALUE };
     let mut text = Text { out: String::new(), value, hints: BTreeSet::new() };
     let (a, b) = (&report.a, &report.b);

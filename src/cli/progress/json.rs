@@ -30,12 +30,14 @@
 //! | `seconds`, `why` | of `waiting`: how long nothing will move |
 //! | `outcome` | of `end`: `done`; `mounted` (with `from`, the repository); `exists` (the other side has it); `cached` (this process knew that it has); `failed` |
 //!
-//! Three objects are kiln's own. `{"transferred":{…}}` ends a push or a pull with `way` and what
+//! Four objects are kiln's own. `{"transferred":{…}}` ends a push or a pull with `way` and what
 //! became of its blobs: `blobs_sent`, `bytes_sent`, `blobs_mounted`, `blobs_existed`,
 //! `blobs_fetched`, `bytes_fetched`, `blobs_kept` (in the store already); bytes that were sent in
 //! vain count. `{"totals":{…}}` comes when the steps of a build are
 //! done, whether or not they failed, with what was done of them in all: `files_hashed`,
-//! `bytes_hashed` and `files_packed`, of build contexts. The last of a call that fails is
+//! `bytes_hashed` and `files_packed`, of build contexts. `{"verification":{…}}` tells of a second
+//! build that came to something else: `same`, `conditions`, `steps` and `report`, that of `kiln diff
+//! --format json`. The last of a call that fails is
 //! `{"error":{"message","causes","hint"}}`, for a wrong text with `file`, `line` and
 //! `label` instead of `causes`. Further fields may come.
 

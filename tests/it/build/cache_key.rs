@@ -106,6 +106,7 @@ const CASES: &[(&str, Change, &str)] = &[
         Both("RUN --mount", "RUN --security=insecure --mount", "--allow security.insecure"),
         "R",
     ),
+    ("--normalize", Flags("--normalize"), "RO"),
     ("network, --security, names of hosts, host name", Flags("--add-host x:192.0.2.1"), "RO"),
     (
         "network, --security, names of hosts, host name",

@@ -1,4 +1,14 @@
-//! `kiln diff`: images that differ in one known thing, and what is said of them.
+//! `kiln diff`: images that differ in one known thing, and what is said of them: that thing by
+//! its path or field, and nothing else. Kinds of seeded differences, each a case of a table:
+//!
+//! | table | kinds |
+//! |---|---|
+//! | `file::each_difference_is_named_and_nothing_else` | 30: presence, attributes, links, devices, whiteouts, order and form of the tar |
+//! | `content::formats_say_what_differs` | 19: programs, archives, compiled Python, compressed files, JSON, text, data |
+//! | `document::fields_of_documents` | 15: fields of config, history and manifest |
+//! | `document::layers_are_lined_up` | 4: layers put in, taken out, changed, moved |
+//! | `document::one_tar_in_other_bytes` | 7: headers, levels and members of gzip, frames of zstd |
+//! | `document::indexes_platform_by_platform` | 6: entries, order and annotations of an index |
 
 mod content;
 mod document;
