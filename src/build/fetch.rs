@@ -35,6 +35,8 @@ pub enum FetchError {
     Checksum { url: String, expected: BlobDigest, found: BlobDigest },
     #[error("{url}: its digest is {found}, and the lock has {locked}")]
     Locked { url: String, locked: BlobDigest, found: BlobDigest },
+    #[error("{url}: --checksum is {stated}, and the lock has {locked}")]
+    Stated { url: String, locked: BlobDigest, stated: BlobDigest },
     #[error(transparent)]
     Unlocked(#[from] Unlocked),
     /// Kiln works offline, and the store does not know the file.
@@ -86,7 +88,7 @@ pub(super) fn at_hand(
     sources: &Sources,
     store: &Store,
 ) -> Result<bool, StoreError> {
-    if let Some(locked) = sources.url(&name(&source.url)) {
+    if let Some(locked) = sources.url(&name(&source.url), source.checksum) {
         return Ok(store.has_blob(&locked.digest, locked.size));
     }
     let slot = store.slot(AREA, &Digest::of(source.url.as_bytes()))?;
@@ -110,7 +112,7 @@ impl<'a> Fetcher<'a> {
     ) -> Result<Fetched, FetchError> {
         let name = name(&source.url);
         self.sources.allow(Key::Url(name.clone()), None)?;
-        let fetched = match self.sources.url(&name) {
+        let fetched = match self.sources.url(&name, source.checksum) {
             None => self.found(source, store, progress, cancel)?,
             Some(locked) => self.locked(source, locked, store, progress, cancel)?,
         };
@@ -129,15 +131,17 @@ impl<'a> Fetcher<'a> {
         cancel: &Cancel,
     ) -> Result<Fetched, FetchError> {
         let &lock::Url { ref url, digest, size } = locked;
-        let other = |found| FetchError::Locked { url: url.clone(), locked: digest, found };
+        let url = Key::Url(url.clone()).to_string();
         if let Some(stated) = source.checksum.filter(|stated| *stated != digest) {
-            return Err(other(stated));
+            return Err(FetchError::Stated { url, locked: digest, stated });
         }
-        let fetched = match store.has_blob(&digest, size) {
-            true => Fetched { digest, size },
-            false => self.found(source, store, progress, cancel)?,
-        };
-        if fetched.digest == digest { Ok(fetched) } else { Err(other(fetched.digest)) }
+        if store.has_blob(&digest, size) {
+            return Ok(Fetched { digest, size });
+        }
+        match self.found(source, store, progress, cancel)? {
+            fetched if fetched.digest == digest => Ok(fetched),
+            other => Err(FetchError::Locked { url, locked: digest, found: other.digest }),
+        }
     }
 
     fn found(

@@ -12,7 +12,8 @@ use crate::store::{Store, StoreError};
 
 /// Finds out all that a build takes from outside, without building it: what its bases, the
 /// files and the commits are that the needed stages take, for all platforms. Files come into
-/// the store; of bases the documents do, if the build is held to a lock or made for one.
+/// the store, unless a lock that is being made knows them; of bases the documents do where
+/// there is a lock.
 ///
 /// Gives what [`Sources::used`](super::Sources::used) has then: with the contexts that were
 /// opened with the same sources, and the inputs of other builds with them.
@@ -50,7 +51,12 @@ fn find(
         git.resolve(source)?;
     }
     for remote in &op.remotes {
-        fetcher.fetch(remote, store, progress, cancel)?;
+        let known = sources.url(&fetch::name(&remote.url), remote.checksum);
+        match known.filter(|_| sources.fills()) {
+            // A lock that is made anew says what it is already.
+            Some(known) => sources.note(Entry::Url(known.clone())),
+            None => drop(fetcher.fetch(remote, store, progress, cancel)?),
+        }
     }
     Ok(())
 }

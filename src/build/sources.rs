@@ -7,6 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::diagnostic::Span;
+use crate::digest::BlobDigest;
 use crate::lock::{self, Entry, Key, Lock};
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -77,12 +78,25 @@ impl Sources {
         self.lock.base(reference, of)
     }
 
-    pub(super) fn url(&self, url: &str) -> Option<&lock::Url> {
-        self.lock.url(url)
+    /// What the lock has of a file. Where the Dockerfile has come to state another digest, a
+    /// lock that is being made has nothing.
+    pub(super) fn url(&self, url: &str, stated: Option<BlobDigest>) -> Option<&lock::Url> {
+        let known = |known: &&lock::Url| stated.is_none_or(|stated| stated == known.digest);
+        self.lock.url(url).filter(|url| !self.fills() || known(url))
     }
 
-    pub(super) fn git(&self, remote: &str, reference: Option<&str>) -> Option<&lock::Git> {
-        self.lock.git(remote, reference)
+    /// What the lock has of a ref; of `stated`, as of a file's digest.
+    pub(super) fn git(
+        &self,
+        remote: &str,
+        reference: Option<&str>,
+        stated: Option<&str>,
+    ) -> Option<&lock::Git> {
+        let known = |git: &&lock::Git| {
+            let stated = stated.map(str::to_ascii_lowercase).unwrap_or_default();
+            [&git.object, &git.commit].iter().any(|hash| hash.starts_with(&stated))
+        };
+        self.lock.git(remote, reference).filter(|git| !self.fills() || known(git))
     }
 
     /// True if what the lock lacks is found out for the lock's sake.

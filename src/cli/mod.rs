@@ -30,6 +30,7 @@ pub mod keys;
 pub mod kill;
 pub mod limits;
 pub mod load;
+pub mod lock;
 pub mod login;
 pub mod logout;
 pub mod logs;
@@ -99,6 +100,7 @@ enum Command {
     Inspect(inspect::Args),
     Kill(kill::Args),
     Load(load::Args),
+    Lock(Box<lock::Args>),
     Login(login::Args),
     Logout(logout::Args),
     Logs(logs::Args),
@@ -154,6 +156,7 @@ impl Command {
             | Self::Images(_)
             | Self::Inspect(_)
             | Self::Load(_)
+            | Self::Lock(_)
             | Self::Rmi(_)
             | Self::Save(_)
             | Self::Sbom(_)
@@ -196,6 +199,7 @@ fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
         Command::Images(args) => images::run(args, invocation),
         Command::Inspect(args) => inspect::run(args, invocation),
         Command::Load(args) => load::run(args, invocation),
+        Command::Lock(args) => lock::run(*args, invocation),
         Command::Rmi(args) => rmi::run(args, invocation),
         Command::Save(args) => save::run(args, invocation),
         Command::Sbom(args) => sbom::run(args, invocation),
@@ -275,6 +279,7 @@ mod tests {
         with_globals(super::doctor::Args::augment_args(Command::new("doctor")));
         with_globals(super::du::Args::augment_args(Command::new("du")));
         with_globals(super::prune::Args::augment_args(Command::new("prune")));
+        with_globals(super::lock::Args::augment_args(Command::new("lock")));
         with_globals(super::kill::Args::augment_args(Command::new("kill")));
         with_globals(super::login::Args::augment_args(Command::new("login")));
         with_globals(super::logout::Args::augment_args(Command::new("logout")));

@@ -70,6 +70,7 @@ fn need(command: &Command) -> Option<Need> {
         | Command::Inspect(_)
         | Command::Kill(_)
         | Command::Load(_)
+        | Command::Lock(_)
         | Command::Logout(_)
         | Command::Logs(_)
         | Command::Prune(_)

@@ -113,14 +113,17 @@ impl Key {
     }
 }
 
-/// For people.
+/// For people, without the query of a URL, which may have secrets.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Base { reference, platform } => {
                 write!(f, "{} for {platform}", reference.familiar())
             }
-            Self::Url(url) => f.write_str(url),
+            Self::Url(url) => match url.split_once('?') {
+                Some((path, _)) => write!(f, "{path}?…"),
+                None => f.write_str(url),
+            },
             Self::Git { remote, reference: None } => f.write_str(remote),
             Self::Git { remote, reference: Some(name) } => write!(f, "{remote}#{name}"),
         }

@@ -72,7 +72,9 @@ impl<'a> Git<'a> {
         let (remote, reference) = name(source)?;
         let key = Key::Git { remote: remote.clone(), reference: reference.clone() };
         self.sources.allow(key, None)?;
-        let found = match (hash(source)?, self.sources.git(&remote, reference.as_deref())) {
+        let stated = source.checksum.as_deref();
+        let locked = self.sources.git(&remote, reference.as_deref(), stated);
+        let found = match (hash(source)?, locked) {
             (Some(exact), Some(locked)) if exact.object != locked.object => {
                 let (locked, expected) = (locked.object.clone(), exact.object);
                 return Err(GitError::Locked { url: url(), locked, expected });
@@ -85,7 +87,7 @@ impl<'a> Git<'a> {
             },
             (None, None) => self.ask(source, source.reference.as_deref())?,
         };
-        if let Some(expected) = source.checksum.as_deref() {
+        if let Some(expected) = stated {
             let start = expected.to_ascii_lowercase();
             let hashes = || [Some(&found.object), found.commit.as_ref()].into_iter().flatten();
             if !hashes().any(|hash| hash.starts_with(&start)) {
@@ -168,7 +170,7 @@ impl<'a> Git<'a> {
         let (remote, reference) = name(source)?;
         // What the lock has may long have been moved away from.
         let by_commit =
-            source.by_commit || self.sources.git(&remote, reference.as_deref()).is_some();
+            source.by_commit || self.sources.git(&remote, reference.as_deref(), None).is_some();
         let named = !by_commit && wanted.reference != wanted.object;
         let first = if named { &by_name } else { &by_hash };
         let shallow = ["fetch", "--progress", "--no-tags", "--depth=1", "--", &source.remote];

@@ -5,9 +5,9 @@ mod attest;
 mod cache;
 mod call;
 mod contexts;
-mod locked;
+pub(super) mod locked;
 mod offline;
-mod outputs;
+pub(super) mod outputs;
 mod refused;
 mod request;
 mod signing;
@@ -17,7 +17,8 @@ mod verify;
 
 pub use args::{Args, BuildFlags};
 pub(super) use call::answer;
-pub(super) use request::Goal;
+pub use locked::LockFlags;
+pub(super) use request::{Goal, cancelled_by_signals};
 
 use super::invocation::Invocation;
 use super::progress::Mode;

@@ -510,6 +510,6 @@ fn fill(
 }
 
 /// Writes a small file that appears whole or not at all.
-pub(super) fn text(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+pub(in crate::cli) fn text(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     Ok(output::to_file(path, |to| to.write_all(bytes).map_err(OutputError::Write))?)
 }

@@ -93,7 +93,8 @@ impl BuildFlags {
         }
     }
 
-    pub(super) fn request(
+    #[expect(clippy::too_many_arguments, reason = "each is one of the command's parts")]
+    pub(in crate::cli) fn request(
         &self,
         context: &Path,
         names: &[Reference],
@@ -160,7 +161,7 @@ impl BuildFlags {
 }
 
 /// Cancelled by the first signal that asks kiln to end.
-pub(super) fn cancelled_by_signals(invocation: &Invocation) -> Result<Cancel, CliError> {
+pub(in crate::cli) fn cancelled_by_signals(invocation: &Invocation) -> Result<Cancel, CliError> {
     let cancel = Cancel::new();
     let interrupt = invocation.interrupt()?.clone();
     let told = cancel.clone();
