@@ -262,3 +262,135 @@ pub fn without_user(url: &str) -> String {
         None => url.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::Change;
+
+    fn sum(digit: &str) -> String {
+        format!("sha256:{}", digit.repeat(64))
+    }
+
+    fn whole() -> Lock {
+        let digest = |digit: &str| sum(digit).parse().unwrap();
+        let base = |name: &str, platform: &str, digit: &str| {
+            Entry::Base(Base {
+                reference: name.parse().unwrap(),
+                platform: platform.parse().unwrap(),
+                digest: digest(digit),
+                index: (platform == "linux/amd64").then(|| digest("f")),
+            })
+        };
+        let git = |reference: Option<&str>, object: &str| {
+            Entry::Git(Git {
+                remote: "https://h/r.git".into(),
+                reference: reference.map(str::to_owned),
+                name: "refs/tags/v1".into(),
+                object: object.repeat(40),
+                commit: "c".repeat(40),
+            })
+        };
+        let url =
+            Entry::Url(Url { url: "http://h/\"\\é?a=b".into(), digest: digest("3"), size: 7 });
+        let pinned = format!("a@{}", sum("4"));
+        let entries = [
+            git(Some("v1"), "d"),
+            url,
+            base("b:1", "linux/arm64", "2"),
+            git(None, "c"),
+            base("b:1", "linux/amd64", "1"),
+            base(&pinned, "linux/amd64", "4"),
+        ];
+        entries.into_iter().collect()
+    }
+
+    #[test]
+    fn a_lock_has_one_text_and_comes_back() {
+        let text = whole().to_string();
+        assert_eq!(Lock::parse(&text).unwrap(), whole());
+        let heads: Vec<&str> = text.lines().filter(|line| line.starts_with('[')).collect();
+        assert_eq!(heads, ["[[base]]", "[[base]]", "[[base]]", "[[url]]", "[[git]]", "[[git]]"]);
+        assert!(text.lines().all(|line| line.len() < 120), "{text}");
+        // Whatever the order and the ends of lines are.
+        let mut parts: Vec<&str> = text.split("\n\n").collect();
+        parts[1..].reverse();
+        let other = parts.join("\n\n").replace('\n', "\r\n");
+        assert_eq!(Lock::parse(&other).unwrap().to_string(), text);
+        assert_eq!(Lock::parse("version = 1\n").unwrap(), Lock::default());
+    }
+
+    #[test]
+    fn what_is_no_lock() {
+        let base = format!(
+            "[[base]]\nreference = \"docker.io/library/a:1\"\nplatform = \"linux/amd64\"\n\
+             digest = \"{}\"\n",
+            sum("1")
+        );
+        let git = format!(
+            "[[git]]\nremote = \"https://h/r.git\"\nname = \"refs/heads/m\"\ncommit = \"{}\"\n",
+            "c".repeat(40)
+        );
+        let url = format!("[[url]]\nurl = \"http://h/a\"\ndigest = \"{}\"\nsize = 1\n", sum("2"));
+        let good = format!("version = 1\n{base}{git}{url}");
+        assert_eq!(Lock::parse(&good).unwrap().len(), 3);
+        for (old, new, line, says) in [
+            ("version = 1\n", "", 1, "version"),
+            ("version = 1", "version = 2\nnew = 1", 1, "version 2"),
+            ("version = 1", "version = 1\nnew = 1", 2, "unknown field"),
+            ("size = 1", "size = -1", 13, "invalid value"),
+            ("size = 1", "size = 1\nsize = 1", 14, "duplicate key"),
+            ("docker.io/library/a:1", "a:1", 3, "docker.io/library/a:1"),
+            ("docker.io/library/a:1", "A B", 3, "is not an image reference"),
+            (":1\"", &format!("@{}\"", sum("9")), 5, "is not what"),
+            ("linux/amd64", "linux", 4, "is not a platform"),
+            (&sum("1"), "sha256:12", 5, "is not a digest"),
+            ("http://h/a", "http://u:p@h/a", 11, "no credentials"),
+            ("http://h/a", "file:///etc/passwd", 11, "no HTTP URL"),
+            ("https://h/r.git", "https://token@h/r.git", 7, "no credentials"),
+            ("refs/heads/m", "--upload-pack=x", 8, "is no ref"),
+            ("refs/heads/m", "a\\nb", 8, "control character"),
+            (&"c".repeat(40), "cccc", 9, "whole hash"),
+            (&git, &format!("{git}{git}"), 10, "a second time"),
+            ("[[git]]", "<<<<<<< HEAD\n[[git]]", 6, "a merge has left a conflict"),
+            ("[[git]]", "=======\n[[git]]", 6, "a merge has left a conflict"),
+            ("[[git]]", "\0", 6, ""),
+        ] {
+            assert!(good.contains(old), "{old}");
+            let text = good.replacen(old, new, 1);
+            let said = Lock::parse(&text).unwrap_err();
+            let at = text[..said.span.start].matches('\n').count() + 1;
+            assert!(said.message.contains(says), "{new}: {}", said.message);
+            assert_eq!(at, line, "{new}: {}", said.message);
+        }
+    }
+
+    #[test]
+    fn changes_are_told_in_order() {
+        let (old, mut new) = (whole(), whole());
+        let keys: Vec<_> = old.entries().map(Entry::key).collect();
+        new.remove(&keys[0]);
+        if let Some(Entry::Url(mut url)) = new.remove(&keys[3]) {
+            url.size = 8;
+            new.insert(Entry::Url(url));
+        }
+        let told: Vec<_> = old.changes(&new).iter().map(Change::key).collect();
+        assert_eq!(told, [keys[0].clone(), keys[3].clone()]);
+        assert!(matches!(old.changes(&new)[..], [Change::Removed(_), Change::Moved { .. }]));
+        assert!(matches!(new.changes(&old)[0], Change::Added(_)));
+        assert_eq!(keys[3].to_string(), "http://h/\"\\é?…");
+    }
+
+    #[test]
+    fn credentials_are_left_out() {
+        for (url, bare) in [
+            ("http://u:p@h:1/a@b", "http://h:1/a@b"),
+            ("https://t@h?x=@", "https://h?x=@"),
+            ("http://a@b@h", "http://h"),
+            ("http://h/a", "http://h/a"),
+            ("git@h:r", "git@h:r"),
+        ] {
+            assert_eq!(without_user(url), bare);
+        }
+    }
+}

@@ -23,6 +23,7 @@ mod git;
 mod heredoc;
 mod life;
 mod limits;
+mod lock;
 mod matrix;
 mod memory;
 mod mounts;

@@ -371,6 +371,14 @@ const COMMANDS: &[(&str, Proof)] = &[
         "kiln deploy --name app --image registry.example/app:1 --verify-policy policy.toml",
         Proof::Test("deploy_refuses"),
     ),
+    (
+        "kiln lock .",
+        Proof::Test("a_locked_build_takes_what_was_there_and_lock_tells_what_has_moved"),
+    ),
+    (
+        "kiln build --locked -t app .",
+        Proof::Test("a_locked_build_takes_what_was_there_and_lock_tells_what_has_moved"),
+    ),
     ("kiln diff app:yesterday app:today", Proof::Test("a_run_that_writes_the_time_is_found")),
     ("kiln sbom app:today -o app.spdx.json", Proof::Test("an_index_has_one_for_each_platform")),
 ];
