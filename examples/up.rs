@@ -41,6 +41,7 @@ async fn up(args: &[String]) -> Result<String, Box<dyn std::error::Error>> {
         ready: None,
         cache: &Cache::default(),
         sources: &Sources::default(),
+        outcome: None,
     };
 
     let Built { image, .. } = build(&BuildRequest::of(Path::new(context), &name)?, &env).await?;

@@ -279,7 +279,9 @@ fn memory_does_not_grow_with_programs() {
         program.resize(size, 0);
         let (image, blobs) = image(&[&[("bin/program", &program)]]);
         let store = kiln.store();
-        blobs.values().for_each(|blob| drop(store.put(blob).unwrap()));
+        for blob in blobs.values() {
+            store.put(blob).unwrap();
+        }
         store.keep(&name.parse().unwrap(), &AnyImage::Image(image)).unwrap();
         let (output, peak) = kiln.peak(&["sbom", name]);
         output.success();
