@@ -110,7 +110,7 @@ fn drafts(version: &str, modules: &str) -> Result<Vec<Draft>, String> {
         let (Some("mod" | "dep" | "=>"), Some(path)) = (kind, fields.next()) else { continue };
         let version = fields.next().unwrap_or_default();
         if kind == Some("=>") {
-            let replaced = drafts.pop().filter(|_| drafts.len() > 0);
+            let replaced = drafts.pop().filter(|_| !drafts.is_empty());
             let Some(mut replaced) = replaced else {
                 return Err("its build information replaces a module that is not there".into());
             };

@@ -39,7 +39,7 @@ pub(super) fn each(
     if usable < 480 {
         return Err("its pages have no room".into());
     }
-    if content.size() % page != 0 {
+    if !content.size().is_multiple_of(page) {
         return Err("it does not end with a page: it is cut off".into());
     }
     let pages = content.size() / page;
