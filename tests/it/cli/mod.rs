@@ -22,6 +22,9 @@ pub(crate) fn layer_tar(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
+        for set in [tar::Header::set_uid, tar::Header::set_gid, tar::Header::set_mtime] {
+            set(&mut header, 0);
+        }
         header.set_entry_type(tar::EntryType::Regular);
         tar.append_data(&mut header, name, *content).unwrap();
     }
