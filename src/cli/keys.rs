@@ -54,7 +54,7 @@ pub(super) fn password(stdin: bool) -> Result<Option<Zeroizing<String>>, CliErro
 
 /// Who is believed.
 pub(super) enum Rules {
-    Keys(Rule),
+    Keys(Box<Rule>),
     Policy(PathBuf, Policy),
 }
 
@@ -78,13 +78,13 @@ impl Rules {
         }
         let kind = |name: &String| sign::predicate_type(name).ok_or_else(|| no_type(name));
         let types = types.iter().map(kind).collect::<Result<_, _>>()?;
-        Ok(Self::Keys(Rule::of_keys(signers, map(annotations), types)))
+        Ok(Self::Keys(Box::new(Rule::of_keys(signers, map(annotations), types))))
     }
 
     /// What an image has to have that is called so where it is used.
     pub(super) fn of(&self, name: Option<&Reference>) -> Result<&Rule, CliError> {
         match self {
-            Self::Keys(rule) => Ok(rule),
+            Self::Keys(rule) => Ok(rule.as_ref()),
             Self::Policy(path, policy) => policy.rule(name).ok_or_else(|| {
                 let name = name.map_or_else(
                     || "an image without a name".into(),

@@ -384,8 +384,8 @@ impl Pattern {
         let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
         let (mut at, mut of) = (0, 0);
         // Where to go on after a star of each kind takes one byte more.
-        let (mut single, mut double): (Option<(usize, usize)>, Option<(usize, usize)>) =
-            (None, None);
+        let mut single: Option<(usize, usize)> = None;
+        let mut double: Option<(usize, usize)> = None;
         while of < text.len() {
             if pattern[at..].starts_with(b"**") {
                 at += 2;
