@@ -28,6 +28,7 @@ pub mod container;
 pub mod output;
 pub mod sbom;
 // Level 5: what leaves.
+pub mod bundle;
 pub mod compare;
 pub mod copy;
 pub mod deploy;

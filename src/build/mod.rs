@@ -9,6 +9,7 @@
 mod absent;
 mod again;
 mod cache;
+mod carry;
 mod check;
 mod context;
 mod counters;
@@ -37,7 +38,7 @@ mod walk;
 
 pub use absent::lacking;
 pub use again::{Condition, Odd, Outcome, SecondStore};
-pub use cache::{Cache, CacheError, CacheFrom, Give, LayoutEntry, Mode};
+pub use cache::{ARTIFACT as CACHE, Cache, CacheError, CacheFrom, Give, LayoutEntry, Mode};
 pub use check::{Checked, Question, check};
 pub use context::{Context, ContextError};
 pub use error::{BrokenRules, BuildError};

@@ -10,7 +10,8 @@ use super::git::{Git, GitError};
 use super::given::Given;
 use super::sources::{Sources, Unlocked};
 use crate::atomic::{AtPath as _, PathError};
-use crate::dockerfile::GitSource;
+use crate::digest::BlobDigest;
+use crate::dockerfile::{GitSource, GitSourceError};
 use crate::layer::Name;
 use crate::plan::RemoteSource;
 use crate::progress::Progress;
@@ -40,6 +41,8 @@ pub enum OpenError {
     Unlocked(Unlocked),
     #[error("the context's archive: {0}")]
     Unpack(#[from] UnpackError),
+    #[error("`{remote}` is no repository: {source}")]
+    Remote { remote: String, source: GitSourceError },
     #[error(transparent)]
     Io(#[from] PathError),
 }
@@ -65,9 +68,18 @@ impl Opening<'_> {
     /// # Errors
     /// If it cannot be had.
     pub fn url(&self, url: &str) -> Result<File, OpenError> {
+        self.checked_url(url, None)
+    }
+
+    /// As [`Opening::url`], of a file that has to have a digest if one is given.
+    pub(super) fn checked_url(
+        &self,
+        url: &str,
+        checksum: Option<BlobDigest>,
+    ) -> Result<File, OpenError> {
         let fetcher = Fetcher::new(self.sources, self.runtime.clone());
         let (url, name) = (url.to_owned(), String::new());
-        let source = RemoteSource { url, name, checksum: None, unpack: false };
+        let source = RemoteSource { url, name, checksum, unpack: false };
         let fetched = fetcher.fetch(&source, self.store, self.progress, self.cancel);
         let fetched = fetched.map_err(|error| match error {
             FetchError::Unlocked(one) => self.refused(one),

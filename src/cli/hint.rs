@@ -8,6 +8,7 @@ use std::error::Error;
 use std::io::ErrorKind;
 
 use crate::atomic::PathError;
+use crate::bundle::BundleError;
 use crate::compare::CompareError;
 use crate::copy::CopyError;
 use crate::deploy::DeployError;
@@ -28,6 +29,7 @@ pub(super) fn of(error: &(dyn Error + 'static), store: Option<&Store>) -> Option
             .or_else(|| one.downcast_ref::<OutputError>().and_then(|e| for_output(e, store)))
             .or_else(|| one.downcast_ref::<RegistryError>().and_then(RegistryError::hint))
             .or_else(|| one.downcast_ref::<CopyError>().and_then(|e| for_copy(e, store)))
+            .or_else(|| one.downcast_ref::<BundleError>().and_then(|e| for_bundle(e, store)))
             .or_else(|| one.downcast_ref::<DeployError>().and_then(DeployError::hint))
             .or_else(|| one.downcast_ref::<SbomError>().and_then(SbomError::hint))
             .or_else(|| one.downcast_ref::<CompareError>().and_then(|e| for_comparison(e, store)))
@@ -47,6 +49,17 @@ fn for_copy(error: &CopyError, store: Option<&Store>) -> Option<String> {
         CopyError::Store(error) => for_store(error, store),
         CopyError::Path(error) => for_path(error),
         CopyError::Output(error) => for_output(error, store),
+        other => other.hint(),
+    }
+}
+
+fn for_bundle(error: &BundleError, store: Option<&Store>) -> Option<String> {
+    match error {
+        BundleError::Copy(inner) => error.hint().or_else(|| for_copy(inner, store)),
+        BundleError::Store(error) => for_store(error, store),
+        BundleError::Write(error) | BundleError::Read { source: error, .. } => {
+            for_output(error, store)
+        }
         other => other.hint(),
     }
 }

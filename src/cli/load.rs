@@ -9,13 +9,14 @@ use super::invocation::Invocation;
 use super::progress::ProgressArgs;
 use super::report::CliError;
 use crate::atomic::AtPath as _;
-use crate::output::{self, Work};
+use crate::output::{self, Volume, Work};
 use crate::reference::Reference;
 
 /// Read images from an OCI or docker archive; prints their names
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The archive, plain or compressed with gzip or zstd; `-` is stdin
+    /// The archive, plain or compressed with gzip or zstd, or the first of its parts; `-` is
+    /// stdin
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub input: PathBuf,
 
@@ -38,8 +39,12 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
             .hint("name a file with --input, or redirect stdin"));
     }
     let progress = invocation.progress(args.progress.progress)?;
-    let file =
-        if from_stdin { None } else { Some(File::open(&args.input).at("open", &args.input)?) };
+    // Of an archive in parts there may be no file of that name.
+    let file = match File::open(&args.input) {
+        _ if from_stdin => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        file => Some(file.at("open", &args.input)?),
+    };
     let store = invocation.store()?;
     let shown = if from_stdin { "stdin".into() } else { args.input.display().to_string() };
     let task = progress.task(format!("load {shown}"));
@@ -48,14 +53,12 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let work = Work::new(&task, &stop);
     let spool = |from: &mut dyn Read| output::spool(from, store, &work);
     let loaded = match file {
-        Some(file) if file.metadata().at("read", &args.input)?.is_file() => {
-            output::load(&file, store, &work)?
-        }
-        Some(pipe) => {
+        Some(pipe) if !pipe.metadata().at("read", &args.input)?.is_file() => {
             let spooled = spool(&mut Patient { from: pipe, stop: &stop })?;
             output::load(spooled.file(), store, &work)?
         }
-        None => {
+        _ if !from_stdin => output::load(&Volume::open(&args.input, &work)?, store, &work)?,
+        _ => {
             let spooled = spool(&mut Patient { from: io::stdin().lock(), stop: &stop })?;
             output::load(spooled.file(), store, &work)?
         }

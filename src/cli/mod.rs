@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 pub mod attest;
 pub mod build;
+pub mod bundle;
 pub mod check;
 pub mod copy;
 pub mod credentials;
@@ -89,6 +90,7 @@ struct Cli {
 enum Command {
     Attest(attest::Args),
     Build(Box<build::Args>),
+    Bundle(Box<bundle::Args>),
     Check(check::Args),
     Copy(Box<copy::Args>),
     Deploy(deploy::Args),
@@ -133,6 +135,7 @@ impl Command {
         match self {
             Self::Attest(_)
             | Self::Build(_)
+            | Self::Bundle(_)
             | Self::Check(_)
             | Self::Copy(_)
             | Self::Manifest(_)
@@ -176,6 +179,7 @@ fn dispatch(command: Command, invocation: &Invocation) -> Result<(), CliError> {
     match command {
         Command::Attest(args) => attest::run(args, invocation),
         Command::Build(args) => build::run(*args, invocation),
+        Command::Bundle(args) => bundle::run(*args, invocation),
         Command::Check(args) => check::run(args, invocation),
         Command::Copy(args) => copy::run(*args, invocation),
         Command::Deploy(args) => deploy::run(args, invocation),
@@ -270,6 +274,7 @@ mod tests {
             root.subcommand(command).debug_assert();
         };
         with_globals(super::build::Args::augment_args(Command::new("build")));
+        with_globals(super::bundle::Args::augment_args(Command::new("bundle")));
         with_globals(super::check::Args::augment_args(Command::new("check")));
         with_globals(super::copy::Args::augment_args(Command::new("copy")));
         with_globals(super::manifest::Args::augment_args(Command::new("manifest")));

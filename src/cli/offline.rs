@@ -61,6 +61,7 @@ fn need(command: &Command) -> Option<Need> {
         | Command::Verify(_)
         // It names all that is not at hand, with what the flags ask for.
         | Command::Build(_)
+        | Command::Bundle(_)
         | Command::Check(_)
         | Command::Diff(_)
         | Command::Doctor(_)

@@ -110,6 +110,7 @@ fn build(
         whole: pushed.is_empty(),
         pushed,
         cache: &Cache::default(),
+        lock: None,
         refused: Vec::new(),
         verify: None,
     };

@@ -10,11 +10,10 @@ use super::CopyError;
 use super::folder::Folder;
 use crate::digest::BlobDigest;
 use crate::image::{
-    Descriptor, ImageError, Index, MAX_DOCUMENT, Manifest, Purpose, Raw, referrers_tag,
-    strict_json, subject_of,
+    Descriptor, ImageError, Index, MAX_DOCUMENT, Manifest, Purpose, Raw, referrers_tag, strict_json,
 };
 use crate::net::escaped;
-use crate::output::{CONTAINERD_NAME, Opened, REF_NAME};
+use crate::output::{CONTAINERD_NAME, Opened, REF_NAME, subject_of_list};
 use crate::reference::Reference;
 use crate::store::{Store, StoreError};
 
@@ -155,8 +154,7 @@ impl<'a> Local<'a> {
             Shelf::Archive(archive) => {
                 let name = format!("blobs/sha256/{}", digest.hex());
                 let (at, size) = archive.find(&name).ok_or_else(absent)?;
-                let file =
-                    archive.file().try_clone().map_err(|source| unreadable(&self.place, source))?;
+                let file = file_of(archive).map_err(|source| unreadable(&self.place, source))?;
                 Part { file, at, size }
             }
             Shelf::Store(store) => {
@@ -223,7 +221,7 @@ impl<'a> Local<'a> {
     /// What refers to a manifest: in the store what is attached to it, elsewhere by the list
     /// under the tag `sha256-HEX`, and entries that say so themselves.
     pub(super) fn referrers(&self, subject: BlobDigest) -> Result<Vec<Descriptor>, CopyError> {
-        if let Shelf::Store(store) = self.shelf {
+        if let Shelf::Store(store) = &self.shelf {
             return Ok(store.referrers(&subject, None)?);
         }
         let mut found: Vec<Descriptor> = Vec::new();
@@ -278,8 +276,16 @@ impl<'a> Local<'a> {
     }
 }
 
+/// The file of an archive that is one.
+fn file_of(archive: &Opened) -> io::Result<File> {
+    match archive.file() {
+        Some(file) => file.try_clone(),
+        None => Err(io::Error::other("it is in parts; put them together with cat")),
+    }
+}
+
 fn part_of(archive: &Opened, at: u64, size: u64) -> io::Result<Vec<u8>> {
-    let file = archive.file().try_clone()?;
+    let file = file_of(archive)?;
     let mut bytes = Vec::new();
     Part { file, at, size }.read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -308,5 +314,5 @@ fn is_before_tag(text: &str) -> bool {
 
 /// True for the entry of a list of referrers.
 fn is_list(entry: &Descriptor) -> bool {
-    entry.annotations.get(REF_NAME).is_some_and(|name| subject_of(name).is_some())
+    subject_of_list(entry).is_some()
 }

@@ -12,6 +12,7 @@ mod attached;
 mod error;
 mod folder;
 mod local;
+mod parcel;
 mod place;
 mod reader;
 mod source;
@@ -20,6 +21,7 @@ mod tree;
 
 pub use attached::{pull_referrers, push_referrers};
 pub use error::CopyError;
+pub use parcel::Parcel;
 pub use place::{Place, PlaceError};
 pub use reader::Reader;
 
@@ -138,7 +140,7 @@ pub async fn copy(
             target::to_layout(source, &tree, folder, tag.as_deref(), env).await?;
         }
         (Place::OciArchive { file, tag }, _) => {
-            target::to_oci_archive(source, &tree, file, tag.as_deref(), env).await?;
+            target::to_oci_archive(source, tree, file, tag.as_deref(), env).await?;
         }
         (Place::DockerArchive { file, name }, _) => {
             target::to_docker_archive(source, &tree, file, name.as_ref(), env).await?;

@@ -8,7 +8,7 @@ use super::{CopyError, Env, Place, blocking};
 use crate::atomic::AtPath as _;
 use crate::digest::BlobDigest;
 use crate::image::{AnyImage, Descriptor, Raw};
-use crate::output::{self, Opened, Work};
+use crate::output::{self, Opened, Volume, Work};
 use crate::reference::Reference;
 use crate::registry::Origin;
 use crate::store::{Store, StoreError};
@@ -48,8 +48,8 @@ impl<'a> Chosen<'a> {
             Place::OciArchive { file, tag } => {
                 let shown = format!("oci-archive:{}", file.display());
                 let opened = with_work(&format!("read {shown}"), env, |work| {
-                    let file = File::open(file).at("open", file)?;
-                    Ok(Opened::open(file, env.store()?, work)?)
+                    let volume = Volume::open(file, work)?;
+                    Ok(Opened::open(volume, env.store()?, work)?)
                 })?;
                 local(Local::archive(shown, opened)?, tag)
             }

@@ -9,15 +9,14 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::folder::Folder;
 use super::local::{Local, unreadable};
+use super::parcel::Parcel;
 use super::source::{Source, with_work};
 use super::tree::Tree;
 use super::{AT_ONCE, CopyError, Env, blocking};
 use crate::atomic::AtPath as _;
 use crate::digest::{BlobDigest, Hashing};
 use crate::image::{Annotations, AnyImage, Descriptor, Index, Raw, referrers_tag};
-use crate::output::{
-    self, Archive, CONTAINERD_NAME, Contents, LayoutWriter, Named, REF_NAME, Referrers,
-};
+use crate::output::{self, Archive, CONTAINERD_NAME, LayoutWriter, Named, REF_NAME, Referrers};
 use crate::platform::Platform;
 use crate::progress::{Task, Way};
 use crate::reference::{Pinned, Reference};
@@ -190,7 +189,7 @@ pub(super) async fn to_layout(
     let entries = |layout: &LayoutWriter| -> Result<Vec<Descriptor>, CopyError> {
         let here = Folder::open(folder)?;
         let mut entries = vec![entry(tree.root(), tag)];
-        let made = lists(tree, |subject| {
+        let made = lists(&tree.referrers, |subject| {
             let Some(at) = layout.named(&referrers_tag(subject))? else { return Ok(None) };
             here.index(&at).map(Some)
         })?;
@@ -236,21 +235,15 @@ pub(super) async fn to_store(
 /// Into an OCI archive, by way of the store: a tar states what it holds before it has it.
 pub(super) async fn to_oci_archive(
     source: &Source<'_>,
-    tree: &Tree,
+    tree: Tree,
     file: &Path,
     tag: Option<&str>,
     env: &Env<'_>,
 ) -> Result<(), CopyError> {
     let store = env.store()?;
-    stage(source, tree, store, env).await?;
-    let mut entries = vec![entry(tree.root(), tag)];
-    let mut documents = tree.documents.clone();
-    for (subject, list) in lists(tree, |_| Ok(None))? {
-        entries.push(entry(&list, Some(&referrers_tag(subject))));
-        documents.push(list);
-    }
-    let blobs = tree.blobs.values().map(|blob| (blob.digest, blob.size)).collect();
-    let contents = Contents { entries, documents, blobs };
+    let mut parcel = Parcel::default();
+    parcel.add(source, tree, tag, env).await?;
+    let contents = parcel.contents()?;
     with_work(&format!("write oci-archive:{}", file.display()), env, |work| {
         let fill = |to: &mut std::fs::File| output::write_contents(contents, store, to, work);
         Ok(output::to_file(file, fill)?)
@@ -296,7 +289,7 @@ pub(super) async fn to_docker_archive(
 }
 
 /// Has the store hold all blobs and documents, without a name.
-async fn stage(
+pub(super) async fn stage(
     source: &Source<'_>,
     tree: &Tree,
     store: &Store,
@@ -391,7 +384,7 @@ fn mismatch(local: &Local<'_>, blob: &Descriptor, expected: String, found: Strin
 
 /// The entry of a layout's index: under a name, which for a whole reference is containerd's
 /// and docker's too.
-fn entry(root: &Raw, tag: Option<&str>) -> Descriptor {
+pub(super) fn entry(root: &Raw, tag: Option<&str>) -> Descriptor {
     let mut entry = root.descriptor();
     let Some(tag) = tag else { return entry };
     entry.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
@@ -404,12 +397,12 @@ fn entry(root: &Raw, tag: Option<&str>) -> Descriptor {
 }
 
 /// The lists of what refers to each document, over those that are there already.
-fn lists(
-    tree: &Tree,
+pub(super) fn lists(
+    referrers: &BTreeMap<BlobDigest, Vec<Descriptor>>,
     before: impl Fn(BlobDigest) -> Result<Option<Index>, CopyError>,
 ) -> Result<BTreeMap<BlobDigest, Raw>, CopyError> {
     let mut made = BTreeMap::new();
-    for (subject, entries) in &tree.referrers {
+    for (subject, entries) in referrers {
         made.insert(*subject, output::referrers_list(before(*subject)?, entries)?);
     }
     Ok(made)

@@ -135,6 +135,17 @@ impl GitSource {
         Self::parse(text)
     }
 
+    /// Reads what git is given, as [`GitSource::remote`] has it.
+    ///
+    /// # Errors
+    /// If it names no server.
+    pub fn of_remote(remote: &str) -> Result<Self, GitSourceError> {
+        match url(remote).or_else(|| scp(remote)) {
+            Some(parts) => Self::of(&parts),
+            None => Err(GitSourceError::Host(remote.to_owned())),
+        }
+    }
+
     /// The same source with a commit that it must be.
     ///
     /// # Errors

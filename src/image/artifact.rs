@@ -69,11 +69,28 @@ impl Artifact {
         blobs: Vec<Descriptor>,
         annotations: Annotations,
     ) -> Result<Self, ImageError> {
+        let subject = Descriptor::new(subject.media_type.clone(), subject.digest, subject.size);
+        Self::blobs(artifact_type, blobs, Some(subject), annotations)
+    }
+
+    /// Makes the manifest of blobs of any kind that are about nothing else.
+    ///
+    /// # Errors
+    /// As [`Artifact::about`].
+    pub fn alone(artifact_type: &str, blobs: Vec<Descriptor>) -> Result<Self, ImageError> {
+        Self::blobs(artifact_type, blobs, None, Annotations::new())
+    }
+
+    fn blobs(
+        artifact_type: &str,
+        blobs: Vec<Descriptor>,
+        subject: Option<Descriptor>,
+        annotations: Annotations,
+    ) -> Result<Self, ImageError> {
         let config = Raw::new(EMPTY.to_vec(), MediaType::from(EMPTY_TYPE.to_owned()));
         // A manifest has one layer at least.
         let layers = if blobs.is_empty() { vec![config.descriptor()] } else { blobs };
-        let subject = Descriptor::new(subject.media_type.clone(), subject.digest, subject.size);
-        Self::of(artifact_type, config, layers, Some(subject), annotations)
+        Self::of(artifact_type, config, layers, subject, annotations)
     }
 
     fn of(

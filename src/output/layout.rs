@@ -157,14 +157,7 @@ impl LayoutWriter {
     /// # Errors
     /// If it cannot be made.
     pub fn begin(&self) -> Result<NamedTempFile, OutputError> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::Permissions::from_mode(0o666);
-        let file = tempfile::Builder::new()
-            .prefix(".kiln-")
-            .permissions(mode)
-            .tempfile_in(&self.blobs)
-            .at("create a file in", &self.blobs)?;
-        Ok(file)
+        Ok(super::temporary(&self.blobs)?)
     }
 
     /// Gives a blob its name; that it has this digest is the caller's word.

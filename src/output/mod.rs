@@ -15,6 +15,7 @@ mod lists;
 mod load;
 mod local;
 mod oci;
+mod parts;
 mod sink;
 mod tar;
 mod tree;
@@ -22,17 +23,23 @@ mod work;
 
 pub use layout::{LayoutWriter, write_artifact, write_layout};
 pub use lists::referrers_list;
-pub use load::{Found, Loaded, Opened, Spooled, load, read_images, spool};
+pub use load::{
+    Cargo, Found, Lacking, Loaded, Opened, ReadAt, Spooled, Volume, load, read_images, spool,
+};
 pub use local::{LeftOut, write_local};
-pub use oci::{CONTAINERD_NAME, Contents, REF_NAME, write_contents};
+pub use oci::{CONTAINERD_NAME, Contents, REF_NAME, SINCE, subject_of_list, write_contents};
+pub use parts::{PartsWriter, Written, archive_name, to_parts};
 pub use sink::Sink;
 pub use tar::write_tar;
 pub use work::Work;
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 use crate::atomic::{self, AtPath as _, PathError};
 use crate::digest::{BlobDigest, DiffId};
@@ -136,8 +143,39 @@ pub enum OutputError {
     Twice { name: String, one: String, other: String },
     #[error("{} is no image layout: {why}", folder.display())]
     NotALayout { folder: PathBuf, why: String },
+    #[error("`{image}`: {source}")]
+    Image { image: String, source: Box<OutputError> },
+    #[error("{}", told_lacking(.0))]
+    Lacking(Vec<Lacking>),
+    #[error("{}: {why}", path.display())]
+    Parts { path: PathBuf, why: String },
+    #[error("{}{}", told_parts(.parts), .source.as_ref().map_or_else(String::new, |e| format!("; {e}")))]
+    PartsDamaged { parts: Vec<(PathBuf, String)>, source: Option<Box<OutputError>> },
     #[error("the work was stopped")]
     Stopped,
+}
+
+/// All that is lacking, by image; of very much the beginning.
+fn told_lacking(lacking: &[Lacking]) -> String {
+    const SHOWN: usize = 20;
+    let mut told = format!("the archive leaves out {} blobs that the store lacks:", lacking.len());
+    for one in lacking.iter().take(SHOWN) {
+        let _ = write!(told, "\n  {} ({} bytes) of `{}`", one.digest, one.size, one.image);
+        let since: Vec<String> = one.since.iter().map(ToString::to_string).collect();
+        if !since.is_empty() {
+            let _ = write!(told, ", which is in bundle {}", since.join(" or "));
+        }
+    }
+    if lacking.len() > SHOWN {
+        let _ = write!(told, "\n  … and {} more", lacking.len() - SHOWN);
+    }
+    told
+}
+
+fn told_parts(parts: &[(PathBuf, String)]) -> String {
+    let told: Vec<String> =
+        parts.iter().map(|(path, why)| format!("{} {why}", path.display())).collect();
+    told.join("; ")
 }
 
 impl OutputError {
@@ -160,6 +198,16 @@ impl OutputError {
             Self::Twice { .. } => {
                 Some("leave out platform-split=false: each platform has a folder then".into())
             }
+            Self::Image { source, .. } => source.hint(),
+            Self::Lacking(all) if all.iter().any(|one| !one.since.is_empty()) => Some(
+                "load the bundles that this one was made --since of before it; \
+                 `kiln bundle --list FILE` prints the digest of one"
+                    .into(),
+            ),
+            Self::Lacking(_) => Some("make the archive anew, with all of the image".into()),
+            Self::PartsDamaged { .. } => Some(
+                "copy these parts anew; `sha256sum --check` with the list tries them, too".into(),
+            ),
             Self::NotALayout { .. } => {
                 Some("name a folder that is empty or not there, or a layout to add to".into())
             }
@@ -174,6 +222,7 @@ impl OutputError {
             | Self::Document { .. }
             | Self::Blob { .. }
             | Self::Rootfs(_)
+            | Self::Parts { .. }
             | Self::Stopped => None,
         }
     }
@@ -226,7 +275,6 @@ fn place(
     fill: impl FnOnce(&mut File) -> Result<(), OutputError>,
     durable: bool,
 ) -> Result<(), OutputError> {
-    use std::os::unix::fs::PermissionsExt as _;
     if path.is_dir() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory)).at("write", path)?;
     }
@@ -234,13 +282,8 @@ fn place(
         let mut file = File::options().write(true).truncate(true).open(path).at("open", path)?;
         return fill(&mut file);
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".kiln-")
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        .at("create a file in", folder)?;
+    let folder = folder_of(path);
+    let mut file = temporary(folder)?;
     fill(file.as_file_mut())?;
     if durable {
         file.as_file().sync_all().at("write", path)?;
@@ -250,6 +293,20 @@ fn place(
         atomic::sync_folder(folder)?;
     }
     Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A file in a folder that is gone unless it gets a name; its mode follows the umask.
+fn temporary(folder: &Path) -> Result<NamedTempFile, PathError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    tempfile::Builder::new()
+        .prefix(".kiln-")
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .at("create a file in", folder)
 }
 
 /// True for devices and pipes, which have no half-written state that a rename

@@ -11,7 +11,8 @@ use super::lists::{Attached, list_entry, referrers_list};
 use super::{Named, OutputError, Referrers, Sink, Work};
 use crate::digest::BlobDigest;
 use crate::image::{
-    AnyImage, Descriptor, Dialect, Image, Index, Manifest, MediaType, Raw, assemble_index,
+    self, Annotations, AnyImage, Descriptor, Dialect, Image, ImageError, Index, MAX_DOCUMENT,
+    Manifest, MediaType, Raw, assemble_index,
 };
 use crate::reference::Reference;
 use crate::store::{Store, StoreError};
@@ -20,7 +21,18 @@ use crate::store::{Store, StoreError};
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// What containerd and docker know an entry by: a whole reference.
 pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// Annotation of `index.json`: the digests of the `index.json` of those archives that have
+/// what this one leaves out, with spaces between.
+pub const SINCE: &str = "kiln.bundle.since";
 pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// What the entry of a list of referrers speaks of; other entries are no such lists. The
+/// distribution spec 1.1 names it so ("Referrers Tag Schema").
+#[must_use]
+pub fn subject_of_list(entry: &Descriptor) -> Option<BlobDigest> {
+    let tag = entry.annotations.get(REF_NAME).filter(|_| entry.media_type.is_index())?;
+    image::subject_of(tag)
+}
 
 pub(super) fn write(
     images: &[Named],
@@ -54,7 +66,7 @@ pub(super) fn write(
         manifests.push(list_entry(&list, subject));
         blobs.push(Blob::of(&list));
     }
-    archive(manifests, &blobs, store, to, work)
+    archive(manifests, Annotations::new(), &blobs, store, to, work)
 }
 
 /// What an archive shall hold, put together by somebody else: any kind of manifests, and
@@ -63,8 +75,20 @@ pub(super) fn write(
 pub struct Contents {
     /// Those of `index.json`.
     pub entries: Vec<Descriptor>,
+    /// Of `index.json` itself.
+    pub annotations: Annotations,
     pub documents: Vec<Raw>,
     pub blobs: Vec<(BlobDigest, u64)>,
+}
+
+impl Contents {
+    /// The document that is `index.json`.
+    ///
+    /// # Errors
+    /// If it is larger than documents may be: no reader would take it.
+    pub fn index(&self) -> Result<Raw, OutputError> {
+        index(self.entries.clone(), self.annotations.clone())
+    }
 }
 
 /// Writes an OCI archive of these contents.
@@ -80,23 +104,31 @@ pub fn write_contents(
     let mut blobs: Vec<Blob> = contents.documents.iter().map(Blob::of).collect();
     let other = |(digest, size)| Blob { digest, size, bytes: None };
     blobs.extend(contents.blobs.into_iter().map(other));
-    archive(contents.entries, &blobs, store, to, work)
+    archive(contents.entries, contents.annotations, &blobs, store, to, work)
+}
+
+fn index(manifests: Vec<Descriptor>, annotations: Annotations) -> Result<Raw, OutputError> {
+    let media_type = MediaType::OciIndex;
+    let index =
+        Index { schema_version: 2, media_type: Some(media_type.clone()), manifests, annotations };
+    let bytes = serde_json::to_vec(&index).map_err(|error| OutputError::Write(error.into()))?;
+    let size = bytes.len() as u64;
+    if size > MAX_DOCUMENT {
+        let source = ImageError::TooLarge { what: "the document", size };
+        return Err(OutputError::Document { name: "index.json".into(), source });
+    }
+    Ok(Raw::new(bytes, media_type))
 }
 
 fn archive(
     manifests: Vec<Descriptor>,
+    annotations: Annotations,
     blobs: &[Blob],
     store: &Store,
     to: impl Sink,
     work: &Work<'_>,
 ) -> Result<(), OutputError> {
-    let index = Index {
-        schema_version: 2,
-        media_type: Some(MediaType::OciIndex),
-        manifests,
-        annotations: BTreeMap::new(),
-    };
-    let index = serde_json::to_vec(&index).map_err(|error| OutputError::Write(error.into()))?;
+    let index = index(manifests, annotations)?.bytes;
     work.expect(blobs.iter().map(|blob| blob.size).sum());
 
     let mut archive = ArchiveWriter::new(to, work);

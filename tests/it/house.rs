@@ -28,6 +28,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("output", &["image", "layer", "rootfs", "store"]),
     ("sbom", &["image", "layer", "store"]),
     ("copy", &["image", "net", "store", "registry", "output"]),
+    ("bundle", &[DOCKERFILE_TO_PLAN, "build", "output", "copy"]),
     ("sign", &["attest", "copy", "image", "lock", "net", "registry", "store"]),
     ("prune", &["image", "layer", "rootfs", "sandbox", "store", "container"]),
     ("deploy", &["net"]),
@@ -44,6 +45,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "output",
             "sbom",
             "copy",
+            "bundle",
             "sign",
             "prune",
             "deploy",
@@ -379,6 +381,16 @@ const COMMANDS: &[(&str, Proof)] = &[
         "kiln build --locked -t app .",
         Proof::Test("a_locked_build_takes_what_was_there_and_lock_tells_what_has_moved"),
     ),
+    ("kiln bundle -o inputs.tar .", Proof::Test("inputs_build_the_same_without_a_network")),
+    (
+        "kiln bundle --image registry.example/app:1 -o results.tar --split 4g",
+        Proof::Test("parts_are_the_archive"),
+    ),
+    (
+        "kiln build --offline --bundle inputs.tar -t app:2 .",
+        Proof::Test("inputs_build_the_same_without_a_network"),
+    ),
+    ("kiln load -i results.tar.001", Proof::Test("parts_are_the_archive")),
     ("kiln diff app:yesterday app:today", Proof::Test("a_run_that_writes_the_time_is_found")),
     ("kiln sbom app:today -o app.spdx.json", Proof::Test("an_index_has_one_for_each_platform")),
 ];

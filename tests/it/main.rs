@@ -3,6 +3,7 @@
 mod airgap;
 mod attest;
 mod build;
+mod bundle;
 mod cli;
 mod container;
 mod deploy;

@@ -38,7 +38,7 @@ use crate::image::{Descriptor, Image, ImageConfig, Manifest, strict_json};
 use crate::layer::Layer;
 use crate::plan::CacheMount;
 
-pub(super) const ARTIFACT: &str = "application/vnd.kiln.cache.v1";
+pub const ARTIFACT: &str = "application/vnd.kiln.cache.v1";
 pub(super) const CONFIG: &str = "application/vnd.kiln.cache.config.v1+json";
 pub(super) const INLINE: &str = "kiln.cache.v1";
 

@@ -10,12 +10,13 @@ use rayon::prelude::*;
 use super::config::{self, CONFIG, Content, Known};
 use super::{Cache, CacheError, CacheFrom, folder, lock};
 use crate::build::{BuildEnv, BuildError, execute};
-use crate::digest::Digest;
-use crate::image::{Image, MediaType};
+use crate::digest::{BlobDigest, Digest};
+use crate::image::{Image, Manifest, MediaType, Raw};
 use crate::layer::Layer;
 use crate::reference::Reference;
 use crate::registry::{self, Document};
 use crate::rootfs;
+use crate::store::StoreError;
 
 /// A place that records are taken from.
 #[derive(Debug)]
@@ -78,6 +79,7 @@ impl Source {
                 registry::documents(reference, env.registries, env.progress).await?
             }
             CacheFrom::Folder { folder, entry } => folder::documents(folder, entry)?,
+            CacheFrom::Store(digest) => vec![stored(digest, env)?],
         };
         let mut all: Option<Content> = None;
         for document in documents {
@@ -103,9 +105,23 @@ impl Source {
                     folder::copy(folder, layer, env.store)
                 })
             })?,
+            CacheFrom::Store(_) => {
+                let absent = |layer: &&Layer| !env.store.has_blob(&layer.digest, layer.size);
+                if let Some(absent) = layers.iter().find(absent) {
+                    return Err(StoreError::NoBlob(absent.digest).into());
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// A cache of the store's.
+fn stored(digest: &BlobDigest, env: &BuildEnv<'_>) -> Result<Document, CacheError> {
+    let raw = Raw::read(env.store.document(digest)?)?;
+    let manifest = Manifest::read(&raw.bytes)?;
+    let config = env.store.document(&manifest.config.digest)?;
+    Ok(Document { raw, manifest, config })
 }
 
 /// What a document says; none if it is not about that.
@@ -126,7 +142,7 @@ impl Cache {
     pub(in crate::build) fn remote(&self) -> impl Iterator<Item = &Reference> {
         self.sources.iter().filter_map(|source| match &source.from {
             CacheFrom::Registry(reference) => Some(reference),
-            CacheFrom::Folder { .. } => None,
+            CacheFrom::Folder { .. } | CacheFrom::Store(_) => None,
         })
     }
 

@@ -19,6 +19,7 @@ mod folder;
 mod import;
 mod mounts;
 
+pub use config::ARTIFACT;
 pub use export::Mode;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,8 @@ pub enum CacheFrom {
     Registry(Reference),
     /// The folder of an image layout.
     Folder { folder: PathBuf, entry: LayoutEntry },
+    /// A cache that is in the store whole, by its manifest: out of a bundle.
+    Store(BlobDigest),
 }
 
 /// What is meant of an image layout.
@@ -62,6 +65,7 @@ impl fmt::Display for CacheFrom {
         match self {
             Self::Registry(reference) => f.write_str(&reference.familiar()),
             Self::Folder { folder, .. } => folder.display().fmt(f),
+            Self::Store(digest) => write!(f, "the bundle ({})", digest.short()),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::command::{Place, Session};
-use super::fetch::{Bare, text};
+use super::fetch::{Bare, format, text};
 use super::{Git, GitError, Resolved, keeps_git_dir};
 use crate::atomic::{AtPath as _, private_folder};
 use crate::dockerfile::{GitSource, GitTime};
@@ -56,9 +56,7 @@ impl Git<'_> {
         let keeps = keeps_git_dir(source);
         let git_dir = if keeps { tree.join(".git") } else { scratch.path().join("git") };
         let place = Place::Tree { git_dir: &git_dir, tree: &tree };
-        let sha256 = wanted.object.len() == 64;
-        let format = if sha256 { "--object-format=sha256" } else { "--object-format=sha1" };
-        session.run(place, &["init", "--quiet", format])?;
+        session.run(place, &["init", "--quiet", format(wanted)])?;
         if keeps {
             copied(&session, place, &bare, wanted)?;
         } else {
@@ -129,7 +127,7 @@ fn borrowed(git_dir: &Path, bare: &Bare<'_>) -> Result<(), GitError> {
 }
 
 /// Gives a repository a commit of its own, without what came before it.
-fn copied(
+pub(super) fn copied(
     session: &Session<'_>,
     place: Place<'_>,
     bare: &Bare<'_>,
@@ -258,6 +256,6 @@ fn below(tree: &Path, source: &GitSource) -> Result<PathBuf, GitError> {
     Ok(at)
 }
 
-fn is_file(path: &Path) -> bool {
+pub(super) fn is_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
 }

@@ -134,15 +134,13 @@ impl<'a> Git<'a> {
         source: &GitSource,
         wanted: &Resolved,
     ) -> Result<Bare<'a>, GitError> {
-        let sha256 = wanted.object.len() == 64;
         let key = repository(&remote(source), &wanted.object);
         let lock = self.store.slot(AREA, &key)?;
         let path = self.store.repositories()?.join(key.hex());
         let bare = Bare { path, _lock: lock };
         self.store.hold_folder(&bare.path);
         if !bare.path.join("HEAD").is_file() {
-            let format = if sha256 { "--object-format=sha256" } else { "--object-format=sha1" };
-            let args = ["init", "--quiet", "--bare", format, "--", text(&bare.path)?];
+            let args = ["init", "--quiet", "--bare", format(wanted), "--", text(&bare.path)?];
             session.run(Place::Nowhere, &args)?;
         }
         Ok(bare)
@@ -196,7 +194,7 @@ impl<'a> Git<'a> {
             let args = [start, refs.as_slice()].concat();
             match session.attempt(place, &args)? {
                 Ok(_) if exists(session, place, object)? => {
-                    session.run(place, &["update-ref", &kept, object])?;
+                    keep(session, place, object)?;
                     task.done();
                     return Ok(bare);
                 }
@@ -217,6 +215,16 @@ impl<'a> Git<'a> {
         }
         Err(session.failed(&["fetch"], &why))
     }
+}
+
+/// The option that says how a repository's objects are hashed.
+pub(super) fn format(wanted: &Resolved) -> &'static str {
+    if wanted.object.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" }
+}
+
+/// Notes that a commit is whole.
+pub(super) fn keep(session: &Session<'_>, place: Place<'_>, object: &str) -> Result<(), GitError> {
+    session.run(place, &["update-ref", &kept(object), object]).map(drop)
 }
 
 /// Whether the store has the commit of an entry of a lock, with all that belongs to it. The
@@ -250,17 +258,21 @@ fn repository(remote: &str, object: &str) -> Digest {
 }
 
 /// What names a commit that was fetched whole.
-fn kept(object: &str) -> String {
+pub(super) fn kept(object: &str) -> String {
     format!("refs/kiln/commits/{object}")
 }
 
 /// True if a commit was fetched, with all that belongs to it.
-fn has(session: &Session<'_>, place: Place<'_>, object: &str) -> Result<bool, GitError> {
+pub(super) fn has(session: &Session<'_>, place: Place<'_>, object: &str) -> Result<bool, GitError> {
     Ok(session.attempt(place, &["show-ref", "--verify", "--quiet", &kept(object)])?.is_ok())
 }
 
 /// True if there is an object with a commit behind it.
-fn exists(session: &Session<'_>, place: Place<'_>, object: &str) -> Result<bool, GitError> {
+pub(super) fn exists(
+    session: &Session<'_>,
+    place: Place<'_>,
+    object: &str,
+) -> Result<bool, GitError> {
     let commit = format!("{object}^{{commit}}");
     Ok(session.attempt(place, &["cat-file", "-e", &commit])?.is_ok())
 }

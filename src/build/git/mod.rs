@@ -13,6 +13,7 @@ mod command;
 mod fetch;
 mod head;
 mod known;
+mod pack;
 mod refs;
 
 use serde::{Deserialize, Serialize};

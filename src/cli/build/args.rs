@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ArgAction;
 
 use super::attest::AttestFlags;
+use super::bundled::BundleFlags;
 use super::cache::CacheFlags;
 use super::locked::LockFlags;
 use super::refused::RefusedFlags;
@@ -84,6 +85,9 @@ pub struct Args {
 
     #[command(flatten)]
     pub cache: CacheFlags,
+
+    #[command(flatten)]
+    pub bundle: BundleFlags,
 
     #[command(flatten)]
     pub verify: VerifyFlags,

@@ -1,7 +1,7 @@
 //! `--cache-from` and `--cache-to`: the cache that a build takes, and where it goes.
 
 use super::request::cancelled_by_signals;
-use crate::build::{BuildEnv, BuildError, Cache, Give, Mode, Sources};
+use crate::build::{BuildEnv, BuildError, Cache, CacheFrom, Give, Mode, Sources};
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::cli::value::{CacheFromArg, CachePlace, CacheTo, CacheToArg};
@@ -55,15 +55,20 @@ impl CacheFlags {
         self.targets().map(|to| (to.compression, to.level))
     }
 
-    /// The cache of a build with these arguments.
-    pub(super) fn cache<'a>(&self, args: impl Iterator<Item = (&'a str, Option<String>)>) -> Cache {
+    /// The cache of a build with these arguments, and with more sources.
+    pub(super) fn cache<'a>(
+        &self,
+        args: impl Iterator<Item = (&'a str, Option<String>)>,
+        more: impl Iterator<Item = CacheFrom>,
+    ) -> Cache {
         let on = |value: &str| matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True");
         let mut args = args;
         let asked = args.any(|(name, value)| name == INLINE_CACHE && value.is_some_and(|v| on(&v)));
         let inline = asked || self.targets().any(|to| to.place == CachePlace::Inline);
         let all = self.targets().any(|to| to.mode == Mode::Max);
         let give = Give { inline, mounts: self.targets().any(|to| to.mounts), all };
-        Cache::new(self.from.iter().flat_map(|arg| arg.0.clone()).collect(), give)
+        let named = self.from.iter().flat_map(|arg| arg.0.clone());
+        Cache::new(named.chain(more).collect(), give)
     }
 
     /// Writes the cache of what was built to all places.

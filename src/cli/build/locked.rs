@@ -20,22 +20,37 @@ pub struct LockFlags {
     pub locked: bool,
 
     /// The file for --locked [default: CONTEXT/kiln.lock]
-    #[arg(long, value_name = "FILE", requires = "locked")]
+    #[arg(long, value_name = "FILE")]
     pub lock_file: Option<PathBuf>,
 }
 
 impl LockFlags {
     /// What a build of a context may take from outside.
     pub(super) fn sources(&self, context: &Path) -> Result<Sources, CliError> {
-        if !self.locked {
-            return Ok(Sources::default());
+        match self.locked {
+            true => Ok(Sources::locked(self.read(context)?)),
+            false if self.lock_file.is_some() => {
+                Err(CliError::usage("--lock-file is for builds that are --locked"))
+            }
+            false => Ok(Sources::default()),
         }
+    }
+
+    /// The lock of a context, which is there.
+    fn read(&self, context: &Path) -> Result<Lock, CliError> {
         let path = self.lock_file.clone().unwrap_or_else(|| beside(context));
-        let lock = read(&path)?.ok_or_else(|| {
+        read(&path)?.ok_or_else(|| {
             CliError::plain(format!("there is no lock at {}", path.display()))
                 .hint("`kiln lock` writes it; --lock-file names another")
-        })?;
-        Ok(Sources::locked(lock))
+        })
+    }
+
+    /// The lock of a context, if there is one; one that the flags ask for is.
+    pub(in crate::cli) fn known(&self, context: &Path) -> Result<Option<Lock>, CliError> {
+        if self.locked || self.lock_file.is_some() {
+            return self.read(context).map(Some);
+        }
+        read(&beside(context))
     }
 }
 

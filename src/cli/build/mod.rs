@@ -2,6 +2,7 @@
 
 mod args;
 mod attest;
+mod bundled;
 mod cache;
 mod call;
 mod contexts;
@@ -50,13 +51,17 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     if call.method != Method::Build {
         return answer(call, &args.how, &args.context, &registries, &progress, invocation);
     }
+    let taken = args.bundle.take(&args.how.given, &progress, invocation)?;
     let cache = || {
         let given = args.how.build_args.iter();
-        args.cache.cache(given.map(|arg| (arg.name.as_str(), arg.resolve())))
+        let given = given.map(|arg| (arg.name.as_str(), arg.resolve()));
+        args.cache.cache(given, bundled::caches(taken.as_ref()))
     };
     let verification = args.verify.verification(cache(), args.metadata_file.clone());
     let cache = &cache();
     let mut goal = outputs.goal(cache);
+    goal.lock = taken.as_ref().map(|taken| &taken.lock);
+    goal.refused = offline::asked(&args, &goal);
     goal.whole |= wanted.reads_layers();
     goal.refused = offline::asked(&args, &goal);
     let mut names: &[Reference] = &[];

@@ -192,6 +192,7 @@ impl Outputs {
             whole: self.all.is_empty() || self.all.iter().any(reads),
             pushed: pushed.flatten().collect(),
             cache,
+            lock: None,
             refused: Vec::new(),
             verify: None,
         }

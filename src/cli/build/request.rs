@@ -18,6 +18,7 @@ use crate::env;
 use crate::epoch::Epoch;
 use crate::image::Style;
 use crate::layer::LayerForm;
+use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::prune::When;
 use crate::reference::Reference;
@@ -38,6 +39,8 @@ pub(in crate::cli) struct Goal<'a> {
     /// Where the image is to be pushed to.
     pub(in crate::cli) pushed: Vec<Reference>,
     pub(in crate::cli) cache: &'a Cache,
+    /// What the build is held to, unless the flags name a lock.
+    pub(in crate::cli) lock: Option<&'a Lock>,
     /// What of this needs a network that there is not to be.
     pub(in crate::cli) refused: Vec<Diagnostic>,
     /// What it is to be compared with; nothing is named and pushed before that.
@@ -56,7 +59,10 @@ impl BuildFlags {
         invocation: &Invocation,
     ) -> Result<(Built, BuildRequest), CliError> {
         let cancel = cancelled_by_signals(invocation)?;
-        let sources = &self.lock.sources(context)?;
+        let sources = &match goal.lock {
+            Some(lock) if !self.lock.locked => Sources::locked(lock.clone()),
+            _ => self.lock.sources(context)?,
+        };
         let request =
             self.request(context, goal.names, goal.form, sources, progress, &cancel, invocation);
         let (store, runtime) = (invocation.store()?, invocation.runtime()?);

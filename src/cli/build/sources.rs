@@ -91,7 +91,10 @@ pub(super) fn opening(error: OpenError, how: &Opening<'_>) -> CliError {
             Some("build from a folder, or an archive, of it")
         }
         OpenError::Git(error) => failure::git_hint(error),
-        OpenError::Fetch(_) | OpenError::Unpack(_) | OpenError::Io(_) => None,
+        OpenError::Fetch(_)
+        | OpenError::Unpack(_)
+        | OpenError::Remote { .. }
+        | OpenError::Io(_) => None,
     };
     let error = CliError::plain(error.to_string());
     match hint {

@@ -8,8 +8,8 @@ use std::io::{self, Read, Write};
 
 use super::super::docker::Entry;
 use super::super::{OutputError, Work};
-use super::scan::{Entries, Section};
-use super::{Found, document};
+use super::scan::Section;
+use super::{Found, Tar};
 use crate::atomic::PathError;
 use crate::digest::{BlobDigest, DiffId, Hashing};
 use crate::image::{
@@ -19,19 +19,15 @@ use crate::layer::{Compression, Decompressor, Layer, Packing};
 use crate::reference::Reference;
 use crate::store::{BlobWriter, Store, StoreError};
 
-pub(super) fn load(
-    entries: &Entries<'_>,
-    store: &Store,
-    work: &Work<'_>,
-) -> Result<Found, OutputError> {
-    let bytes = document(entries, "manifest.json")?;
+pub(super) fn load(tar: &Tar<'_>, store: &Store, work: &Work<'_>) -> Result<Found, OutputError> {
+    let bytes = tar.document("manifest.json")?;
     let list: Vec<Entry> = strict_json("the list of images", &bytes)
         .map_err(|source| OutputError::Document { name: "manifest.json".into(), source })?;
     let mut known = BTreeMap::new();
     let mut found = Found::new();
     for entry in &list {
         let wrong = |source| OutputError::Document { name: entry.config.clone(), source };
-        let config = document(entries, &entry.config)?;
+        let config = tar.document(&entry.config)?;
         let diff_ids = ImageConfig::read(&config).map_err(wrong)?.rootfs.diff_ids;
         if diff_ids.len() != entry.layers.len() {
             return Err(wrong(ImageError::LayerCount {
@@ -43,7 +39,7 @@ pub(super) fn load(
         for (name, diff_id) in entry.layers.iter().zip(diff_ids) {
             let layer = match known.get(&diff_id) {
                 Some(layer) => Layer::clone(layer),
-                None => layer(entries, name, diff_id, store, work)?,
+                None => layer(tar, name, diff_id, store, work)?,
             };
             known.insert(diff_id, layer.clone());
             layers.push(layer);
@@ -71,16 +67,16 @@ fn names(entry: &Entry) -> Result<Vec<Reference>, OutputError> {
 
 /// Copies a layer into the store, and proves that it is the one the config means.
 fn layer(
-    entries: &Entries<'_>,
+    tar: &Tar<'_>,
     name: &str,
     diff_id: DiffId,
     store: &Store,
     work: &Work<'_>,
 ) -> Result<Layer, OutputError> {
-    let mut from = entries.open(name)?;
+    let mut from = tar.open(name)?;
     let mut head = Vec::new();
     from.by_ref().take(8).read_to_end(&mut head).map_err(OutputError::Read)?;
-    let from = entries.open(name)?;
+    let from = tar.open(name)?;
     let compression = match Decompressor::detect(&head) {
         Packing::Layer(compression) => compression,
         packing @ (Packing::Bzip2 | Packing::Xz) => {

@@ -1,20 +1,20 @@
 //! OCI archives (OCI image spec 1.1, image-layout.md).
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::super::oci::{CONTAINERD_NAME, REF_NAME};
+use super::super::oci::{CONTAINERD_NAME, REF_NAME, SINCE, subject_of_list};
 use super::super::{OutputError, Work};
-use super::scan::Entries;
-use super::{Found, document};
+use super::{Cargo, Lacking, Tar};
 use crate::digest::BlobDigest;
 use crate::image::{
-    self, AnyImage, Descriptor, Image, ImageError, Index, Linked, Manifest, MediaType, Purpose,
-    Raw, strict_json,
+    AnyImage, Descriptor, Image, ImageError, Index, Linked, Manifest, MediaType, Purpose, Raw,
+    strict_json,
 };
 use crate::reference::Reference;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Most indexes within one another, of what is attached.
 const DEEPEST: usize = 8;
@@ -25,52 +25,62 @@ struct Layout {
     image_layout_version: String,
 }
 
-pub(super) fn load(
-    entries: &Entries<'_>,
-    store: &Store,
-    work: &Work<'_>,
-) -> Result<Found, OutputError> {
+/// `index.json` and its digest.
+pub(super) fn index(tar: &Tar<'_>) -> Result<(BlobDigest, Index), OutputError> {
     let of = |name: &str| {
         let name = name.to_owned();
         move |source| OutputError::Document { name, source }
     };
     let layout: Layout =
-        strict_json("the layout", &document(entries, "oci-layout")?).map_err(of("oci-layout"))?;
+        strict_json("the layout", &tar.document("oci-layout")?).map_err(of("oci-layout"))?;
     if layout.image_layout_version != "1.0.0" {
         return Err(OutputError::NotAnArchive(format!(
             "its layout has version `{}`, only 1.0.0 is known",
             layout.image_layout_version.chars().take(40).collect::<String>()
         )));
     }
-    let index = Index::read(&document(entries, "index.json")?).map_err(of("index.json"))?;
-    let archive = Layouted { entries, store, work };
-    let mut found = Found::new();
-    let mut attached = Vec::new();
-    for entry in &index.manifests {
-        if let Some(subject) = list_of(entry) {
-            let list = archive.raw(entry)?;
-            let list = Index::read(&list.bytes).map_err(of(REF_NAME))?.manifests;
-            attached.extend(list.into_iter().map(|entry| (Some(subject), entry)));
-        } else if archive.is_artifact(entry)? {
-            attached.push((None, entry.clone()));
-        } else {
-            found.push((names(entry), archive.image(entry)?));
-        }
-    }
-    if found.is_empty() {
-        return Err(OutputError::Absent("image".into()));
-    }
-    let mut seen = BTreeSet::new();
-    for (subject, entry) in attached {
-        archive.attach(subject, &entry, &mut seen)?;
-    }
-    Ok(found)
+    let bytes = tar.document("index.json")?;
+    let index = Index::read(&bytes).map_err(of("index.json"))?;
+    Ok((BlobDigest::of(&bytes), index))
 }
 
-/// What an entry lists the referrers of, if it does.
-fn list_of(entry: &Descriptor) -> Option<BlobDigest> {
-    let tag = entry.annotations.get(REF_NAME).filter(|_| entry.media_type.is_index())?;
-    image::subject_of(tag)
+pub(super) fn load(tar: &Tar<'_>, store: &Store, work: &Work<'_>) -> Result<Cargo, OutputError> {
+    let (_, index) = index(tar)?;
+    let since = index.annotations.get(SINCE);
+    let since = since.iter().flat_map(|all| all.split(' ')).filter_map(|d| d.parse().ok());
+    let since: Vec<BlobDigest> = since.collect();
+    let mut cargo = Cargo::default();
+    let (mut lacking, mut seen) = (BTreeMap::new(), BTreeSet::new());
+    for entry in &index.manifests {
+        let names = names(entry);
+        let shown = names.first().map_or_else(|| entry.digest.to_string(), Reference::familiar);
+        let archive = Layouted { tar, store, work, lacking: RefCell::default() };
+        let done = match subject_of_list(entry) {
+            Some(subject) => archive.list(subject, entry, &mut seen, &mut cargo),
+            None => archive.entry(entry, names, &mut seen, &mut cargo),
+        };
+        done.map_err(|error| of_image(&shown, error))?;
+        for (digest, size) in archive.lacking.into_inner() {
+            lacking.entry(digest).or_insert_with(|| Lacking {
+                digest,
+                size,
+                image: shown.clone(),
+                since: since.clone(),
+            });
+        }
+    }
+    cargo.lacking = lacking.into_values().collect();
+    Ok(cargo)
+}
+
+/// Tells which image is concerned, where the archive is at fault.
+fn of_image(image: &str, error: OutputError) -> OutputError {
+    match error {
+        OutputError::Blob { .. } | OutputError::Absent(_) | OutputError::Read(_) => {
+            OutputError::Image { image: image.into(), source: Box::new(error) }
+        }
+        other => other,
+    }
 }
 
 /// The name that an entry says it has: a reference, or a word that is read as
@@ -85,18 +95,88 @@ fn names(entry: &Descriptor) -> Vec<Reference> {
 
 /// A layout in an archive, on its way into a store.
 struct Layouted<'a> {
-    entries: &'a Entries<'a>,
+    tar: &'a Tar<'a>,
     store: &'a Store,
     work: &'a Work<'a>,
+    /// Blobs that are nowhere, with their sizes.
+    lacking: RefCell<BTreeMap<BlobDigest, u64>>,
 }
 
-fn path(digest: &BlobDigest) -> String {
+pub(super) fn path(digest: &BlobDigest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
+/// A document's bytes, as the descriptor promises them.
+pub(super) fn document(tar: &Tar<'_>, entry: &Descriptor) -> Result<Raw, OutputError> {
+    let bytes = tar.document(&path(&entry.digest))?;
+    let raw = Raw::new(bytes, entry.media_type.clone());
+    let mismatch = |what, expected, found| OutputError::Blob {
+        digest: entry.digest,
+        source: Box::new(StoreError::Mismatch { what, expected, found }),
+    };
+    if raw.digest != entry.digest {
+        return Err(mismatch("digest", entry.digest.to_string(), raw.digest.to_string()));
+    }
+    if raw.bytes.len() as u64 != entry.size {
+        return Err(mismatch("size", entry.size.to_string(), raw.bytes.len().to_string()));
+    }
+    Ok(raw)
+}
+
 impl Layouted<'_> {
+    /// An image, or what is none.
+    fn entry(
+        &self,
+        entry: &Descriptor,
+        names: Vec<Reference>,
+        seen: &mut BTreeSet<BlobDigest>,
+        cargo: &mut Cargo,
+    ) -> Result<(), OutputError> {
+        if entry.media_type.is_manifest() {
+            let raw = document(self.tar, entry)?;
+            let wrong = |source| OutputError::Document { name: path(&entry.digest), source };
+            let kind = Manifest::read(&raw.bytes).map_err(wrong)?.config.media_type;
+            if !matches!(kind, MediaType::OciConfig | MediaType::DockerConfig) {
+                let about = Purpose::read(&raw.bytes).map_err(wrong)?.subject.is_some();
+                if !seen.contains(&raw.digest) {
+                    self.whole(raw.clone(), 0, seen)?;
+                    if about { &mut cargo.referrers } else { &mut cargo.artifacts }.push(raw);
+                }
+                return Ok(());
+            }
+        }
+        cargo.images.push((names, self.image(entry)?));
+        Ok(())
+    }
+
+    /// What a list of referrers has, each with all it names.
+    fn list(
+        &self,
+        subject: BlobDigest,
+        entry: &Descriptor,
+        seen: &mut BTreeSet<BlobDigest>,
+        cargo: &mut Cargo,
+    ) -> Result<(), OutputError> {
+        let wrong = |source| OutputError::Document { name: path(&entry.digest), source };
+        let list = Index::read(&document(self.tar, entry)?.bytes).map_err(wrong)?;
+        for entry in &list.manifests {
+            let raw = document(self.tar, entry)?;
+            let wrong = |source| OutputError::Document { name: path(&raw.digest), source };
+            let named = Purpose::read(&raw.bytes).map_err(wrong)?.subject;
+            if named.is_none_or(|named| named.digest != subject) {
+                let why = format!("it is listed as referring to {subject}, and does not");
+                return Err(wrong(ImageError::Malformed { what: "manifest", why }));
+            }
+            if !seen.contains(&raw.digest) {
+                self.whole(raw.clone(), 0, seen)?;
+                cargo.referrers.push(raw);
+            }
+        }
+        Ok(())
+    }
+
     fn image(&self, entry: &Descriptor) -> Result<AnyImage, OutputError> {
-        let raw = self.raw(entry)?;
+        let raw = document(self.tar, entry)?;
         let wrong = |source| OutputError::Document { name: path(&entry.digest), source };
         if entry.media_type.is_manifest() {
             return Ok(AnyImage::Image(self.one(raw)?));
@@ -108,12 +188,12 @@ impl Layouted<'_> {
         let mut images = Vec::new();
         for child in &index.manifests {
             // What was pulled or saved for one platform lacks the others.
-            if !child.media_type.is_manifest() || !self.entries.has(&path(&child.digest)) {
+            if !child.media_type.is_manifest() || !self.tar.has(&path(&child.digest)) {
                 continue;
             }
-            let manifest = self.raw(child)?;
+            let manifest = document(self.tar, child)?;
             let parsed = Manifest::read(&manifest.bytes).map_err(wrong)?;
-            if !self.entries.has(&path(&parsed.config.digest)) {
+            if !self.tar.has(&path(&parsed.config.digest)) {
                 continue;
             }
             if child.platform.as_ref().is_some_and(|platform| platform.os == "unknown") {
@@ -126,40 +206,6 @@ impl Layouted<'_> {
             return Err(OutputError::Absent(format!("image that index {} lists", raw.digest)));
         }
         Ok(AnyImage::Index { raw, images })
-    }
-
-    /// Whether an entry is no image, and is about something.
-    fn is_artifact(&self, entry: &Descriptor) -> Result<bool, OutputError> {
-        if !entry.media_type.is_manifest() {
-            return Ok(false);
-        }
-        let raw = self.raw(entry)?;
-        let wrong = |source| OutputError::Document { name: path(&entry.digest), source };
-        let config = Manifest::read(&raw.bytes).map_err(wrong)?.config.media_type;
-        let is_image = matches!(config, MediaType::OciConfig | MediaType::DockerConfig);
-        Ok(!is_image && Purpose::read(&raw.bytes).map_err(wrong)?.subject.is_some())
-    }
-
-    /// Keeps a manifest or index, and attaches it to what it is about: of a list, what the list
-    /// is about.
-    fn attach(
-        &self,
-        of: Option<BlobDigest>,
-        entry: &Descriptor,
-        seen: &mut BTreeSet<BlobDigest>,
-    ) -> Result<(), OutputError> {
-        let raw = self.raw(entry)?;
-        let wrong = |source| OutputError::Document { name: path(&entry.digest), source };
-        let subject = Purpose::read(&raw.bytes).map_err(wrong)?.subject.map(|named| named.digest);
-        if let Some(of) = of.filter(|of| subject != Some(*of)) {
-            let why = format!("it is listed as referring to {of}, and does not");
-            return Err(wrong(ImageError::Malformed { what: "manifest", why }));
-        }
-        if !seen.contains(&entry.digest) {
-            self.whole(raw.clone(), 0, seen)?;
-            self.store.attach_document(&raw)?;
-        }
-        Ok(())
     }
 
     /// Keeps a manifest or index of any kind with all that it lists, each once.
@@ -178,7 +224,7 @@ impl Layouted<'_> {
         seen.insert(raw.digest);
         for listed in &linked.manifests {
             if !seen.contains(&listed.digest) {
-                self.whole(self.raw(listed)?, depth + 1, seen)?;
+                self.whole(document(self.tar, listed)?, depth + 1, seen)?;
             }
         }
         for blob in linked.blobs.iter().filter(|blob| !blob.media_type.is_foreign()) {
@@ -188,23 +234,6 @@ impl Layouted<'_> {
         Ok(())
     }
 
-    /// A manifest's or index's bytes, as the descriptor promises them.
-    fn raw(&self, entry: &Descriptor) -> Result<Raw, OutputError> {
-        let bytes = document(self.entries, &path(&entry.digest))?;
-        let raw = Raw::new(bytes, entry.media_type.clone());
-        let mismatch = |what, expected, found| OutputError::Blob {
-            digest: entry.digest,
-            source: Box::new(crate::store::StoreError::Mismatch { what, expected, found }),
-        };
-        if raw.digest != entry.digest {
-            return Err(mismatch("digest", entry.digest.to_string(), raw.digest.to_string()));
-        }
-        if raw.bytes.len() as u64 != entry.size {
-            return Err(mismatch("size", entry.size.to_string(), raw.bytes.len().to_string()));
-        }
-        Ok(raw)
-    }
-
     fn one(&self, manifest: Raw) -> Result<Image, OutputError> {
         let name = path(&manifest.digest);
         let wrong = |source| OutputError::Document { name, source };
@@ -212,7 +241,7 @@ impl Layouted<'_> {
             Ok(parsed) => parsed,
             Err(source) => return Err(wrong(source)),
         };
-        let config = self.raw(&parsed.config)?;
+        let config = document(self.tar, &parsed.config)?;
         let image = Image::read(manifest, config.bytes).map_err(wrong)?;
         for layer in &parsed.layers {
             self.blob(layer)?;
@@ -230,12 +259,17 @@ impl Layouted<'_> {
     }
 
     /// Copies a blob into the store, unless it is there; an archive may leave out
-    /// what the store has.
+    /// what the store has, and what is in neither is noted.
     fn blob(&self, entry: &Descriptor) -> Result<(), OutputError> {
         if self.store.has_blob(&entry.digest, entry.size) {
             return self.work.moved(entry.size);
         }
-        let from = self.entries.open(&path(&entry.digest))?;
+        let name = path(&entry.digest);
+        if !self.tar.has(&name) {
+            self.lacking.borrow_mut().insert(entry.digest, entry.size);
+            return Ok(());
+        }
+        let from = self.tar.open(&name)?;
         let mut to = self.store.writer()?;
         let at = self.store.blob_path(&entry.digest);
         let bad_write =

@@ -7,11 +7,10 @@
 //! in memory, and both their number and length have a ceiling.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt as _;
 
 use super::super::{OutputError, Work};
+use super::volume::ReadAt;
 
 const BLOCK: u64 = 512;
 const MOST_ENTRIES: usize = 100_000;
@@ -21,26 +20,16 @@ const LONGEST_EXTENSION: u64 = 64 << 10;
 const MOST_HOPS: usize = 8;
 
 /// The files of an archive by name.
-#[derive(Debug)]
-pub(super) struct Entries<'a> {
-    file: &'a File,
+#[derive(Debug, Default)]
+pub(super) struct Entries {
     files: BTreeMap<String, (u64, u64)>,
     links: BTreeMap<String, String>,
 }
 
-impl<'a> Entries<'a> {
-    /// Opens a file; links inside the archive are followed (old docker versions
-    /// write a layer that occurs twice as a link).
-    pub(super) fn open(&self, name: &str) -> Result<Section<'a>, OutputError> {
-        let (at, size) = self.find(name).ok_or_else(|| OutputError::Absent(name.into()))?;
-        Ok(Section::new(self.file, at, size))
-    }
-
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.find(name).is_some()
-    }
-
-    fn find(&self, name: &str) -> Option<(u64, u64)> {
+impl Entries {
+    /// Where a file lies: its first byte, and how many it has. Links inside the archive are
+    /// followed (old docker versions write a layer that occurs twice as a link).
+    pub(super) fn find(&self, name: &str) -> Option<(u64, u64)> {
         let mut name = name;
         for _ in 0..MOST_HOPS {
             if let Some(found) = self.files.get(name) {
@@ -49,12 +38,6 @@ impl<'a> Entries<'a> {
             name = self.links.get(name)?;
         }
         None
-    }
-
-    /// Where each file lies: its first byte, and how many it has. Links are followed.
-    pub(super) fn places(&self) -> BTreeMap<String, (u64, u64)> {
-        let names = self.files.keys().chain(self.links.keys());
-        names.filter_map(|name| Some((name.clone(), self.find(name)?))).collect()
     }
 
     /// A file or link that other entries lie below: who unpacks would follow it,
@@ -66,25 +49,32 @@ impl<'a> Entries<'a> {
         names().map(String::as_str).find(|name| folders.contains(name))
     }
 
+    /// The files' names and sizes, without links.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.files.iter().map(|(name, (_, size))| (name.as_str(), *size))
+    }
+
     /// Bytes of all files.
     pub(super) fn total(&self) -> u64 {
         self.files.values().map(|(_, size)| size).sum()
     }
 }
 
-/// A part of a file, without a position that others share.
+/// A part of an archive, without a position that others share.
 #[derive(Debug)]
 pub(super) struct Section<'a> {
-    file: &'a File,
+    from: &'a dyn ReadAt,
     at: u64,
     end: u64,
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn new(file: &'a File, at: u64, size: u64) -> Self {
-        Self { file, at, end: at.saturating_add(size) }
+    pub(super) fn new(from: &'a dyn ReadAt, at: u64, size: u64) -> Self {
+        Self { from, at, end: at.saturating_add(size) }
     }
+
     /// Bytes that are left.
+    #[must_use]
     pub(super) fn size(&self) -> u64 {
         self.end - self.at
     }
@@ -96,7 +86,7 @@ impl Read for Section<'_> {
         if most == 0 {
             return Ok(0);
         }
-        let n = self.file.read_at(&mut buf[..most], self.at)?;
+        let n = self.from.read_at(&mut buf[..most], self.at)?;
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -115,9 +105,9 @@ struct Extension {
 }
 
 /// Finds the entries of a tar.
-pub(super) fn scan<'a>(file: &'a File, work: &Work<'_>) -> Result<Entries<'a>, OutputError> {
-    let length = file.metadata().map_err(OutputError::Read)?.len();
-    let mut entries = Entries { file, files: BTreeMap::new(), links: BTreeMap::new() };
+pub(super) fn scan(from: &dyn ReadAt, work: &Work<'_>) -> Result<Entries, OutputError> {
+    let length = from.size().map_err(OutputError::Read)?;
+    let mut entries = Entries::default();
     let mut folders = BTreeSet::new();
     let mut extension = Extension::default();
     let mut at = 0;
@@ -136,7 +126,7 @@ pub(super) fn scan<'a>(file: &'a File, work: &Work<'_>) -> Result<Entries<'a>, O
             return Err(refuse("it ends early"));
         }
         let mut block = [0; BLOCK as usize];
-        file.read_exact_at(&mut block, at).map_err(OutputError::Read)?;
+        Section::new(from, at, BLOCK).read_exact(&mut block).map_err(OutputError::Read)?;
         if block.iter().all(|byte| *byte == 0) {
             if extension.any {
                 return Err(refuse("an extension record has no entry"));
@@ -144,7 +134,7 @@ pub(super) fn scan<'a>(file: &'a File, work: &Work<'_>) -> Result<Entries<'a>, O
             if let Some(name) = entries.with_children() {
                 return Err(wrong(format!("`{name}` is no folder, yet has entries below it")));
             }
-            only_zeros(file, at, length, work)?;
+            only_zeros(from, at, length, work)?;
             return Ok(entries);
         }
         count += 1;
@@ -172,7 +162,7 @@ pub(super) fn scan<'a>(file: &'a File, work: &Work<'_>) -> Result<Entries<'a>, O
                 return Err(wrong(format!("an extension record has {size} bytes")));
             }
             let mut bytes = Vec::new();
-            Section::new(file, data, size).read_to_end(&mut bytes).map_err(OutputError::Read)?;
+            Section::new(from, data, size).read_to_end(&mut bytes).map_err(OutputError::Read)?;
             Ok(bytes)
         };
         match kind {
@@ -244,8 +234,8 @@ pub(super) fn scan<'a>(file: &'a File, work: &Work<'_>) -> Result<Entries<'a>, O
 
 /// Nothing may follow the end: readers that look beyond it would see another
 /// archive.
-fn only_zeros(file: &File, at: u64, length: u64, work: &Work<'_>) -> Result<(), OutputError> {
-    let mut rest = Section::new(file, at, length - at);
+fn only_zeros(from: &dyn ReadAt, at: u64, length: u64, work: &Work<'_>) -> Result<(), OutputError> {
+    let mut rest = Section::new(from, at, length - at);
     let mut buffer = vec![0; 64 << 10];
     loop {
         work.check()?;

@@ -1,0 +1,67 @@
+//! Inputs that a lock names, brought into the store or carried there: for bundles.
+
+use super::git::{Git, Resolved};
+use super::{OpenError, Opening};
+use crate::digest::BlobDigest;
+use crate::dockerfile::GitSource;
+use crate::lock;
+
+impl Opening<'_> {
+    /// Fetches a file that a lock has, unless the store has it. The caller's thread waits; it
+    /// must not be one of the runtime's workers.
+    ///
+    /// # Errors
+    /// If it cannot be had, or is not what the lock says.
+    pub fn locked_url(&self, url: &lock::Url) -> Result<(), OpenError> {
+        if self.store.has_blob(&url.digest, url.size) {
+            return Ok(());
+        }
+        self.checked_url(&url.url, Some(url.digest)).map(drop)
+    }
+
+    /// Packs a commit that a lock has into a blob of the store, and gives its size. The pack
+    /// has no submodules; who uses it is told.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub fn pack(&self, commit: &lock::Git) -> Result<(BlobDigest, u64), OpenError> {
+        let source = source(commit)?;
+        let git = self.git();
+        let packed = git.pack(&source, &resolved(commit))?;
+        if packed.has_submodules {
+            self.progress.warn(format!(
+                "{}: its submodules are not carried; an offline build can only take it with \
+                 ?submodules=false",
+                commit.remote
+            ));
+        }
+        Ok((packed.digest, packed.size))
+    }
+
+    /// Takes a commit that a lock has out of its pack, unless it is here.
+    ///
+    /// # Errors
+    /// If the pack has it not, or not whole.
+    pub fn unpack(&self, commit: &lock::Git, pack: &BlobDigest) -> Result<(), OpenError> {
+        Ok(self.git().unpack(&source(commit)?, &resolved(commit), pack)?)
+    }
+
+    fn git(&self) -> Git<'_> {
+        let Self { store, given, sources, progress, cancel, .. } = *self;
+        Git { store, given, sources, progress, cancel }
+    }
+}
+
+/// The repository of a commit, as a Dockerfile would name it.
+fn source(commit: &lock::Git) -> Result<GitSource, OpenError> {
+    GitSource::of_remote(&commit.remote)
+        .map_err(|error| OpenError::Remote { remote: commit.remote.clone(), source: error })
+}
+
+fn resolved(commit: &lock::Git) -> Resolved {
+    Resolved {
+        reference: commit.name.clone(),
+        object: commit.object.clone(),
+        commit: Some(commit.commit.clone()),
+    }
+}
