@@ -5,7 +5,7 @@
 
 use super::git::Git;
 use super::planning::{plan_request, platforms};
-use super::{BuildEnv, BuildError, BuildRequest, fetch, resolve};
+use super::{BuildEnv, BuildError, BuildRequest, fetch, resolve, times};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::{self, Dockerfile, GitSource, RunNetwork};
 use crate::layer::Layer;
@@ -40,7 +40,11 @@ pub(super) fn absent(
     let mut found = Found { ask, env, said: Vec::new() };
     found.request();
     let platforms = platforms(ask);
-    let request = |platform: &Platform| plan_request(ask, platform, platforms.len() > 1);
+    let times = times::times(ask, file);
+    let request = |platform: &Platform| PlanRequest {
+        times: times.clone(),
+        ..plan_request(ask, platform, platforms.len() > 1)
+    };
     let requests: Vec<PlanRequest> = platforms.iter().map(request).collect();
     let plans = found.plan(file, &requests)?;
     for step in &Graph::of(&plans).steps {

@@ -38,7 +38,7 @@ pub enum FetchError {
     #[error("{url}: --checksum is {stated}, and the lock has {locked}")]
     Stated { url: String, locked: BlobDigest, stated: BlobDigest },
     #[error(transparent)]
-    Unlocked(#[from] Unlocked),
+    Unlocked(#[from] Box<Unlocked>),
     /// Kiln works offline, and the store does not know the file.
     #[error("{url}: {offline}")]
     Offline { url: String, offline: Offline },

@@ -66,7 +66,7 @@ pub(super) fn refuse_unlocked(plans: &[Plan], env: &BuildEnv<'_>) {
     for step in plans.iter().flat_map(|plan| &plan.steps) {
         for key in keys(step) {
             if let Err(refused) = env.sources.allow(key, step.span) {
-                env.sources.refuse(refused);
+                env.sources.refuse(*refused);
             }
         }
     }

@@ -38,7 +38,7 @@ pub enum OpenError {
     Fetch(#[from] FetchError),
     /// [`Sources::refused`] has it, and what else was refused.
     #[error(transparent)]
-    Unlocked(Unlocked),
+    Unlocked(Box<Unlocked>),
     #[error("the context's archive: {0}")]
     Unpack(#[from] UnpackError),
     #[error("`{remote}` is no repository: {source}")]
@@ -90,8 +90,8 @@ impl Opening<'_> {
     }
 
     /// Keeps a refusal, to be told with all the others.
-    fn refused(&self, one: Unlocked) -> OpenError {
-        self.sources.refuse(one.clone());
+    fn refused(&self, one: Box<Unlocked>) -> OpenError {
+        self.sources.refuse((*one).clone());
         OpenError::Unlocked(one)
     }
 

@@ -37,7 +37,7 @@ pub(super) fn is_allowed(
     }
     let (reference, platform) = (meant(want, ask, env)?, want.platform.clone());
     let allowed = env.sources.allow(Key::Base { reference, platform }, Some(want.span));
-    Ok(allowed.map_err(|refused| env.sources.refuse(refused)).is_ok())
+    Ok(allowed.map_err(|refused| env.sources.refuse(*refused)).is_ok())
 }
 
 /// Finds out a base's manifest and config; its layers stay where they are until
@@ -75,8 +75,11 @@ pub(super) async fn base(
     registry::remember_layers(&name, image.layers(), store, registries).map_err(Box::new)?;
     store.keep_documents(&AnyImage::Image(image.clone()))?;
     let index = raw.media_type.is_index().then_some(raw.digest);
-    let slot = store.slot(AREA, &key(&name, want))?;
-    slot.write(&Known { manifest: image.digest(), index })?;
+    // What a lock says is no answer to what the name is now.
+    if from == name {
+        let slot = store.slot(AREA, &key(&name, want))?;
+        slot.write(&Known { manifest: image.digest(), index })?;
+    }
     Ok(noted(&name, want, &image, index, env))
 }
 

@@ -105,7 +105,7 @@ impl Sources {
     }
 
     /// Refuses what is not in the lock, if nothing else may be used.
-    pub(super) fn allow(&self, key: Key, span: Option<Span>) -> Result<(), Unlocked> {
+    pub(super) fn allow(&self, key: Key, span: Option<Span>) -> Result<(), Box<Unlocked>> {
         if self.rule != Rule::Only || self.lock.get(&key).is_some() {
             return Ok(());
         }
@@ -113,7 +113,7 @@ impl Sources {
             Key::Base { reference, .. } => self.lock.platforms(reference),
             Key::Url(_) | Key::Git { .. } => Vec::new(),
         };
-        Err(Unlocked { key, platforms, span })
+        Err(Box::new(Unlocked { key, platforms, span }))
     }
 
     pub(super) fn note(&self, entry: Entry) {

@@ -104,7 +104,12 @@ async fn index(
     let listed = Index::read(&raw.bytes).map_err(wrong)?;
     if listed.manifests.iter().all(|entry| entry.digest != base.digest) {
         let (name, platform) = (base.reference.clone(), base.platform.clone());
-        return Err(BundleError::NotListed { name, platform, index: digest, digest: base.digest });
+        return Err(BundleError::NotListed {
+            name: Box::new(name),
+            platform: Box::new(platform),
+            index: digest,
+            digest: base.digest,
+        });
     }
     Ok(raw)
 }

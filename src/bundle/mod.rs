@@ -64,13 +64,18 @@ pub enum BundleError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("{}: the index {index} does not list {digest}, which the lock has for {platform}", name.familiar())]
-    NotListed { name: Reference, platform: Platform, index: BlobDigest, digest: BlobDigest },
+    NotListed {
+        name: Box<Reference>,
+        platform: Box<Platform>,
+        index: BlobDigest,
+        digest: BlobDigest,
+    },
     #[error("{} has no inputs of a build", path.display())]
     NoInputs { path: PathBuf },
     #[error("{}: its {FILE}: {why}", path.display())]
     Lock { path: PathBuf, why: String },
     #[error("{key} is {one} in one bundle and {other} in another")]
-    Conflict { key: Key, one: String, other: String },
+    Conflict { key: Box<Key>, one: String, other: String },
 }
 
 impl BundleError {

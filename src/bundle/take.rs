@@ -42,6 +42,10 @@ pub fn take(paths: &[PathBuf], store: &Store, work: &Work<'_>) -> Result<Taken, 
         let opened = open(path, store, work)?;
         let wrong = |source| BundleError::Read { path: path.clone(), source };
         let cargo = opened.read(store, work).map_err(wrong)?;
+        // By digest: the names are those of where they come from.
+        for (_, image) in &cargo.images {
+            store.keep_documents(image)?;
+        }
         lacking.extend(cargo.lacking.into_iter().map(|one| (path, one)));
         let before = locks.len();
         for raw in &cargo.artifacts {
@@ -105,9 +109,11 @@ impl Taken {
         let text = std::str::from_utf8(text).map_err(|_| wrong("it is no text".into()))?;
         let lock = Lock::parse(text).map_err(|said| wrong(said.message))?;
         for entry in lock.entries() {
-            if let Some(known) = self.lock.get(&entry.key()).filter(|known| *known != entry) {
+            if let Some(known) =
+                self.lock.get(&entry.key()).filter(|known| known.pin() != entry.pin())
+            {
                 let (one, other) = (known.pin(), entry.pin());
-                return Err(BundleError::Conflict { key: entry.key(), one, other });
+                return Err(BundleError::Conflict { key: Box::new(entry.key()), one, other });
             }
         }
         self.lock.merge(lock);

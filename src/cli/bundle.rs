@@ -15,9 +15,8 @@ use crate::build::{self, BuildEnv, Cache, Give, Mode, Opening, Sources};
 use crate::bundle::{self, Image, Listing, Making};
 use crate::copy::{Env, Parcel, Place};
 use crate::layer::LayerForm;
-use crate::lock::{Entry, Lock};
+use crate::lock::Lock;
 use crate::output::Work;
-use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::reference::Reference;
 use crate::registry::Registries;
@@ -143,10 +142,21 @@ fn inputs(
 ) -> Result<(), CliError> {
     let context = args.context.as_deref().unwrap_or(Path::new("."));
     let lock = match args.how.lock.known(context)? {
-        Some(lock) => lock,
-        None => found(args, context, registries, progress, invocation)?,
+        Some(lock) if args.how.platforms.is_empty() => lock,
+        // A build for one platform may run programs of another.
+        Some(lock) => {
+            let sources = Sources::locked(lock);
+            found(args, context, &sources, registries, progress, invocation)?
+        }
+        None => found(
+            args,
+            context,
+            &Sources::knowing(Lock::default()),
+            registries,
+            progress,
+            invocation,
+        )?,
     };
-    let lock = for_platforms(lock, &args.how.platforms);
     let (cancel, given) = (cancelled_by_signals(invocation)?, args.how.given.given()?);
     let how = Opening {
         store: invocation.store()?,
@@ -185,12 +195,13 @@ fn inputs(
 fn found(
     args: &Args,
     context: &Path,
+    sources: &Sources,
     registries: &Registries,
     progress: &Progress,
     invocation: &Invocation,
 ) -> Result<Lock, CliError> {
     let cancel = &cancelled_by_signals(invocation)?;
-    let (sources, cache) = (&Sources::knowing(Lock::default()), &Cache::default());
+    let cache = &Cache::default();
     let form = LayerForm::default();
     let request = args.how.request(context, &[], form, sources, progress, cancel, invocation)?;
     let store = invocation.store()?;
@@ -198,15 +209,6 @@ fn found(
     let env = BuildEnv { store, registries, progress, cancel, ready, cache, sources, outcome };
     let found = invocation.runtime()?.block_on(build::inputs(&request, &env));
     found.map_err(failure::of_build)
-}
-
-/// Without the bases for platforms that are not wanted; all are if none is named.
-fn for_platforms(lock: Lock, wanted: &[Platform]) -> Lock {
-    let is_wanted = |entry: &&Entry| match entry {
-        Entry::Base(base) => wanted.is_empty() || wanted.contains(&base.platform),
-        Entry::Url(_) | Entry::Git(_) => true,
-    };
-    lock.entries().filter(is_wanted).cloned().collect()
 }
 
 /// Does what reads or writes an archive, and can be stopped.

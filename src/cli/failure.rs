@@ -2,7 +2,7 @@
 //! to blame, and what to try.
 
 use super::report::CliError;
-use crate::build::{BuildError, GitError, StepError, Unlocked};
+use crate::build::{BuildError, FetchError, GitError, StepError, Unlocked};
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::dockerfile;
 use crate::registry::RegistryError;
@@ -93,12 +93,16 @@ fn base_hint(error: &RegistryError) -> Option<String> {
     error.hint()
 }
 
+/// What to try where a lock says otherwise.
+const MOVED: &str = "if the change is meant, `kiln lock --update` takes what there is now";
+
 /// What to try when a repository cannot be had.
 pub(super) fn git_hint(error: &GitError) -> Option<&'static str> {
     match error {
         GitError::NoGit => Some(
             "install the package `git`; or clone the repository yourself and build from that folder, or name an archive of it by its URL",
         ),
+        GitError::Locked { .. } => Some(MOVED),
         GitError::NoAgent { .. } => {
             Some("give it with --ssh default, after `ssh-add`; or take the https:// URL")
         }
@@ -138,6 +142,9 @@ fn step_hint(error: &StepError) -> Option<String> {
             Some("sources are looked for in the build context, the folder named last on the command line".into())
         }
         StepError::Git(error) => git_hint(error).map(Into::into),
+        StepError::Fetch(FetchError::Locked { .. } | FetchError::Stated { .. }) => {
+            Some(MOVED.into())
+        }
         StepError::NotAFolder { .. } => {
             Some("a destination that ends in `/` is a folder".into())
         }

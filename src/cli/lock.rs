@@ -44,8 +44,8 @@ pub struct Args {
 
     /// Find anew what things are that the lock has: all, or those of this name, URL or
     /// git remote; may be repeated. It stands behind the contexts
-    #[arg(long, value_name = "REF", num_args = 0..=1)]
-    pub update: Option<Vec<Option<String>>>,
+    #[arg(long, value_name = "REF", num_args = 0..=1, default_missing_value = "")]
+    pub update: Option<Vec<String>>,
 
     /// Write nothing, and fail if anything is now another than the lock says, lacking or
     /// not used
@@ -151,7 +151,9 @@ impl Args {
         };
         let mut kept = old.clone();
         for wanted in wanted {
-            let Some(wanted) = wanted else { return Ok(Lock::default()) };
+            if wanted.is_empty() {
+                return Ok(Lock::default());
+            }
             let named = |entry: &&Entry| is_named(&entry.key(), wanted, registries);
             let keys: Vec<Key> = old.entries().filter(named).map(Entry::key).collect();
             if keys.is_empty() {

@@ -71,7 +71,6 @@ fn need(command: &Command) -> Option<Need> {
         | Command::Inspect(_)
         | Command::Kill(_)
         | Command::Load(_)
-        | Command::Lock(_)
         | Command::Logout(_)
         | Command::Logs(_)
         | Command::Prune(_)
@@ -93,6 +92,15 @@ fn need(command: &Command) -> Option<Need> {
             }
         }
         Command::Deploy(_) => always("a rollout", NO_OTHER),
+        // What it has is asked of nobody.
+        Command::Lock(args) => {
+            let instead = "without a network, things are what they were: `kiln build --locked`";
+            match (&args.update, args.check) {
+                (Some(_), _) => always("lock --update", instead),
+                (None, true) => always("lock --check", instead),
+                (None, false) => None,
+            }
+        }
         Command::Login(_) => always("a login", "without a network no registry is asked"),
         Command::Manifest(args) => {
             let explicit = |place: &&Place| matches!(place, Place::Registry { explicit: true, .. });

@@ -22,7 +22,7 @@ const HEAD: &str = "\
 /// The file's text.
 impl fmt::Display for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{HEAD}version = {VERSION}\n")?;
+        writeln!(f, "{HEAD}version = {VERSION}")?;
         for entry in self.entries() {
             match entry {
                 Entry::Base(Base { reference, platform, digest, index }) => {
@@ -183,13 +183,21 @@ where
     text.get_ref().parse().map_err(|error| wrong(text, &format!("{error}")))
 }
 
-fn base(table: &BaseTable) -> Result<Entry, Diagnostic> {
-    let reference: Reference = read(&table.reference)?;
-    if reference.to_string() != *table.reference.get_ref() {
-        let said = format!("the name is not written in full: {reference}");
-        return Err(wrong(&table.reference, &said));
+/// As [`read`], of what has shorter texts too: they may mean something else elsewhere.
+fn whole<T>(text: &Spanned<String>) -> Result<T, Diagnostic>
+where
+    T: std::str::FromStr<Err: fmt::Display> + fmt::Display,
+{
+    let value: T = read(text)?;
+    match value.to_string() {
+        whole if whole == *text.get_ref() => Ok(value),
+        whole => Err(wrong(text, &format!("this is not written in full: {whole}"))),
     }
-    let platform: Platform = read(&table.platform)?;
+}
+
+fn base(table: &BaseTable) -> Result<Entry, Diagnostic> {
+    let reference: Reference = whole(&table.reference)?;
+    let platform: Platform = whole(&table.platform)?;
     let digest: BlobDigest = read(&table.digest)?;
     let index = table.index.as_ref().map(read).transpose()?;
     if let Some(own) = reference.digest()
@@ -272,7 +280,7 @@ mod tests {
         format!("sha256:{}", digit.repeat(64))
     }
 
-    fn whole() -> Lock {
+    fn several() -> Lock {
         let digest = |digit: &str| sum(digit).parse().unwrap();
         let base = |name: &str, platform: &str, digit: &str| {
             Entry::Base(Base {
@@ -307,8 +315,8 @@ mod tests {
 
     #[test]
     fn a_lock_has_one_text_and_comes_back() {
-        let text = whole().to_string();
-        assert_eq!(Lock::parse(&text).unwrap(), whole());
+        let text = several().to_string();
+        assert_eq!(Lock::parse(&text).unwrap(), several());
         let heads: Vec<&str> = text.lines().filter(|line| line.starts_with('[')).collect();
         assert_eq!(heads, ["[[base]]", "[[base]]", "[[base]]", "[[url]]", "[[git]]", "[[git]]"]);
         assert!(text.lines().all(|line| line.len() < 120), "{text}");
@@ -343,7 +351,8 @@ mod tests {
             ("docker.io/library/a:1", "a:1", 3, "docker.io/library/a:1"),
             ("docker.io/library/a:1", "A B", 3, "is not an image reference"),
             (":1\"", &format!("@{}\"", sum("9")), 5, "is not what"),
-            ("linux/amd64", "linux", 4, "is not a platform"),
+            ("linux/amd64", "linux", 4, "in full: linux/"),
+            ("linux/amd64", "a/b/c/d", 4, "is not a platform"),
             (&sum("1"), "sha256:12", 5, "is not a digest"),
             ("http://h/a", "http://u:p@h/a", 11, "no credentials"),
             ("http://h/a", "file:///etc/passwd", 11, "no HTTP URL"),
@@ -367,7 +376,7 @@ mod tests {
 
     #[test]
     fn changes_are_told_in_order() {
-        let (old, mut new) = (whole(), whole());
+        let (old, mut new) = (several(), several());
         let keys: Vec<_> = old.entries().map(Entry::key).collect();
         new.remove(&keys[0]);
         if let Some(Entry::Url(mut url)) = new.remove(&keys[3]) {

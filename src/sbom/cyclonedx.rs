@@ -92,7 +92,8 @@ fn component(component: &Component) -> Value {
     }
     match &component.licence {
         None => (),
-        Some(Licence::Spdx(text)) if spdx::license_id(text).is_some() => {
+        // What is looked up may have a `+` behind it, which is no identifier.
+        Some(Licence::Spdx(text)) if spdx::license_id(text).is_some_and(|id| id.name == text) => {
             put("licenses", json!([{ "license": { "id": text } }]));
         }
         Some(Licence::Spdx(text)) => put("licenses", json!([{ "expression": text }])),

@@ -65,8 +65,9 @@ impl<'c> Elf<'c> {
         };
         let names = content.part(*at, (*size).min(MOST_NAMES))?;
         let name = |at: usize| {
-            let bytes = names.get(at..)?.split(|byte| *byte == 0).next()?;
-            Some(String::from_utf8_lossy(bytes.get(..bytes.len().min(64))?).into_owned())
+            let end = names.len().min(at.checked_add(64)?);
+            let bytes = names.get(at..end)?.split(|byte| *byte == 0).next()?;
+            Some(String::from_utf8_lossy(bytes).into_owned())
         };
         elf.sections =
             all.iter().map(|(at, place)| Some((name(*at)?, *place))).collect::<Option<_>>()?;

@@ -157,7 +157,9 @@ pub(super) struct Findings {
 impl Findings {
     pub(super) fn warn(&mut self, path: &str, why: impl Into<String>) {
         if self.warnings.len() < MOST_WARNINGS {
-            self.warnings.insert(Warning { path: path.to_owned(), why: why.into() });
+            // Parsers quote what they stumble over, whatever its size.
+            let why = why.into().chars().take(MOST_NAME).collect();
+            self.warnings.insert(Warning { path: path.to_owned(), why });
         } else {
             let why = format!("there are more than {MOST_WARNINGS} warnings");
             self.warnings.insert(Warning { path: String::new(), why });

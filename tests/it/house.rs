@@ -212,8 +212,8 @@ const SOCKETS: &[(&str, &[&str])] = &[
     // In a network of a step's own, or of a container's.
     ("socket_with(", &["src/sandbox/network.rs", "src/container/connector.rs"]),
     ("TcpSocket::from_std_stream", &["src/container/ports.rs"]),
-    // Programs that may ask whom they like.
-    ("Command::new(\"git\")", &["src/build/git/command.rs"]),
+    // Programs that may ask whom they like; `head.rs` has git ask nobody.
+    ("Command::new(\"git\")", &["src/build/git/command.rs", "src/build/git/head.rs"]),
     ("docker-credential-{name}\"))", &["src/registry/auth/helper.rs"]),
 ];
 

@@ -63,7 +63,7 @@ pub enum GitError {
     #[error("{url}: the lock has commit {locked}, and {expected} is expected")]
     Locked { url: String, locked: String, expected: String },
     #[error(transparent)]
-    Unlocked(#[from] Unlocked),
+    Unlocked(#[from] Box<Unlocked>),
     /// Kiln works offline, and nobody has asked before what the ref is.
     #[error("{url}: what `{reference}` is was not asked before; {offline}")]
     Offline { url: String, reference: String, offline: Offline },

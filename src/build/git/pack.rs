@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::checkout::{copied, is_file};
 use super::command::{Place, Session};
-use super::fetch::{exists, keep, kept, text};
+use super::fetch::{exists, has, keep, kept, text};
 use super::{Git, GitError, Resolved};
 use crate::atomic::{AtPath as _, private_folder};
 use crate::digest::BlobDigest;
@@ -65,8 +65,8 @@ impl Git<'_> {
         let session = Session::new(*self, source)?;
         let bare = self.bare(&session, source, wanted)?;
         let there = Place::Bare(&bare.path);
-        if super::fetch::has(&session, there, &wanted.object)? {
-            return Ok(());
+        if has(&session, there, &wanted.object)? {
+            return commit(&session, there, source, wanted).map(drop);
         }
         let scratch = self.store.scratch("pack")?;
         let git_dir = scratch.path().join("git");
@@ -78,8 +78,7 @@ impl Git<'_> {
         // Whose digest is compared at its end.
         io::copy(&mut self.store.open_blob(pack)?, &mut to).at("write", &path)?;
         session.run(place, &["index-pack", text(&path)?])?;
-        let commit = format!("{}^{{commit}}", wanted.object);
-        let commit = session.run(place, &["rev-parse", "--verify", "--end-of-options", &commit])?;
+        let commit = commit(&session, place, source, wanted)?;
         let shallow = git_dir.join("shallow");
         fs::write(&shallow, commit).at("write", &shallow)?;
         session.run(place, &["update-ref", "refs/kiln/commit", &wanted.object])?;
@@ -101,6 +100,26 @@ fn new(session: &Session<'_>, git_dir: &Path, wanted: &Resolved) -> Result<(), G
     let format = super::fetch::format(wanted);
     let args = ["init", "--quiet", "--bare", format, "--", text(git_dir)?];
     session.run(Place::Nowhere, &args).map(drop)
+}
+
+/// The commit of an object, which is what it was said to be: steps are known by it.
+fn commit(
+    session: &Session<'_>,
+    place: Place<'_>,
+    source: &GitSource,
+    wanted: &Resolved,
+) -> Result<String, GitError> {
+    let name = format!("{}^{{commit}}", wanted.object);
+    let found = session.run(place, &["rev-parse", "--verify", "--end-of-options", &name])?;
+    let found = String::from_utf8_lossy(&found).trim().to_owned();
+    match &wanted.commit {
+        // A lock may name a tag by its own hash, and know no commit.
+        Some(said) if *said != found && *said != wanted.object => {
+            let why = format!("{} is commit {found}, not {said}", wanted.object);
+            Err(GitError::Nonsense { url: source.remote.clone(), why })
+        }
+        _ => Ok(found),
+    }
 }
 
 fn only_pack(git_dir: &Path, source: &GitSource) -> Result<PathBuf, GitError> {

@@ -61,7 +61,6 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let cache = &cache();
     let mut goal = outputs.goal(cache);
     goal.lock = taken.as_ref().map(|taken| &taken.lock);
-    goal.refused = offline::asked(&args, &goal);
     goal.whole |= wanted.reads_layers();
     goal.refused = offline::asked(&args, &goal);
     let mut names: &[Reference] = &[];

@@ -8,6 +8,8 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 const MOST_DEPTH: usize = 20;
 /// Most bytes of what describes a table.
 const MOST_SCHEMA: u64 = 1 << 20;
+/// Most rows of the schema: rpm has some twenty.
+const MOST_TABLES: usize = 10_000;
 
 const INTERIOR: u8 = 5;
 const LEAF: u8 = 13;
@@ -50,8 +52,12 @@ pub(super) fn each(
     }
     // The schema is read, too.
     let mut database = Database { content, page, usable, left: 2 * pages + 2 };
-    let mut root = None;
+    let (mut root, mut rows) = (None, 0);
     database.walk(1, 0, MOST_SCHEMA, &mut |row| {
+        rows += 1;
+        if rows > MOST_TABLES {
+            return Err(format!("its schema has more than {MOST_TABLES} rows"));
+        }
         let (columns, body) = columns(row).ok_or("a row of its schema is damaged")?;
         let text = |at: usize| {
             let (kind, from) = columns.get(at)?;

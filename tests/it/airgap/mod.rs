@@ -67,7 +67,7 @@ fn there(disk: &Disk) {
     let Some(cluster) = world() else { return };
     assert!(TcpStream::connect(disk.read("registry")).is_err(), "a route leads here");
     let mut kiln = Kiln::new();
-    kiln.set("COSIGN_PASSWORD", "");
+    kiln.set("COSIGN_PASSWORD", "secret");
     let (context, inputs) = (disk.path("context"), disk.path("inputs.tar"));
     let lacking = kiln.fails(1, &format!("build --offline {context}"));
     assert_eq!(lacking.stderr.matches("is not here").count(), 4, "{}", lacking.stderr);

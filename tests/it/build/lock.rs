@@ -89,7 +89,7 @@ fn a_locked_build_takes_what_was_there_and_lock_tells_what_has_moved() {
     for caller in callers() {
         let world = World::new();
         let bench = Bench::new(caller);
-        bench.file("Dockerfile", &world.dockerfile());
+        bench.file("Dockerfile", world.dockerfile());
         let said = kiln(&bench, "lock context").success();
         for kind in ["base:1 for linux/", "/f?… sha256:", ".git#main "] {
             assert_eq!(said.text().matches(kind).count(), 1, "{}", said.text());
@@ -111,9 +111,13 @@ fn a_locked_build_takes_what_was_there_and_lock_tells_what_has_moved() {
         assert_eq!(bench.content("mounted"), "base 1");
         assert_eq!(bench.content("r/file"), "commit 1");
         let other = Bench::new(caller);
-        other.file("Dockerfile", &world.dockerfile());
+        other.file("Dockerfile", world.dockerfile());
         other.file("kiln.lock", &first);
-        kiln(&other, build).failure(1).says("and the lock has sha256:").says("4 | ADD");
+        kiln(&other, build)
+            .failure(1)
+            .says("and the lock has sha256:")
+            .says("4 | ADD")
+            .says("lock --update");
         world.content.store(1, Ordering::SeqCst);
         assert_eq!(kiln(&other, build).success().text(), digest);
         world.content.store(2, Ordering::SeqCst);
@@ -142,7 +146,7 @@ fn all_that_the_lock_lacks_is_told_at_once() {
     let world = World::new();
     let bench = Bench::new(callers()[0]);
     let (base, files) = (world.base(), &world.files.addr);
-    bench.file("Dockerfile", &world.dockerfile());
+    bench.file("Dockerfile", world.dockerfile());
     let build = "build --progress=plain --locked context";
     kiln(&bench, build).failure(1).says("there is no lock at").says("kiln lock");
     bench.file("kiln.lock", "version = 1\n<<<<<<< HEAD\n");
@@ -191,10 +195,10 @@ fn names_mean_in_a_lock_what_they_mean_for_a_pull() {
         bench.run(call.env("CONTAINERS_REGISTRIES_CONF", &conf))
     };
     // An alias, and a trigger that names a base itself.
-    bench.file("Dockerfile", &format!("FROM {base}\nONBUILD COPY --from={base} /number /t\n"));
+    bench.file("Dockerfile", format!("FROM {base}\nONBUILD COPY --from={base} /number /t\n"));
     run(&format!("build -t {addr}/trigger:1 --push context")).success();
     bench.file("Dockerfile", "FROM short:1 AS one\nFROM trigger\nCOPY --from=one /number /\n");
-    bench.file("Second", &format!("FROM {base}\n"));
+    bench.file("Second", format!("FROM {base}\n"));
     let named = format!("--build-context trigger=docker-image://{addr}/trigger:1");
     run(&format!("lock {named} -f context/Dockerfile -f context/Second context")).success();
     let text = lock(&bench);
@@ -205,7 +209,7 @@ fn names_mean_in_a_lock_what_they_mean_for_a_pull() {
     // The digest in a FROM is the name's; what the lock has must be that.
     let digest = text.split("digest = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let name = format!("{addr}/base@{digest}");
-    bench.file("Dockerfile", &format!("FROM {name}\n"));
+    bench.file("Dockerfile", format!("FROM {name}\n"));
     run("build --locked context").failure(1).says("is not in the lock");
     run("lock context").success();
     assert_eq!(lock(&bench).matches(&digest).count(), 2, "{}", lock(&bench));
@@ -226,7 +230,7 @@ fn several_contexts_share_a_lock_and_a_repository_is_one() {
     fs::write(repo.join("Dockerfile"), "FROM scratch\nCOPY file /\n").unwrap();
     world.moves(3);
     let url = format!("http://{}/smart/repo/.git", world.git.addr);
-    bench.file("Dockerfile", &format!("FROM {}\n", world.base()));
+    bench.file("Dockerfile", format!("FROM {}\n", world.base()));
     kiln(&bench, &format!("lock context {url}")).failure(2).says("--lock-file");
     kiln(&bench, &format!("lock --lock-file l context {url}")).success();
     let text = fs::read_to_string(bench.path("l")).unwrap();

@@ -276,6 +276,8 @@ fn offline_refuses_at_once_what_needs_a_network() {
         ("copy r.example/a store:a", 2, "`r.example/a`, in a registry, needs"),
         ("copy oci:a docker://r.example/a", 2, "in a registry, needs the network"),
         ("deploy --image a", 2, "a rollout needs the network"),
+        ("lock --check context", 2, "lock --check needs the network"),
+        ("lock context --update", 2, "lock --update needs the network"),
         ("login r.example -u a -p b", 2, "a login needs the network"),
         ("manifest create a docker://r.example/a", 2, "in a registry, needs the network"),
         ("manifest create a r.example/a", 1, "r.example would have to be asked"),

@@ -135,8 +135,8 @@ pub(super) fn forged(archive: &[u8], replaced: &[(String, String)]) -> Vec<u8> {
         std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
         files.push((name, bytes));
     }
-    let mut waiting = replaced.to_vec();
-    while let Some((old, new)) = waiting.pop() {
+    let mut waiting: std::collections::VecDeque<_> = replaced.to_vec().into();
+    while let Some((old, new)) = waiting.pop_front() {
         for (name, bytes) in &mut files {
             let Ok(text) = std::str::from_utf8(bytes) else { continue };
             let changed = text.replace(&old, &new);
@@ -144,7 +144,7 @@ pub(super) fn forged(archive: &[u8], replaced: &[(String, String)]) -> Vec<u8> {
                 *bytes = changed.into_bytes();
                 if let Some(hex) = name.strip_prefix("blobs/sha256/") {
                     let now = BlobDigest::of(bytes).hex();
-                    waiting.push((hex.to_owned(), now.clone()));
+                    waiting.push_back((hex.to_owned(), now.clone()));
                     *name = format!("blobs/sha256/{now}");
                 }
             }

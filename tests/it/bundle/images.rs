@@ -45,6 +45,16 @@ fn results_travel_with_what_refers_to_them() {
     // And on from there, byte for byte.
     assert_eq!(to.ok("bundle -o again.tar --image app:1").text(), printed);
     assert!(fs::read(to.path("again.tar")).unwrap() == fs::read(&archive).unwrap());
+    // From there to a registry there, with all of it.
+    let second = TestRegistry::start(None);
+    let place = format!("{}/app:1", second.addr);
+    to.ok(&format!("tag app:1 {place}"));
+    assert!(to.ok(&format!("push {place}")).text().trim().ends_with(&format!("@{index}")));
+    let third = Kiln::new();
+    third.ok(&format!("bundle -o t.tar --image docker://{place}"));
+    let there = third.ok("bundle --list t.tar --format json").json();
+    assert_eq!(there["images"][0]["digest"], listed["digest"]);
+    assert_eq!(there["images"][0]["referrers"], listed["referrers"]);
     // A registry is as good a source as the store.
     let registry = TestRegistry::start(None);
     let place = format!("{}/app:1", registry.addr);

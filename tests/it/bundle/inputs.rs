@@ -201,17 +201,27 @@ fn a_pack_is_not_believed() {
     world.context(&here);
     locked(&here);
     here.ok("bundle -o good.tar context");
-    // A lock that has another commit, in a bundle whose digests are right.
     let commit = git(&world.repo(), "rev-parse HEAD");
+    let tag = git(&world.repo(), "rev-parse v1");
     let parent = git(&world.repo(), "rev-parse HEAD^");
     let bytes = fs::read(here.path("good.tar")).unwrap();
     let there = Kiln::new();
     world.context(&there);
     let lock = fs::read_to_string(here.path("context/kiln.lock")).unwrap();
-    assert!(lock.contains(&commit));
+    assert!(lock.contains(&commit) && lock.contains(&tag));
+    // Bundles whose digests are right, with a lock that has another commit or tag.
+    for (old, new, says) in [(&commit, &parent, "is commit"), (&tag, &parent, "git rev-parse")] {
+        let forged = crate::bundle::hostile::forged(&bytes, &[(old.clone(), new.clone())]);
+        fs::write(there.path("bad.tar"), forged).unwrap();
+        let failed = apart(&there, "build -q --offline --bundle bad.tar context").failure(1);
+        failed.says("/repo/.git").says(says);
+    }
+    copied(&here.path("good.tar"), &there, "good.tar");
+    apart(&there, "build -q --offline --bundle good.tar context").success();
+    // It is here by now, and the lie is found all the same.
     let forged = crate::bundle::hostile::forged(&bytes, &[(commit, parent)]);
     fs::write(there.path("bad.tar"), forged).unwrap();
-    apart(&there, "build -q --offline --bundle bad.tar context").failure(1).says("/repo/.git");
+    apart(&there, "build -q --offline --bundle bad.tar context").failure(1).says("is commit");
     let results = "bundle -o r.tar --image app";
     here.ok("build -q -t app context");
     here.ok(results);
