@@ -1,8 +1,9 @@
 //! What is attached to an image, on the way of the image itself.
 
+use super::copy::with_env;
 use super::invocation::Invocation;
 use super::report::CliError;
-use crate::copy::{self, Env};
+use crate::copy;
 use crate::image::{AnyImage, Image};
 use crate::progress::{Progress, Way};
 use crate::reference::{Pinned, Reference};
@@ -41,8 +42,8 @@ pub(super) fn push(
     let store = invocation.store()?;
     let pinned = invocation.block_on(registry::push(image, to, store, registries, progress))?;
     if referrers {
-        with_env(registries, progress, invocation, |env| {
-            invocation.block_on(copy::push_referrers(image, to, env))
+        with_env(Some(store), registries, progress, invocation, async |env| {
+            copy::push_referrers(image, to, env).await
         })?;
     }
     progress.transferred(Way::Push);
@@ -60,8 +61,9 @@ pub(super) fn pull(
     progress: &Progress,
     invocation: &Invocation,
 ) -> Result<(), CliError> {
-    let found = with_env(registries, progress, invocation, |env| {
-        invocation.block_on(copy::pull_referrers(image, from, env))
+    let store = invocation.store()?;
+    let found = with_env(Some(store), registries, progress, invocation, async |env| {
+        copy::pull_referrers(image, from, env).await
     })?;
     progress.note(match found {
         0 => format!("nothing is attached to {}", from.familiar()),
@@ -89,16 +91,4 @@ pub(super) fn left_out(
         }
     }
     Ok(())
-}
-
-fn with_env<T>(
-    registries: &Registries,
-    progress: &Progress,
-    invocation: &Invocation,
-    deed: impl FnOnce(&Env<'_>) -> Result<T, CliError>,
-) -> Result<T, CliError> {
-    let interrupt = invocation.interrupt()?;
-    let stop = || interrupt.signal().is_some();
-    let store = Some(invocation.store()?.as_ref());
-    deed(&Env { store, from: registries, to: registries, progress, stop: &stop })
 }

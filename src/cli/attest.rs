@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::copy::with_env;
 use super::credentials::RegistryArgs;
 use super::invocation::Invocation;
 use super::keys::{KeyArgs, no_type};
 use super::progress::ProgressArgs;
 use super::report::CliError;
-use super::sign::{at, said, way};
+use super::sign::{said, way};
 use super::value::ImagePlace;
 use crate::sign;
 
@@ -54,7 +55,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let place = args.image.found(invocation)?;
     let store = invocation.store()?;
     let registries = way(&place, &args.registry)?;
-    let signed = at(Some(store), &registries, &progress, invocation, async |env| {
+    let signed = with_env(Some(store), &registries, &progress, invocation, async |env| {
         sign::attest(&place, &kind, predicate, &key, store, env).await
     })?;
     said(&place, &signed, invocation)

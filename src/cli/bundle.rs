@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::build::{BuildFlags, Goal, cancelled_by_signals};
+use super::copy::with_env;
 use super::credentials::RegistryArgs;
 use super::diff::Form;
 use super::failure;
@@ -13,7 +14,7 @@ use super::text;
 use super::value::Size;
 use crate::build::{self, BuildEnv, Cache, Give, Mode, Opening, Sources};
 use crate::bundle::{self, Image, Listing, Making};
-use crate::copy::{Env, Parcel, Place};
+use crate::copy::{Parcel, Place};
 use crate::layer::LayerForm;
 use crate::lock::Lock;
 use crate::output::Work;
@@ -234,11 +235,10 @@ fn results(
     progress: &Progress,
     invocation: &Invocation,
 ) -> Result<(), CliError> {
-    let interrupt = invocation.interrupt()?;
-    let stop = || interrupt.signal().is_some();
-    let store = Some(invocation.store()?.as_ref());
-    let env = Env { store, from: registries, to: registries, progress, stop: &stop };
-    invocation.block_on(bundle::gather(images, parcel, &env))
+    let store = invocation.store()?;
+    with_env(Some(store), registries, progress, invocation, async |env| {
+        bundle::gather(images, parcel, env).await
+    })
 }
 
 /// An image of the store if it is there, else of its registry.

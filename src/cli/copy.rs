@@ -10,8 +10,9 @@ use super::report::CliError;
 use crate::atomic::AtPath as _;
 use crate::copy::{self, Env, Place, Wanted};
 use crate::platform::Platform;
-use crate::progress::Way;
+use crate::progress::{Progress, Way};
 use crate::registry::Registries;
+use crate::store::Store;
 
 /// Copy an image between registries, layouts, archives and the store; prints its digest
 ///
@@ -204,4 +205,18 @@ fn side(
         ("src", Some(name)) => flags.to_pull(name),
         _ => flags.registries(name),
     }
+}
+
+/// Does something with what reads and writes images; a signal stops it.
+pub(super) fn with_env<T, E: Into<CliError>>(
+    store: Option<&Store>,
+    registries: &Registries,
+    progress: &Progress,
+    invocation: &Invocation,
+    deed: impl AsyncFnOnce(&Env<'_>) -> Result<T, E>,
+) -> Result<T, CliError> {
+    let interrupt = invocation.interrupt()?;
+    let stop = || interrupt.signal().is_some();
+    let env = Env { store, from: registries, to: registries, progress, stop: &stop };
+    invocation.block_on(deed(&env))
 }

@@ -1,16 +1,15 @@
 //! `kiln sign`.
 
+use super::copy::with_env;
 use super::credentials::RegistryArgs;
 use super::invocation::Invocation;
 use super::keys::{KeyArgs, map};
 use super::progress::ProgressArgs;
 use super::report::CliError;
 use super::value::{Assignment, ImagePlace};
-use crate::copy::{Env, Place};
-use crate::progress::Progress;
+use crate::copy::Place;
 use crate::registry::Registries;
 use crate::sign::{self, Attestations, Signed, Signing};
-use crate::store::Store;
 
 /// Sign images with a key; prints what was signed
 ///
@@ -67,7 +66,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         let place = image.found(invocation)?;
         let store = invocation.store()?;
         let registries = way(&place, &args.registry)?;
-        let signed = at(Some(store), &registries, &progress, invocation, async |env| {
+        let signed = with_env(Some(store), &registries, &progress, invocation, async |env| {
             sign::sign(&place, &signing, store, env).await
         })?;
         said(&place, &signed, invocation)?;
@@ -81,20 +80,6 @@ pub(super) fn way(place: &Place, flags: &RegistryArgs) -> Result<Registries, Cli
         Some(name) => flags.to_pull(name),
         None => Ok(Registries::offline()),
     }
-}
-
-/// Does something with what reads and writes images.
-pub(super) fn at<T, E: Into<CliError>>(
-    store: Option<&Store>,
-    registries: &Registries,
-    progress: &Progress,
-    invocation: &Invocation,
-    deed: impl AsyncFnOnce(&Env<'_>) -> Result<T, E>,
-) -> Result<T, CliError> {
-    let interrupt = invocation.interrupt()?;
-    let stop = || interrupt.signal().is_some();
-    let env = Env { store, from: registries, to: registries, progress, stop: &stop };
-    invocation.block_on(deed(&env))
 }
 
 /// Prints what names exactly what was signed.

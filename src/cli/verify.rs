@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use super::copy::with_env;
 use super::credentials::RegistryArgs;
 use super::diff::Form;
 use super::invocation::Invocation;
 use super::keys::{Rules, name_at};
 use super::progress::ProgressArgs;
 use super::report::CliError;
-use super::sign::{at, way};
+use super::sign::way;
 use super::value::{Assignment, ImagePlace};
 use crate::copy::{Place, Reader};
 use crate::progress::Progress;
@@ -97,7 +98,7 @@ pub(super) fn verdict(
         true => Some(invocation.store()?.as_ref()),
         false => None,
     };
-    at(store, registries, progress, invocation, async |env| {
+    with_env(store, registries, progress, invocation, async |env| {
         let reader = Reader::open(place, env)?;
         let root = reader.root().await?;
         sign::judge(&reader, &root, name.as_ref(), rule).await

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::args::Args;
 use super::attest::Attached;
+use crate::cli::copy::with_env;
 use crate::cli::invocation::Invocation;
 use crate::cli::keys;
 use crate::cli::report::CliError;
-use crate::cli::sign::at;
 use crate::image::AnyImage;
 use crate::progress::Progress;
 use crate::reference::Reference;
@@ -46,7 +46,7 @@ impl Signer {
         };
         let store = invocation.store()?;
         let root = image.raw().descriptor();
-        let signed = at(Some(store), registries, progress, invocation, async |env| {
+        let signed = with_env(Some(store), registries, progress, invocation, async |env| {
             sign_stored(root, names, &signing, store, env).await
         })?;
         attached.digests.extend(signed.attached);
