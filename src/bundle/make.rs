@@ -85,6 +85,10 @@ pub fn make(
     store: &Store,
     work: &Work<'_>,
 ) -> Result<Made, BundleError> {
+    let own = place(&making.to);
+    if making.since.iter().any(|path| place(&output::archive_name(path)) == own) {
+        return Err(BundleError::Itself { path: making.to.clone() });
+    }
     let mut contents = parcel.contents()?;
     let left_out = leave_out(&mut contents, &making.since, store, work)?;
     let digest = contents.index().map_err(BundleError::Write)?.digest;
@@ -97,6 +101,15 @@ pub fn make(
             .map(|()| None),
     };
     Ok(Made { digest, left_out, parts: written.map_err(BundleError::Write)? })
+}
+
+/// Where an archive is, which may be there in parts only.
+fn place(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let named = |folder: PathBuf| folder.join(path.file_name().unwrap_or_default());
+    let whole = path.canonicalize().or_else(|_| folder.canonicalize().map(named));
+    whole.unwrap_or_else(|_| path.into())
 }
 
 /// Takes out what other bundles have, and says which those are.

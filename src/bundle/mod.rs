@@ -70,6 +70,8 @@ pub enum BundleError {
         index: BlobDigest,
         digest: BlobDigest,
     },
+    #[error("{} would be written over what it is to leave out", path.display())]
+    Itself { path: PathBuf },
     #[error("{} has no inputs of a build", path.display())]
     NoInputs { path: PathBuf },
     #[error("{}: its {FILE}: {why}", path.display())]
@@ -97,6 +99,7 @@ impl BundleError {
                 "it may have results: `kiln load` takes those, and `kiln bundle --list` tells"
                     .into(),
             ),
+            Self::Itself { .. } => Some("give the new bundle a name of its own".into()),
             Self::Conflict { .. } => Some("give bundles that were made with one lock".into()),
             Self::Store(_)
             | Self::Twice { .. }

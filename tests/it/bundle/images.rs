@@ -148,6 +148,9 @@ fn what_cannot_be_bundled_is_said() {
     kiln.fails(2, "bundle -o x.tar --image oci:x").says("kiln load");
     kiln.fails(2, "bundle -o x.tar --split 0 --image app:1").says("--split");
     kiln.fails(1, "bundle -o x.tar --since absent.tar --image app:1").says("absent.tar");
+    kiln.ok("bundle -o own.tar --image app:1");
+    kiln.fails(1, "bundle -o ./own.tar --since own.tar --image app:1").says("written over");
+    kiln.ok("bundle --list own.tar");
     kiln.fails(1, "bundle --list /dev/null").says("no image archive");
     kiln.fails(1, "bundle -o x.tar --image store:absent").says("no image `absent:latest`");
     // Only a part of it is here.
