@@ -4,7 +4,8 @@
 //! build milliseconds. It is noted first, by an empty file in a folder of this process and
 //! this boot of the machine: file systems keep the order of names, not that of contents.
 //! Before a name points to anything all that is noted is made durable at once, what
-//! killed processes left included. After a crash of the machine the notes of another boot
+//! killed processes left included. Between making its folder and locking it a process shares
+//! `locks/unsynced`, which whoever looks for the folders of others takes exclusively. After a crash of the machine the notes of another boot
 //! tell which blobs to read again; one that did not get to the disk whole is removed.
 
 use std::collections::BTreeSet;
@@ -19,6 +20,8 @@ use crate::digest::{BlobDigest, Hashing};
 #[derive(Debug)]
 pub(super) struct Unsynced {
     folder: PathBuf,
+    /// Held while a folder is made and not locked yet.
+    making: PathBuf,
     blobs: PathBuf,
     /// Of this process, made for its first blob.
     own: Mutex<Option<Notes>>,
@@ -42,12 +45,14 @@ impl Unsynced {
     pub(super) fn open(root: &Path) -> Self {
         let unsynced = Self {
             folder: root.join("unsynced"),
+            making: root.join("locks/unsynced"),
             blobs: root.join("blobs/sha256"),
             own: Mutex::default(),
             made: Mutex::default(),
             naming: RwLock::default(),
         };
-        for notes in unsynced.orphans(|name, boot| !is_of(name, boot)) {
+        let crashed = unsynced.orphans(|name, boot| !is_of(name, boot));
+        for notes in crashed.into_iter().flatten() {
             // What cannot be looked at now is so the next time.
             let _ = unsynced.examine(&notes);
         }
@@ -83,6 +88,7 @@ impl Unsynced {
 
     fn begin(&self, boot: &str) -> Result<Notes, PathError> {
         atomic::private_folder(&self.folder)?;
+        let _making = FileLock::shared(&self.making)?;
         let folder = tempfile::Builder::new()
             .prefix(&format!("{boot}."))
             .tempdir_in(&self.folder)
@@ -97,7 +103,7 @@ impl Unsynced {
             let _none = self.naming.write().unwrap_or_else(PoisonError::into_inner);
             self.own.lock().unwrap_or_else(PoisonError::into_inner).take()
         };
-        let mut all = self.orphans(|_, _| true);
+        let mut all = self.orphans(|_, _| true)?;
         all.extend(own);
         if all.is_empty() {
             return Ok(());
@@ -123,20 +129,25 @@ impl Unsynced {
     }
 
     /// Notes of processes that are gone, if `wanted` by their name and this boot.
-    fn orphans(&self, wanted: impl Fn(&str, Option<&str>) -> bool) -> Vec<Notes> {
+    fn orphans(
+        &self,
+        wanted: impl Fn(&str, Option<&str>) -> bool,
+    ) -> Result<Vec<Notes>, PathError> {
         let mut entries = fs::read_dir(&self.folder).into_iter().flatten().flatten().peekable();
         if entries.peek().is_none() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let boot = boot();
-        entries
-            .filter_map(|entry| {
-                let wanted = wanted(&entry.file_name().to_string_lossy(), boot.as_deref());
-                let lock =
-                    FileLock::try_exclusive(&entry.path().join(LOCK)).ok().filter(|_| wanted);
-                Some(Notes { path: entry.path(), _lock: lock.flatten()? })
-            })
-            .collect()
+        let _alone = FileLock::exclusive(&self.making)?;
+        let orphan = |entry: fs::DirEntry| {
+            let path = entry.path();
+            if !wanted(&entry.file_name().to_string_lossy(), boot.as_deref()) {
+                return None;
+            }
+            let lock = FileLock::try_exclusive(&path.join(LOCK)).ok().flatten()?;
+            Some(Notes { path, _lock: lock })
+        };
+        Ok(entries.filter_map(orphan).collect())
     }
 
     fn examine(&self, notes: &Notes) -> Result<(), PathError> {
@@ -225,5 +236,22 @@ mod tests {
         let descriptor = Descriptor::new(MediaType::OciManifest, BlobDigest::of(b"one"), 3);
         store.tag(&"name".parse().unwrap(), descriptor).unwrap();
         assert_eq!(notes(folder.path()), 0);
+    }
+
+    #[test]
+    fn nobody_takes_the_notes_of_who_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("store");
+        let begin = |thread: usize| {
+            for turn in 0..200 {
+                let store = Store::open(&root).unwrap();
+                store.put(format!("{thread} {turn}").as_bytes()).unwrap();
+                store.unsynced.sync().unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            (0..4).for_each(|thread| drop(scope.spawn(move || begin(thread))))
+        });
+        assert_eq!(notes(&root), 0);
     }
 }
