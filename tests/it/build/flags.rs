@@ -259,7 +259,7 @@ fn build_interrupted_while_it_writes_an_output() {
     let bench = Bench::with_busybox(Caller::Own);
     bench.file("big", "");
     let big = fs::OpenOptions::new().write(true).open(bench.context().join("big")).unwrap();
-    big.set_len(1 << 30).unwrap();
+    big.set_len(256 << 20).unwrap();
     let text = "FROM scratch\nCOPY big /big\n";
     bench.built(text);
     for output in ["type=tar,dest=x", "type=docker,dest=x", "type=local,dest=x"] {
