@@ -1,7 +1,7 @@
 //! The inputs of builds, as a lock names them.
 //!
-//! Bases are images of the layout, with the platforms that are locked; their bytes are those
-//! of the registry. All else belongs to one artifact: the lock, which says what is what, the
+//! Bases are images of the layout, with the platforms that are locked, and marked as `base` by
+//! the annotation `kiln.bundle.input`; their bytes are those of the registry. All else belongs to one artifact: the lock, which says what is what, the
 //! files of URLs, and a pack for each commit. Media types and annotations are these:
 //!
 //! ```text
@@ -19,7 +19,7 @@ use crate::copy::Parcel;
 use crate::digest::BlobDigest;
 use crate::image::{AnyImage, Artifact, Descriptor, Index, MediaType, Raw};
 use crate::lock::{self, Entry, Lock};
-use crate::output::{CONTAINERD_NAME, REF_NAME};
+use crate::output::{CONTAINERD_NAME, INPUT, REF_NAME};
 use crate::progress::Progress;
 use crate::registry::{self, Registries, Resolved};
 use crate::store::Store;
@@ -78,6 +78,7 @@ async fn one(
     let name = base.reference.to_string();
     entry.annotations.insert(REF_NAME.to_owned(), name.clone());
     entry.annotations.insert(CONTAINERD_NAME.to_owned(), name);
+    entry.annotations.insert(INPUT.to_owned(), "base".to_owned());
     let documents = [root, image.manifest().clone()];
     let mut blobs: BTreeMap<BlobDigest, u64> =
         image.layers().iter().map(|layer| (layer.digest, layer.size)).collect();

@@ -1,5 +1,6 @@
 //! What a bundle has, told without taking it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use super::inputs::{self, INPUTS};
 use super::{BundleError, open};
 use crate::digest::BlobDigest;
 use crate::image::{Descriptor, ImageConfig, ImageError, Index, Manifest, MediaType, Purpose, Raw};
-use crate::output::{Opened, OutputError, REF_NAME, SINCE, Work, subject_of_list};
+use crate::output::{MOST_DOCUMENTS, Opened, OutputError, REF_NAME, SINCE, Work, subject_of_list};
 use crate::reference::Reference;
 use crate::store::Store;
 
@@ -82,25 +83,36 @@ pub struct Input {
 /// damaged.
 pub fn list(path: &Path, store: &Store, work: &Work<'_>) -> Result<Listing, BundleError> {
     let opened = open(path, store, work)?;
-    let read = Reading { opened: &opened, work };
+    let read = Reading { opened: &opened, work, read: Cell::default() };
     read.listing().map_err(|source| BundleError::Read { path: path.into(), source })
 }
 
 struct Reading<'a> {
     opened: &'a Opened,
     work: &'a Work<'a>,
+    /// Bytes of documents.
+    read: Cell<u64>,
 }
 
 impl Reading<'_> {
+    /// A document; what lists name again and again is no endless work.
+    fn document(&self, at: &Descriptor) -> Result<Raw, OutputError> {
+        self.read.set(self.read.get() + at.size);
+        if self.read.get() > MOST_DOCUMENTS {
+            return Err(OutputError::Documents);
+        }
+        self.opened.document(at, self.work)
+    }
+
     fn listing(&self) -> Result<Listing, OutputError> {
         let (digest, index) = self.opened.index(self.work)?;
         let mut referrers: BTreeMap<BlobDigest, Vec<Referrer>> = BTreeMap::new();
         let (mut images, mut artifacts, mut inputs) = (Vec::new(), Vec::new(), Vec::new());
         for entry in &index.manifests {
-            let raw = self.opened.document(entry, self.work)?;
+            let raw = self.document(entry)?;
             if let Some(subject) = subject_of_list(entry) {
                 for one in read(&raw, Index::read)?.manifests {
-                    let raw = self.opened.document(&one, self.work)?;
+                    let raw = self.document(&one)?;
                     referrers.entry(subject).or_default().push(artifact(&raw)?);
                 }
             } else if is_artifact(&raw)? {
@@ -156,14 +168,14 @@ impl Reading<'_> {
                 if !here || !child.media_type.is_manifest() {
                     continue;
                 }
-                add(&self.opened.document(&child, self.work)?)?;
+                add(&self.document(&child)?)?;
                 let known = child.platform.filter(|platform| platform.os != "unknown");
                 platforms.extend(known.map(|platform| platform.to_string()));
             }
         } else {
             add(raw)?;
             let config = read(raw, Manifest::read)?.config;
-            let config = self.opened.document(&config, self.work)?;
+            let config = self.document(&config)?;
             platforms.push(read(&config, ImageConfig::read)?.platform().to_string());
         }
         let left_out = blobs.keys().filter(|digest| self.opened.blob(digest).is_none());

@@ -89,6 +89,7 @@ pub fn make(
     if making.since.iter().any(|path| place(&output::archive_name(path)) == own) {
         return Err(BundleError::Itself { path: making.to.clone() });
     }
+    output::refuse_other_form(&making.to, making.split.is_some()).map_err(BundleError::Write)?;
     let mut contents = parcel.contents()?;
     let left_out = leave_out(&mut contents, &making.since, store, work)?;
     let digest = contents.index().map_err(BundleError::Write)?.digest;

@@ -22,7 +22,7 @@ mod take;
 pub use inputs::{bases, sources};
 pub use list::{Input, Listed, Listing, Referrer, list};
 pub use make::{Image, Made, Making, cache, gather, make};
-pub use take::{Taken, take};
+pub use take::{Locks, Taken, take};
 
 use std::path::{Path, PathBuf};
 
@@ -100,7 +100,11 @@ impl BundleError {
                     .into(),
             ),
             Self::Itself { .. } => Some("give the new bundle a name of its own".into()),
-            Self::Conflict { .. } => Some("give bundles that were made with one lock".into()),
+            Self::Conflict { .. } => Some(
+                "give bundles that were made with one lock, or one that was made --since the other; \
+                 or say with --locked what is meant"
+                    .into(),
+            ),
             Self::Store(_)
             | Self::Twice { .. }
             | Self::Document { .. }

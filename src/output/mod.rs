@@ -24,11 +24,12 @@ mod work;
 pub use layout::{LayoutWriter, write_artifact, write_layout};
 pub use lists::referrers_list;
 pub use load::{
-    Cargo, Found, Lacking, Loaded, Opened, ReadAt, Spooled, Volume, load, read_images, spool,
+    Cargo, Found, Lacking, Loaded, MOST_DOCUMENTS, Opened, ReadAt, Spooled, Volume, load,
+    read_images, spool,
 };
 pub use local::{LeftOut, write_local};
-pub use oci::{CONTAINERD_NAME, Contents, REF_NAME, SINCE, subject_of_list, write_contents};
-pub use parts::{PartsWriter, Written, archive_name, to_parts};
+pub use oci::{CONTAINERD_NAME, Contents, INPUT, REF_NAME, SINCE, subject_of_list, write_contents};
+pub use parts::{PartsWriter, Written, archive_name, refuse_other_form, to_parts};
 pub use sink::Sink;
 pub use tar::write_tar;
 pub use work::Work;
@@ -133,6 +134,10 @@ pub enum OutputError {
     Malformed { at: u64, why: String },
     #[error("the archive has no {0}")]
     Absent(String),
+    #[error("the archive has the inputs of a build, and no result")]
+    InputsOnly,
+    #[error("the archive has more than {} MiB of manifests and configs", MOST_DOCUMENTS >> 20)]
+    Documents,
     #[error("{name} in the archive: {source}")]
     Document { name: String, source: ImageError },
     #[error("blob {digest} in the archive: {source}")]
@@ -200,10 +205,14 @@ impl OutputError {
             }
             Self::Image { source, .. } => source.hint(),
             Self::Lacking(all) if all.iter().any(|one| !one.since.is_empty()) => Some(
-                "load the bundles that this one was made --since of before it; \
-                 `kiln bundle --list FILE` prints the digest of one"
+                "give the bundles that this one was made --since of as well: --bundle OLD --bundle \
+                 NEW; or `kiln load` them before it. `kiln bundle --list FILE` prints the digest \
+                 of one"
                     .into(),
             ),
+            Self::InputsOnly => {
+                Some("`kiln build --bundle FILE` takes them; they get no name".into())
+            }
             Self::Lacking(_) => Some("make the archive anew, with all of the image".into()),
             Self::PartsDamaged { .. } => Some(
                 "copy these parts anew; `sha256sum --check` with the list tries them, too".into(),
@@ -219,6 +228,7 @@ impl OutputError {
             | Self::DiffId { .. }
             | Self::Malformed { .. }
             | Self::Absent(_)
+            | Self::Documents
             | Self::Document { .. }
             | Self::Blob { .. }
             | Self::Rootfs(_)

@@ -24,6 +24,9 @@ pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// Annotation of `index.json`: the digests of the `index.json` of those archives that have
 /// what this one leaves out, with spaces between.
 pub const SINCE: &str = "kiln.bundle.since";
+/// Annotation of entries that a build takes from, as `base`: whoever loads an archive gives
+/// them no name, since that would change what the name means to builds.
+pub const INPUT: &str = "kiln.bundle.input";
 pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// What the entry of a list of referrers speaks of; other entries are no such lists. The

@@ -46,6 +46,28 @@ pub(super) fn list(name: &Path) -> PathBuf {
     with(name, ".sha256")
 }
 
+/// Said of a name that has both forms.
+pub(super) const BOTH: &str = "it is there as one file and in parts; remove those that are old";
+
+/// Whether there are parts of an archive.
+pub(super) fn is_begun(name: &Path) -> bool {
+    part(name, 1).exists()
+}
+
+/// Refuses to write an archive, whole or in parts, beside its other form: who reads it could
+/// not tell which is meant.
+///
+/// # Errors
+/// If the other form is there.
+pub fn refuse_other_form(name: &Path, in_parts: bool) -> Result<(), OutputError> {
+    let why = match in_parts {
+        true if name.is_file() => "it is there as one file, and would be beside it in parts",
+        false if is_begun(name) => "it is there in parts, and would be beside them as one file",
+        _ => return Ok(()),
+    };
+    Err(OutputError::Parts { path: name.into(), why: format!("{why}; remove what is old") })
+}
+
 /// The archive that a part is of, and its number, if the file is called like a part.
 pub(super) fn of(path: &Path) -> Option<(PathBuf, usize)> {
     let number = path.extension()?.to_str()?;

@@ -27,13 +27,19 @@ pub struct LockFlags {
 impl LockFlags {
     /// What a build of a context may take from outside.
     pub(super) fn sources(&self, context: &Path) -> Result<Sources, CliError> {
+        self.check()?;
         match self.locked {
             true => Ok(Sources::locked(self.read(context)?)),
-            false if self.lock_file.is_some() => {
-                Err(CliError::usage("--lock-file is for builds that are --locked"))
-            }
             false => Ok(Sources::default()),
         }
+    }
+
+    /// That no file is named for nothing.
+    pub(super) fn check(&self) -> Result<(), CliError> {
+        if self.lock_file.is_some() && !self.locked {
+            return Err(CliError::usage("--lock-file is for builds that are --locked"));
+        }
+        Ok(())
     }
 
     /// The lock of a context, which is there.

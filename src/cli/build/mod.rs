@@ -49,9 +49,10 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     let registries = args.registry.registries(outputs.first_name())?;
     let call = args.call();
     if call.method != Method::Build {
+        args.bundle.refuse(if args.check { "--check" } else { "--call" })?;
         return answer(call, &args.how, &args.context, &registries, &progress, invocation);
     }
-    let taken = args.bundle.take(&args.how.given, &progress, invocation)?;
+    let taken = args.bundle.take(&args.how, &progress, invocation)?;
     let cache = || {
         let given = args.how.build_args.iter();
         let given = given.map(|arg| (arg.name.as_str(), arg.resolve()));

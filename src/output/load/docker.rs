@@ -8,8 +8,9 @@ use std::io::{self, Read, Write};
 
 use super::super::docker::Entry;
 use super::super::{OutputError, Work};
+use super::found::Finding;
 use super::scan::Section;
-use super::{Found, Tar};
+use super::{Cargo, Tar};
 use crate::atomic::PathError;
 use crate::digest::{BlobDigest, DiffId, Hashing};
 use crate::image::{
@@ -19,12 +20,12 @@ use crate::layer::{Compression, Decompressor, Layer, Packing};
 use crate::reference::Reference;
 use crate::store::{BlobWriter, Store, StoreError};
 
-pub(super) fn load(tar: &Tar<'_>, store: &Store, work: &Work<'_>) -> Result<Found, OutputError> {
+pub(super) fn load(tar: &Tar<'_>, store: &Store, work: &Work<'_>) -> Result<Cargo, OutputError> {
     let bytes = tar.document("manifest.json")?;
     let list: Vec<Entry> = strict_json("the list of images", &bytes)
         .map_err(|source| OutputError::Document { name: "manifest.json".into(), source })?;
     let mut known = BTreeMap::new();
-    let mut found = Found::new();
+    let mut found = Finding::default();
     for entry in &list {
         let wrong = |source| OutputError::Document { name: entry.config.clone(), source };
         let config = tar.document(&entry.config)?;
@@ -46,12 +47,14 @@ pub(super) fn load(tar: &Tar<'_>, store: &Store, work: &Work<'_>) -> Result<Foun
         }
         let image =
             assemble_around(config, &layers, Dialect::Oci, Annotations::new()).map_err(wrong)?;
-        found.push((names(entry)?, AnyImage::Image(image)));
+        found.hold(image.config_raw())?;
+        found.hold(image.manifest())?;
+        found.add(names(entry)?, AnyImage::Image(image));
     }
-    if found.is_empty() {
+    if found.cargo.images.is_empty() {
         return Err(OutputError::Absent("image".into()));
     }
-    Ok(found)
+    Ok(found.cargo)
 }
 
 fn names(entry: &Entry) -> Result<Vec<Reference>, OutputError> {

@@ -6,6 +6,7 @@
 //! put into the store last, when everything they need is there.
 
 mod docker;
+mod found;
 mod oci;
 mod scan;
 mod volume;
@@ -22,6 +23,7 @@ use crate::reference::Reference;
 use crate::store::{Scratch, Store};
 use scan::{Entries, Section};
 
+pub use found::MOST_DOCUMENTS;
 pub use volume::{ReadAt, Volume};
 
 /// An image that was loaded, and the names it has got.
@@ -86,13 +88,20 @@ pub fn load(from: &dyn ReadAt, store: &Store, work: &Work<'_>) -> Result<Vec<Loa
 /// What an archive holds. All of it is in the store, and nothing has a name there.
 #[derive(Debug, Default)]
 pub struct Cargo {
+    /// Each once, with all its names.
     pub images: Found,
+    /// Images that builds take from ([`INPUT`](super::INPUT)): they are to get no name.
+    pub inputs: Vec<AnyImage>,
     /// Manifests that are no images and refer to none.
     pub artifacts: Vec<Raw>,
     /// What refers to other manifests.
     pub referrers: Vec<Raw>,
     /// What neither the archive nor the store has.
     pub lacking: Vec<Lacking>,
+    /// The digest of its `index.json`, if it has one, and those of the archives that have what
+    /// it leaves out.
+    pub digest: Option<BlobDigest>,
+    pub since: Vec<BlobDigest>,
 }
 
 /// A blob that an archive leaves out.
@@ -214,10 +223,11 @@ fn read(from: &dyn ReadAt, store: &Store, work: &Work<'_>) -> Result<Cargo, Outp
         read_tar(&Tar { from, entries: &entries }, store, work)
     };
     let cargo = read().map_err(|error| from.blame(error, work))?;
-    if cargo.images.is_empty() {
-        return Err(OutputError::Absent("image".into()));
+    match (cargo.images.is_empty(), cargo.inputs.is_empty() && cargo.artifacts.is_empty()) {
+        (false, _) => Ok(cargo),
+        (true, false) => Err(OutputError::InputsOnly),
+        (true, true) => Err(OutputError::Absent("image".into())),
     }
-    Ok(cargo)
 }
 
 /// The plain tar of an archive that is compressed; none if it is plain already.
@@ -276,7 +286,7 @@ fn read_tar(tar: &Tar<'_>, store: &Store, work: &Work<'_>) -> Result<Cargo, Outp
     if tar.has("oci-layout") && tar.has("index.json") {
         oci::load(tar, store, work)
     } else if tar.has("manifest.json") {
-        Ok(Cargo { images: docker::load(tar, store, work)?, ..Cargo::default() })
+        docker::load(tar, store, work)
     } else {
         Err(OutputError::NotAnArchive(
             "it has neither `oci-layout` and `index.json` nor `manifest.json`".into(),
@@ -293,10 +303,7 @@ fn named(images: Found, store: &Store) -> Result<Vec<Loaded>, OutputError> {
         for name in &names {
             store.keep(name, &image)?;
         }
-        match loaded.iter_mut().find(|one| one.digest == image.digest()) {
-            Some(one) => one.names.extend(names),
-            None => loaded.push(Loaded { names, digest: image.digest() }),
-        }
+        loaded.push(Loaded { names, digest: image.digest() });
     }
     Ok(loaded)
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::super::oci::{CONTAINERD_NAME, REF_NAME, SINCE, subject_of_list};
+use super::super::oci::{CONTAINERD_NAME, INPUT, REF_NAME, SINCE, subject_of_list};
 use super::super::{OutputError, Work};
+use super::found::Finding;
 use super::{Cargo, Lacking, Tar};
 use crate::digest::BlobDigest;
 use crate::image::{
@@ -45,19 +46,19 @@ pub(super) fn index(tar: &Tar<'_>) -> Result<(BlobDigest, Index), OutputError> {
 }
 
 pub(super) fn load(tar: &Tar<'_>, store: &Store, work: &Work<'_>) -> Result<Cargo, OutputError> {
-    let (_, index) = index(tar)?;
+    let (digest, index) = index(tar)?;
     let since = index.annotations.get(SINCE);
     let since = since.iter().flat_map(|all| all.split(' ')).filter_map(|d| d.parse().ok());
     let since: Vec<BlobDigest> = since.collect();
-    let mut cargo = Cargo::default();
+    let mut found = Finding::default();
     let (mut lacking, mut seen) = (BTreeMap::new(), BTreeSet::new());
     for entry in &index.manifests {
         let names = names(entry);
         let shown = names.first().map_or_else(|| entry.digest.to_string(), Reference::familiar);
         let archive = Layouted { tar, store, work, lacking: RefCell::default() };
         let done = match subject_of_list(entry) {
-            Some(subject) => archive.list(subject, entry, &mut seen, &mut cargo),
-            None => archive.entry(entry, names, &mut seen, &mut cargo),
+            Some(subject) => archive.list(subject, entry, &mut seen, &mut found),
+            None => archive.entry(entry, names, &mut seen, &mut found),
         };
         done.map_err(|error| of_image(&shown, error))?;
         for (digest, size) in archive.lacking.into_inner() {
@@ -69,8 +70,8 @@ pub(super) fn load(tar: &Tar<'_>, store: &Store, work: &Work<'_>) -> Result<Carg
             });
         }
     }
-    cargo.lacking = lacking.into_values().collect();
-    Ok(cargo)
+    let lacking = lacking.into_values().collect();
+    Ok(Cargo { lacking, digest: Some(digest), since, ..found.cargo })
 }
 
 /// Tells which image is concerned, where the archive is at fault.
@@ -130,7 +131,7 @@ impl Layouted<'_> {
         entry: &Descriptor,
         names: Vec<Reference>,
         seen: &mut BTreeSet<BlobDigest>,
-        cargo: &mut Cargo,
+        found: &mut Finding,
     ) -> Result<(), OutputError> {
         if entry.media_type.is_manifest() {
             let raw = document(self.tar, entry)?;
@@ -140,12 +141,22 @@ impl Layouted<'_> {
                 let about = Purpose::read(&raw.bytes).map_err(wrong)?.subject.is_some();
                 if !seen.contains(&raw.digest) {
                     self.whole(raw.clone(), 0, seen)?;
+                    found.hold(&raw)?;
+                    let cargo = &mut found.cargo;
                     if about { &mut cargo.referrers } else { &mut cargo.artifacts }.push(raw);
                 }
                 return Ok(());
             }
         }
-        cargo.images.push((names, self.image(entry)?));
+        if entry.annotations.contains_key(INPUT) {
+            if seen.insert(entry.digest) {
+                let image = self.image(entry, found)?;
+                found.cargo.inputs.push(image);
+            }
+        } else if !found.again(&entry.digest, &names) {
+            let image = self.image(entry, found)?;
+            found.add(names, image);
+        }
         Ok(())
     }
 
@@ -155,7 +166,7 @@ impl Layouted<'_> {
         subject: BlobDigest,
         entry: &Descriptor,
         seen: &mut BTreeSet<BlobDigest>,
-        cargo: &mut Cargo,
+        found: &mut Finding,
     ) -> Result<(), OutputError> {
         let wrong = |source| OutputError::Document { name: path(&entry.digest), source };
         let list = Index::read(&document(self.tar, entry)?.bytes).map_err(wrong)?;
@@ -169,17 +180,18 @@ impl Layouted<'_> {
             }
             if !seen.contains(&raw.digest) {
                 self.whole(raw.clone(), 0, seen)?;
-                cargo.referrers.push(raw);
+                found.hold(&raw)?;
+                found.cargo.referrers.push(raw);
             }
         }
         Ok(())
     }
 
-    fn image(&self, entry: &Descriptor) -> Result<AnyImage, OutputError> {
+    fn image(&self, entry: &Descriptor, found: &mut Finding) -> Result<AnyImage, OutputError> {
         let raw = document(self.tar, entry)?;
         let wrong = |source| OutputError::Document { name: path(&entry.digest), source };
         if entry.media_type.is_manifest() {
-            return Ok(AnyImage::Image(self.one(raw)?));
+            return Ok(AnyImage::Image(self.one(raw, found)?));
         }
         if !entry.media_type.is_index() {
             return Err(wrong(ImageError::NotAnImage { media_type: entry.media_type.clone() }));
@@ -199,7 +211,7 @@ impl Layouted<'_> {
             if child.platform.as_ref().is_some_and(|platform| platform.os == "unknown") {
                 self.parts(&manifest, &parsed)?;
             } else {
-                images.push(self.one(manifest)?);
+                images.push(self.one(manifest, found)?);
             }
         }
         if images.is_empty() {
@@ -234,7 +246,7 @@ impl Layouted<'_> {
         Ok(())
     }
 
-    fn one(&self, manifest: Raw) -> Result<Image, OutputError> {
+    fn one(&self, manifest: Raw, found: &mut Finding) -> Result<Image, OutputError> {
         let name = path(&manifest.digest);
         let wrong = |source| OutputError::Document { name, source };
         let parsed = match Manifest::read(&manifest.bytes) {
@@ -242,6 +254,8 @@ impl Layouted<'_> {
             Err(source) => return Err(wrong(source)),
         };
         let config = document(self.tar, &parsed.config)?;
+        found.hold(&manifest)?;
+        found.hold(&config)?;
         let image = Image::read(manifest, config.bytes).map_err(wrong)?;
         for layer in &parsed.layers {
             self.blob(layer)?;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::super::{OutputError, Work, parts};
 use super::scan::Section;
@@ -61,12 +62,14 @@ pub struct Parts {
     list: PathBuf,
     parts: Vec<Part>,
     size: u64,
+    /// The part that was read last: a process may not have as many files open as there may be
+    /// parts.
+    open: Mutex<Option<(usize, File)>>,
 }
 
 #[derive(Debug)]
 struct Part {
     path: PathBuf,
-    file: File,
     start: u64,
     size: u64,
     digest: Digest,
@@ -80,6 +83,11 @@ impl Volume {
     pub fn open(path: &Path, work: &Work<'_>) -> Result<Self, OutputError> {
         let (name, number) = match parts::of(path) {
             Some(part) => part,
+            // Which of the two is meant cannot be told.
+            None if path.exists() && parts::is_begun(path) => {
+                let (path, why) = (path.into(), parts::BOTH.into());
+                return Err(OutputError::Parts { path, why });
+            }
             // Parts alone are left of it.
             None if !path.exists() && parts::list(path).is_file() => (path.into(), 1),
             None => return Ok(Self::File(File::open(path).at("open", path)?)),
@@ -149,7 +157,7 @@ impl Parts {
                         return Err(OutputError::Parts { path, why: "it is no file".into() });
                     }
                     let size = meta.len();
-                    found.push(Part { path, file, start, size, digest });
+                    found.push(Part { path, start, size, digest });
                     start += size;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -161,7 +169,7 @@ impl Parts {
         if !missing.is_empty() {
             return Err(OutputError::PartsDamaged { parts: missing, source: None });
         }
-        let parts = Self { list, parts: found, size: start };
+        let parts = Self { list, parts: found, size: start, open: Mutex::default() };
         // A cut one shows here, and is not guessed at.
         let largest = parts.parts.first().map_or(0, |first| first.size);
         let whole = |(at, part): (usize, &Part)| {
@@ -175,13 +183,17 @@ impl Parts {
 
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
         let next = self.parts.partition_point(|part| part.start <= at);
-        let Some(part) = next.checked_sub(1).and_then(|index| self.parts.get(index)) else {
-            return Ok(0);
-        };
+        let found = next.checked_sub(1).and_then(|index| Some((index, self.parts.get(index)?)));
+        let Some((index, part)) = found else { return Ok(0) };
         let within = at - part.start;
         let left = usize::try_from(part.size.saturating_sub(within)).unwrap_or(usize::MAX);
         let most = left.min(buf.len());
-        ReadAt::read_at(&part.file, &mut buf[..most], within)
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, file) = match open.take() {
+            Some(last) if last.0 == index => open.insert(last),
+            _ => open.insert((index, File::open(&part.path)?)),
+        };
+        ReadAt::read_at(file, &mut buf[..most], within)
     }
 
     /// Compares each part with its digest; all that are wrong are named.
@@ -190,7 +202,8 @@ impl Parts {
         let list = self.list.file_name().unwrap_or_default().to_string_lossy();
         for part in &self.parts {
             let mut hash = Hashing::new(io::sink());
-            let section = Section::new(&part.file, 0, part.size);
+            let file = File::open(&part.path).at("open", &part.path)?;
+            let section = Section::new(&file, 0, part.size);
             work.copy(section, &mut hash, OutputError::Read, OutputError::Read)?;
             let found = hash.finish().1;
             if found == part.digest {

@@ -1,6 +1,7 @@
 //! Bundles that were damaged, or made to be refused.
 
 use std::fs;
+use std::path::Path;
 
 use kiln::digest::BlobDigest;
 
@@ -121,6 +122,46 @@ fn memory_does_not_grow_with_blobs() {
     let (small, large) = (bundle("small"), bundle("large"));
     for (small, large) in small.into_iter().zip(large) {
         assert!(large < small + (24 << 10), "{small} KiB, {large} KiB");
+    }
+}
+
+/// `index.json` may name one manifest as often as it has room for that.
+#[test]
+fn memory_does_not_grow_with_what_is_listed_again() {
+    let from = Kiln::new();
+    fs::create_dir(from.path("c")).unwrap();
+    let label = "x".repeat(1 << 20);
+    fs::write(from.path("c/Dockerfile"), format!("FROM scratch\nLABEL a={label}\n")).unwrap();
+    from.ok("build -t app c");
+    from.ok("bundle -o once.tar --image app");
+    let again = |times: usize| {
+        let once = fs::read(from.path("once.tar")).unwrap();
+        let mut to = tar::Builder::new(fs::File::create(from.path("again.tar")).unwrap());
+        for entry in tar::Archive::new(once.as_slice()).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+            if entry.path().unwrap() == Path::new("index.json") {
+                let mut index: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+                let one = index["manifests"][0].clone();
+                index["manifests"] = vec![one; times].into();
+                bytes = serde_json::to_vec(&index).unwrap();
+            }
+            let mut header = entry.header().clone();
+            header.set_size(bytes.len() as u64);
+            header.set_cksum();
+            to.append(&header, bytes.as_slice()).unwrap();
+        }
+        to.finish().unwrap();
+        let file = text(from.path("again.tar"));
+        let listed = from.peak(&["bundle", "--list", &file]).1;
+        let kiln = Kiln::new();
+        let (loaded, load) = kiln.peak(&["load", "-i", &file]);
+        assert_eq!(loaded.success().text(), "app:latest\n");
+        [listed, load]
+    };
+    for (few, many) in again(1).into_iter().zip(again(400)) {
+        assert!(many < few + (24 << 10), "{few} KiB, {many} KiB");
     }
 }
 

@@ -124,7 +124,8 @@ fn inputs_build_the_same_without_a_network() {
     let line = "build -q --offline --bundle inputs.tar -t app context";
     assert_eq!(apart(&there, line).success().text(), built);
     assert_eq!(world.asked(), asked);
-    // What the base is called is not changed by that.
+    // What the base is called is not changed by that, nor by a load.
+    there.fails(1, "load -i inputs.tar").says("inputs of a build").says("build --bundle");
     let names = there.ok("images").text();
     assert!(names.contains("app") && !names.contains("base"), "{names}");
     // Again from nothing but the store, and with a bundle that it needs no more.
@@ -193,6 +194,37 @@ fn inputs_come_in_parts_and_increments() {
     assert_eq!(apart(&there, both).success().text(), built);
 }
 
+/// A bundle that was made since another stands where they differ.
+#[test]
+fn a_later_bundle_stands() {
+    let world = World::new();
+    let here = Kiln::new();
+    world.context(&here);
+    locked(&here);
+    let old = fs::read_to_string(here.path("context/kiln.lock")).unwrap();
+    let before = here.ok("build -q --locked context").text();
+    here.ok("bundle -o old.tar context");
+    fs::write(world.repo().join("two"), "333").unwrap();
+    git(&world.repo(), "commit --quiet -am three");
+    git(&world.repo(), "tag -f -a -m moved v1");
+    here.ok("lock --update -- context");
+    here.ok("bundle -o new.tar --since old.tar context");
+    let after = here.ok("build -q --locked context").text();
+    assert_ne!(before, after);
+    for order in ["--bundle old.tar --bundle new.tar", "--bundle new.tar --bundle old.tar"] {
+        let there = Kiln::new();
+        world.context(&there);
+        copied(&here.path("old.tar"), &there, "old.tar");
+        copied(&here.path("new.tar"), &there, "new.tar");
+        let line = format!("build -q --offline {order} context");
+        assert_eq!(apart(&there, &line).success().text(), after);
+        // A lock says which of the two is meant.
+        fs::write(there.path("context/kiln.lock"), &old).unwrap();
+        let line = format!("build -q --offline --locked {order} context");
+        assert_eq!(apart(&there, &line).success().text(), before);
+    }
+}
+
 /// The pack of a commit may be anything: git finds what is in it.
 #[test]
 fn a_pack_is_not_believed() {
@@ -225,6 +257,14 @@ fn a_pack_is_not_believed() {
     let results = "bundle -o r.tar --image app";
     here.ok("build -q -t app context");
     here.ok(results);
+    // Of both, a load gives names to results alone.
+    here.ok("bundle -o both.tar --image app context");
+    let there = Kiln::new();
+    let both = format!("load -i {}", text(here.path("both.tar")));
+    assert_eq!(there.ok(&both).text(), "app:latest\n");
+    // What names a lock for nothing is told.
+    here.fails(2, "build --bundle both.tar --lock-file x context").says("--locked");
+    here.fails(2, "build --bundle both.tar --check context").says("--bundle");
     here.fails(1, "build --bundle r.tar context").says("no inputs").says("kiln load");
 }
 

@@ -12,7 +12,7 @@ use kiln::registry::{Options, Registries};
 
 use super::text;
 use crate::cli::{image, keep};
-use crate::support::kiln::{Kiln, tool};
+use crate::support::kiln::{Kiln, program, tool};
 
 /// Where blobs are larger than a part; gives the number of parts.
 fn parted(kiln: &Kiln) -> usize {
@@ -64,6 +64,19 @@ fn parts_are_the_archive() {
         assert_eq!(to.ok("images --digests").text(), kiln.ok("images --digests").text());
     }
     kiln.fails(1, "load -i b.tar.002").says("name the first: b.tar.001");
+    // There may be more parts than a process may have files open.
+    let few = format!("ulimit -n 40; exec \"$0\" bundle --list {}", text(kiln.path("small.tar")));
+    kiln.ok("bundle -o small.tar --split 4k --image app:1 --image noise");
+    assert!(kiln.path("small.tar.064").exists());
+    let mut call = kiln.program("sh");
+    call.command.arg("-c").arg(few).arg(program());
+    call.run().success();
+    // Neither form is written beside the other, nor guessed at.
+    kiln.fails(1, "bundle -o b.tar --image noise").says("in parts").says("remove");
+    kiln.fails(1, "bundle -o whole.tar --split 64k --image noise").says("one file");
+    fs::copy(kiln.path("whole.tar"), kiln.path("b.tar")).unwrap();
+    kiln.fails(1, "load -i b.tar").says("as one file and in parts");
+    fs::remove_file(kiln.path("b.tar")).unwrap();
     // An increment may be made over one in parts.
     kiln.ok("bundle -o since.tar --since b.tar.001 --image noise");
     assert_eq!(kiln.ok("bundle --list since.tar --format json").json()["since"][0], whole.trim());
