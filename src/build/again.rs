@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use super::StepError;
 use super::resolve::kept;
-use crate::atomic::{AtPath as _, private_folder};
+use crate::atomic::{AtPath as _, FileLock, private_folder};
 use crate::diagnostic::Span;
 use crate::digest::DiffId;
 use crate::layer::Layer;
@@ -139,35 +139,67 @@ pub struct SecondStore {
     // In the order in which they are dropped.
     store: Store,
     _folder: Folder,
+    _lock: Option<FileLock>,
     _scratch: Option<Scratch>,
 }
 
+/// What the folder of a second store is called, where somebody else has said in which folder.
+const PREFIX: &str = "kiln-verify-";
+
 impl SecondStore {
-    /// In a folder, or else beside a store, where a process that was killed leaves it to the
-    /// next clean-up.
+    /// In a folder, where it takes away what processes of this user left that were killed; or
+    /// else beside a store, where the next clean-up does.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn new(beside: &Store, folder: Option<&Path>) -> Result<Self, StoreError> {
-        let (folder, scratch) = match folder {
+        let (folder, lock, scratch) = match folder {
             Some(folder) => {
-                let made = tempfile::Builder::new().prefix("kiln-verify-").tempdir_in(folder);
-                (made.at("create a folder in", folder)?.keep(), None)
+                stale(folder).for_each(drop);
+                let (folder, lock) = locked(folder)?;
+                (folder, Some(lock), None)
             }
             None => {
                 let scratch = beside.scratch("verify")?;
-                (scratch.path().to_path_buf(), Some(scratch))
+                (Folder(scratch.path().to_path_buf()), None, Some(scratch))
             }
         };
-        let folder = Folder(folder);
         let store = Store::open(&folder.0.join("store"))?;
-        Ok(Self { store, _folder: folder, _scratch: scratch })
+        Ok(Self { store, _folder: folder, _lock: lock, _scratch: scratch })
     }
 
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
     }
+}
+
+/// A new folder below another. It has its name once it is locked: nobody takes it for one that
+/// was left.
+fn locked(below: &Path) -> Result<(Folder, FileLock), StoreError> {
+    let made = tempfile::Builder::new().prefix(".kiln-").tempdir_in(below);
+    let made = made.at("create a folder in", below)?;
+    let lock = FileLock::exclusive(&made.path().join("lock"))?;
+    let name = made.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let path = below.join(name.replacen(".kiln-", PREFIX, 1));
+    std::fs::rename(made.path(), &path).at("rename", made.path())?;
+    // Nothing of that name is there to be removed.
+    drop(made.keep());
+    Ok((Folder(path), lock))
+}
+
+/// What processes of this user left that are gone.
+fn stale(below: &Path) -> impl Iterator<Item = Folder> {
+    use std::os::unix::fs::MetadataExt as _;
+    let own = rustix::process::geteuid().as_raw();
+    let entries = std::fs::read_dir(below).into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
+        let meta = entry.metadata().ok()?;
+        let ours = meta.is_dir() && meta.uid() == own;
+        let named = ours && entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let free = named && FileLock::try_removable(&entry.path().join("lock")).is_some();
+        free.then(|| Folder(entry.path()))
+    })
 }
 
 /// A folder that goes with all that is in it, whoever owns that.

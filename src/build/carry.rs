@@ -1,10 +1,12 @@
-//! Inputs that a lock names, brought into the store or carried there: for bundles.
+//! Inputs that a lock names, brought into the store or carried to another: for bundles, and
+//! for builds that are made again.
 
 use super::git::{Git, Resolved};
-use super::{OpenError, Opening};
+use super::{FetchError, OpenError, Opening};
 use crate::digest::BlobDigest;
 use crate::dockerfile::GitSource;
-use crate::lock;
+use crate::lock::{self, Entry, Lock};
+use crate::store::Store;
 
 impl Opening<'_> {
     /// Fetches a file that a lock has, unless the store has it. The caller's thread waits; it
@@ -44,6 +46,25 @@ impl Opening<'_> {
     /// If the pack has it not, or not whole.
     pub fn unpack(&self, commit: &lock::Git, pack: &BlobDigest) -> Result<(), OpenError> {
         Ok(self.git().unpack(&source(commit)?, &resolved(commit), pack)?)
+    }
+
+    /// Has another store have the files and commits of a lock that this one has: a build there
+    /// need not fetch them again.
+    ///
+    /// # Errors
+    /// If a store cannot be read or written.
+    pub fn lend(&self, inputs: &Lock, to: &Store) -> Result<(), OpenError> {
+        for entry in inputs.entries() {
+            match entry {
+                // By those who know which of its layers are needed.
+                Entry::Base(_) => {}
+                Entry::Url(url) => {
+                    to.take_blob(self.store, &url.digest, url.size).map_err(FetchError::Store)?
+                }
+                Entry::Git(git) => self.git().lend(&source(git)?, &resolved(git), to)?,
+            }
+        }
+        Ok(())
     }
 
     fn git(&self) -> Git<'_> {

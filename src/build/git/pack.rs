@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 
 use super::checkout::{copied, is_file};
 use super::command::{Place, Session};
-use super::fetch::{exists, has, keep, kept, text};
+use super::fetch::{exists, has, has_object, keep, kept, text};
 use super::{Git, GitError, Resolved};
 use crate::atomic::{AtPath as _, private_folder};
 use crate::digest::BlobDigest;
 use crate::dockerfile::GitSource;
+use crate::store::Store;
 
 /// A pack in the store.
 #[derive(Debug, Clone, Copy)]
@@ -82,17 +83,46 @@ impl Git<'_> {
         let shallow = git_dir.join("shallow");
         fs::write(&shallow, commit).at("write", &shallow)?;
         session.run(place, &["update-ref", "refs/kiln/commit", &wanted.object])?;
-        let from = format!("file://{}", text(&git_dir)?);
-        let refspec = format!("+refs/kiln/commit:{}", kept(&wanted.object));
-        let allowed = "protocol.file.allow=always";
-        let fetch = ["-c", allowed, "fetch", "--quiet", "--no-tags", "--depth=1", "--"];
-        session.run(there, &[fetch.as_slice(), &[&from, &refspec]].concat())?;
-        if !exists(&session, there, &wanted.object)? {
-            let why = format!("the pack has no `{}`", wanted.object);
-            return Err(GitError::Nonsense { url: source.remote.clone(), why });
-        }
-        keep(&session, there, &wanted.object)
+        take(&session, there, (&git_dir, "refs/kiln/commit"), source, wanted)
     }
+
+    /// Has another store have a commit, if this one has it.
+    pub(in super::super) fn lend(
+        &self,
+        source: &GitSource,
+        wanted: &Resolved,
+        to: &Store,
+    ) -> Result<(), GitError> {
+        let object = wanted.object.as_str();
+        if !has_object(source, object, self.store)? || has_object(source, object, to)? {
+            return Ok(());
+        }
+        let session = Session::new(*self, source)?;
+        let from = self.bare(&session, source, wanted)?;
+        let bare = Git { store: to, ..*self }.bare(&session, source, wanted)?;
+        let from = (from.path.as_path(), kept(object));
+        take(&session, Place::Bare(&bare.path), (from.0, &from.1), source, wanted)
+    }
+}
+
+/// Takes a commit out of another repository on this machine, by a ref that it has there.
+fn take(
+    session: &Session<'_>,
+    to: Place<'_>,
+    (from, name): (&Path, &str),
+    source: &GitSource,
+    wanted: &Resolved,
+) -> Result<(), GitError> {
+    let url = format!("file://{}", text(from)?);
+    let refspec = format!("+{name}:{}", kept(&wanted.object));
+    let allowed = "protocol.file.allow=always";
+    let fetch = ["-c", allowed, "fetch", "--quiet", "--no-tags", "--depth=1", "--"];
+    session.run(to, &[fetch.as_slice(), &[&url, &refspec]].concat())?;
+    if !exists(session, to, &wanted.object)? {
+        let why = format!("what was to have it has no `{}`", wanted.object);
+        return Err(GitError::Nonsense { url: source.remote.clone(), why });
+    }
+    keep(session, to, &wanted.object)
 }
 
 /// A repository without anything.

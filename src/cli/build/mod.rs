@@ -58,7 +58,7 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
         let given = given.map(|arg| (arg.name.as_str(), arg.resolve()));
         args.cache.cache(given, bundled::caches(taken.as_ref()))
     };
-    let verification = args.verify.verification(cache(), args.metadata_file.clone());
+    let verification = args.verify.verification(cache(), args.metadata_file.clone())?;
     let cache = &cache();
     let mut goal = outputs.goal(cache);
     goal.lock = taken.as_ref().map(|taken| &taken.lock);

@@ -7,9 +7,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::outputs;
+use super::{outputs, sources};
+use crate::atomic::AtPath as _;
 use crate::build::{
-    self, BuildEnv, BuildRequest, Built, Cache, Condition, Odd, Outcome, SecondStore, Sources,
+    self, BuildEnv, BuildRequest, Built, Cache, Condition, Odd, Opening, Outcome, SecondStore,
+    Sources,
 };
 use crate::cli::diff;
 use crate::cli::failure;
@@ -70,13 +72,19 @@ struct Verified<'v> {
 
 impl VerifyFlags {
     /// What is to be proved of the build, if anything.
+    ///
+    /// # Errors
+    /// If the folder cannot be written: said before the first build, which may take hours.
     pub(super) fn verification(
         &self,
         cache: Cache,
         metadata: Option<PathBuf>,
-    ) -> Option<Verification> {
-        let folder = self.verify.clone()?;
-        Some(Verification { folder, cache, metadata, verified: OnceCell::new() })
+    ) -> Result<Option<Verification>, CliError> {
+        let Some(folder) = self.verify.clone() else { return Ok(None) };
+        if let Some(folder) = &folder {
+            tempfile::tempfile_in(folder).at("create a file in", folder)?;
+        }
+        Ok(Some(Verification { folder, cache, metadata, verified: OnceCell::new() }))
     }
 }
 
@@ -110,6 +118,16 @@ impl Verification {
         progress.note(format!("verify: {} is built a second time", image.digest()));
         let second = SecondStore::new(first.store, self.folder.as_deref())?;
         usual.lend_bases(first.store, second.store())?;
+        let lending = Opening {
+            store: first.store,
+            given: &ask.given,
+            sources: first.sources,
+            progress,
+            cancel: first.cancel,
+            runtime: invocation.runtime()?.handle().clone(),
+        };
+        let lent = lending.lend(&built.inputs, second.store());
+        lent.map_err(|error| sources::opening(error, &lending))?;
         ask.names.clear();
         (ask.no_cache, ask.pull, ask.whole) = (true, false, false);
         ask.conditions = Conditions::Changed;

@@ -196,6 +196,7 @@ impl Layouted<'_> {
         if !entry.media_type.is_index() {
             return Err(wrong(ImageError::NotAnImage { media_type: entry.media_type.clone() }));
         }
+        found.hold(&raw)?;
         let index = Index::read(&raw.bytes).map_err(wrong)?;
         let mut images = Vec::new();
         for child in &index.manifests {

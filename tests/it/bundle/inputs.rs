@@ -123,6 +123,9 @@ fn inputs_build_the_same_without_a_network() {
     let asked = world.asked();
     let line = "build -q --offline --bundle inputs.tar -t app context";
     assert_eq!(apart(&there, line).success().text(), built);
+    // A second build has what the first has taken.
+    let line = "build -q --offline --verify --bundle inputs.tar -t app context";
+    assert_eq!(apart(&there, line).success().text(), built);
     assert_eq!(world.asked(), asked);
     // What the base is called is not changed by that, nor by a load.
     there.fails(1, "load -i inputs.tar").says("inputs of a build").says("build --bundle");
