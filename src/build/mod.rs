@@ -24,6 +24,7 @@ mod inputs;
 mod memory;
 mod opening;
 mod planning;
+mod record;
 mod request;
 mod resolve;
 mod room;
