@@ -5,35 +5,27 @@
 //!
 //! Lacking is only what somebody reads. Each step is looked up first ([`foresight`]): of what
 //! one takes that is known, no more is needed than what names it, as the lock or the store's
-//! memory has it. Layers of a base are needed
-//!
-//! - for a `RUN` that will be made, all of what it stands on and mounts;
-//! - for a copy or a `WORKDIR` that will be made, of what it stands on those whose table of
-//!   contents is not known, or all if an owner is to be looked up by name; and all of what it
-//!   copies from;
-//! - of a result that is wanted whole, all.
+//! memory has it, and of bases no layers but
+//! those that steps read which will be made, and those of a result that is wanted whole.
 //!
 //! What the lock does not have is told in the same list.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::context::Contexts;
+use super::foresight::{Foresight, Read};
 use super::git::{Git, GitError};
 use super::inputs::{self, Absent, refuse_unlocked};
 use super::planning::{plan_request, platforms};
-use super::{BuildEnv, BuildError, BuildRequest, fetch, foresight, resolve, times};
+use super::{BuildEnv, BuildError, BuildRequest, fetch, resolve, times};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::digest::BlobDigest;
 use crate::dockerfile::{self, Dockerfile, GitSource, RunNetwork};
 use crate::layer::Layer;
 use crate::lock::{Entry, Key, Lock};
 use crate::net;
 use crate::plan::{
     self, BaseRequest, Bases, Graph, Op, Plan, PlanRequest, Planned, RemoteSource, RunMount, RunOp,
-    Step, StepId,
+    Step,
 };
 use crate::platform::Platform;
-use crate::rootfs;
 use crate::store::Store;
 
 const BRING: &str = "`kiln bundle -o inputs.tar` where there is a network packs all that the build \
@@ -74,16 +66,11 @@ pub(super) async fn absent(
         let mut found = Found { ask, env, said: Vec::new() };
         found.request();
         let (graph, bases) = found.graph(file)?;
-        let made = foresight::made(ask, env, &graph, &bases, contexts)?;
-        let mut read = Layers::default();
-        for (step, _) in graph.steps.iter().zip(made).filter(|(_, made)| *made) {
+        let foresight = Foresight::of(ask, env, &graph, &bases, contexts)?;
+        for step in foresight.made() {
             found.step(step)?;
-            read.step(step, &graph, env);
         }
-        for &result in graph.results.iter().filter(|_| ask.whole) {
-            read.all(result, &graph);
-        }
-        found.layers(&read, &graph);
+        found.layers(&foresight.read(ask.whole), &graph);
         Ok(found.all())
     })
 }
@@ -288,8 +275,8 @@ impl Found<'_> {
     }
 
     /// A base that was only pushed onwards may be here in part.
-    fn layers(&mut self, read: &Layers<'_>, graph: &Graph) {
-        for (&id, layers) in &read.0 {
+    fn layers(&mut self, read: &Read, graph: &Graph) {
+        for (&id, layers) in read {
             let step = graph.step(id);
             let Op::Base(base) = &step.op else { continue };
             let Some(image) = &base.image else { continue };
@@ -356,46 +343,5 @@ impl Found<'_> {
     fn no_repository(&mut self, source: &GitSource, why: &str, span: Span) {
         let what = format!("repository {} is not here: {why}", source.remote);
         self.say(Diagnostic::error(span, what).hint(BRING));
-    }
-}
-
-/// The layers of bases that are read.
-#[derive(Default)]
-struct Layers<'a>(BTreeMap<StepId, BTreeSet<&'a BlobDigest>>);
-
-impl<'a> Layers<'a> {
-    /// What a step reads that will be made.
-    fn step(&mut self, step: &Step, graph: &'a Graph, env: &BuildEnv<'_>) {
-        let Some((&below, others)) = step.inputs.split_first() else { return };
-        let (owner, from) = match &step.op {
-            Op::Base(_) => return,
-            Op::Run(_) => {
-                step.inputs.iter().for_each(|&input| self.all(input, graph));
-                return;
-            }
-            Op::Workdir(op) => (&op.owner, &[][..]),
-            Op::Copy(op) => (&op.owner, others),
-        };
-        from.iter().for_each(|&input| self.all(input, graph));
-        let named = |owner: &String| owner.contains(|c: char| c != ':' && !c.is_ascii_digit());
-        if !step.stands_alone() {
-            let all = owner.as_ref().is_some_and(named);
-            self.some(below, graph, |layer| all || !rootfs::is_read(env.store, layer));
-        }
-    }
-
-    fn all(&mut self, of: StepId, graph: &'a Graph) {
-        self.some(of, graph, |_| true);
-    }
-
-    /// Those of the base of a root that are wanted.
-    fn some(&mut self, of: StepId, graph: &'a Graph, wanted: impl Fn(&Layer) -> bool) {
-        for id in graph.chain(of) {
-            if let Op::Base(base) = &graph.step(id).op {
-                let layers = base.image.iter().flat_map(|image| &image.layers);
-                let digests = layers.filter(|layer| wanted(layer)).map(|layer| &layer.digest);
-                self.0.entry(id).or_default().extend(digests);
-            }
-        }
     }
 }

@@ -37,6 +37,7 @@ use crate::sandbox::{Cancel, Exit, SandboxError};
 use crate::store::{BlobWriter, Store, StoreError};
 use lineage::Lineage;
 use select::Chosen;
+pub(super) use select::layers_read;
 
 /// Why a step cannot be done. The caller knows which step and where it stands.
 #[derive(Debug, thiserror::Error)]

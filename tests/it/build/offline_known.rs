@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use kiln::digest::BlobDigest;
 
-use super::bench::{Bench, Caller, callers};
+use super::bench::{Bench, Caller, busybox, callers, file};
 use super::cache::made;
 use super::offline::World;
 use crate::support::kiln::Output;
@@ -52,8 +52,12 @@ fn build_offline_asks_for_nothing_that_nobody_reads() {
     let made_online = "--cache-to type=local,dest=cache,mode=max";
     let online = bench.build(&text, made_online).success().text();
     kiln(&bench, "lock -f Dockerfile --lock-file l context").success();
-    // Submodules are kept nowhere, and nobody needs them.
+    // Submodules are kept nowhere, and nobody needs them; nor where the layers were carried.
     assert_eq!(bench.build(&text, "--offline").success().text(), online);
+    kiln(&bench, "bundle -f Dockerfile -o c.tar --cache --locked --lock-file l context").success();
+    let other = Bench::new(Caller::Own);
+    let bundle = format!("--offline --bundle {}", bench.path("c.tar").display());
+    assert_eq!(other.build(&text, &bundle).success().text(), online);
     lose(&bench);
     for more in ["--offline", "--offline --locked --lock-file l"] {
         let again = bench.build(&text, more).success();
@@ -72,11 +76,12 @@ fn build_offline_asks_for_nothing_that_nobody_reads() {
     assert!(said[1].contains("/plain is not here"), "{}", said[1]);
     assert!(said[2].contains("parent/.git is not here: commit "), "{}", said[2]);
     // Only the step that is another needs something; those above may, and are not known.
-    let other = text.replace("echo made", "echo other");
-    let output = bench.build(&other, "--offline").failure(1).says("1 | FROM");
+    let changed = text.replace("echo made", "echo other");
+    let output = bench.build(&changed, "--offline").failure(1).says("1 | FROM");
     assert_eq!(errors(&output).len(), 3, "{}", output.stderr);
-    let other = text.replace("ADD http://", "ADD --link http://").replace("/plain /p", "/plain /q");
-    let output = bench.build(&other, "--offline").failure(1).says("5 | ADD").says("6 | ADD");
+    let linked =
+        text.replace("ADD http://", "ADD --link http://").replace("/plain /p", "/plain /q");
+    let output = bench.build(&linked, "--offline").failure(1).says("5 | ADD").says("6 | ADD");
     assert_eq!(errors(&output).len(), 2, "{}", output.stderr);
     // A result that is whole has its base's layers; one that is made on them, too.
     let on_base = format!("FROM {}/base\n", world.registry());
@@ -86,6 +91,24 @@ fn build_offline_asks_for_nothing_that_nobody_reads() {
     assert_eq!(errors(&bench.build(&text, "--offline").failure(1)).len(), 3);
     let from = "--offline --cache-from type=local,src=cache";
     assert_eq!(bench.build(&text, from).success().text(), online);
+    bench.clean();
+    other.clean();
+}
+
+/// Of a base those layers are read that have what is copied.
+#[test]
+fn build_offline_copies_from_a_base_that_is_here_in_part() {
+    let bench = Bench::new(Caller::Own);
+    bench.base("two", &[busybox(), vec![file("number", 0o644, "1")]]);
+    let text = "FROM scratch\nCOPY --from=two /number /n\n";
+    let online = bench.built(text);
+    let image = bench.store().image_named(&"two".parse().unwrap()).unwrap();
+    let lower = &image.images()[0].layers()[0];
+    fs::remove_file(bench.store().blob_path(&lower.digest)).unwrap();
+    let again = bench.build(text, "--offline --no-cache").success();
+    assert_eq!(again.text().trim(), online);
+    let other = text.replace("number", "bin/cat");
+    bench.build(&other, "--offline").failure(1).says("is here without 1 of its 2 layers");
     bench.clean();
 }
 
