@@ -101,6 +101,12 @@ fn a_locked_build_takes_what_was_there_and_lock_tells_what_has_moved() {
         let build = "build --progress=plain -t out --locked context";
         let digest = kiln(&bench, build).success().text();
 
+        // Without a network things are what they were, which is said where it decides.
+        kiln(&bench, "lock --offline --lock-file l context").success().says("offline, what is new");
+        assert_eq!(fs::read_to_string(bench.path("l")).unwrap(), first);
+        let said = kiln(&bench, "lock --offline context").success();
+        assert!(!said.stderr.contains("what is new"), "{}", said.stderr);
+
         world.moves(2);
         let said = kiln(&bench, "lock context").success().text();
         assert!(said.contains("nothing has changed"), "{said}");
