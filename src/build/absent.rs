@@ -3,10 +3,10 @@
 //! It is planned as for a build. An empty image stands for a base that is not here, so that
 //! the rest is found out as well; what its `ONBUILD` would ask for is not.
 //!
-//! Lacking is only what somebody reads. Each step is looked up first ([`foresight`]): of what
-//! one takes that is known, no more is needed than what names it, as the lock or the store's
-//! memory has it, and of bases no layers but
-//! those that steps read which will be made, and those of a result that is wanted whole.
+//! Lacking is only what somebody reads. Each step is looked up first (`build/foresight.rs`): of
+//! what one takes that is known, no more is needed than what names it, as the lock or the
+//! store's memory has it; and of bases no layers but those that are read by steps which will
+//! be made, and those of a result that is wanted whole.
 //!
 //! What the lock does not have is told in the same list.
 

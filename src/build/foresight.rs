@@ -66,9 +66,6 @@ impl<'a> Foresight<'a> {
         let mut made = Vec::with_capacity(graph.steps.len());
         let mut roots: Vec<Option<Vec<Layer>>> = Vec::with_capacity(graph.steps.len());
         for step in &graph.steps {
-            if env.cancel.is_cancelled() {
-                return Err(BuildError::Cancelled);
-            }
             if let Op::Base(base) = &step.op {
                 made.push(false);
                 roots.push(match &base.image {
@@ -88,6 +85,9 @@ impl<'a> Foresight<'a> {
                 Some(inputs) if !ask.no_cache && !step.anew => known(step, &inputs, env, &bench),
                 _ => None,
             };
+            if env.cancel.is_cancelled() {
+                return Err(BuildError::Cancelled);
+            }
             made.push(layer.is_none());
             let below = step.inputs.first().and_then(|id| roots[id.0].clone());
             roots.push(below.zip(layer).map(|(mut root, layer)| {
@@ -137,7 +137,9 @@ impl<'a> Foresight<'a> {
                 &op.owner
             }
         };
-        let named = |owner: &String| owner.contains(|c: char| c != ':' && !c.is_ascii_digit());
+        // As `Rootfs::owner` has it, which reads no file for these.
+        let number = |id: &str| id == "root" || id.bytes().all(|byte| byte.is_ascii_digit());
+        let named = |owner: &String| !owner.split(':').all(number);
         if !step.stands_alone() {
             let all = owner.as_ref().is_some_and(named);
             self.some(below, |layer| all || !rootfs::is_read(self.env.store, layer), read);
