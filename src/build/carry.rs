@@ -33,7 +33,7 @@ impl Opening<'_> {
         if packed.has_submodules {
             self.progress.warn(format!(
                 "{}: its submodules are not carried; an offline build can only take it with \
-                 ?submodules=false",
+                 ?submodules=false, or as the layer that `kiln bundle --cache` carries",
                 commit.remote
             ));
         }

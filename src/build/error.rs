@@ -6,6 +6,7 @@ use super::sources::Unlocked;
 use super::{CacheError, StepError};
 use crate::atomic::PathError;
 use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::digest::BlobDigest;
 use crate::dockerfile;
 use crate::image::{ImageError, StyleError};
 use crate::platform::Platform;
@@ -57,6 +58,14 @@ pub enum BuildError {
     },
     #[error("the image of the named context is not for {platform}")]
     ContextPlatform { platform: Box<Platform>, span: Span, source_text: Source },
+    #[error("the image of the named context is {found}, and the lock has {locked} for {name}")]
+    ContextLocked {
+        name: String,
+        locked: BlobDigest,
+        found: BlobDigest,
+        span: Span,
+        source_text: Source,
+    },
     #[error(transparent)]
     Rules(#[from] BrokenRules),
     /// Of a source of the cache; the build goes on without it.

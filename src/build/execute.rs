@@ -3,65 +3,22 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
 use super::context::Contexts;
 use super::explain::{Traces, Useless};
 use super::fetch::Fetcher;
+use super::record::{self, AREA, Found, Keys, Record};
 use super::room::Room;
 use super::step::{Bench, Prepared};
 use super::supply::Bases;
 use super::{BuildEnv, BuildError, BuildRequest, StepError, cache, schedule};
-use crate::atomic::AtPath as _;
 use crate::diagnostic::Span;
 use crate::digest::Digest;
 use crate::layer::{Compression, Layer, LayerForm};
 use crate::plan::{Graph, Op, Step, StepId};
 use crate::platform::Platform;
+use crate::progress::Task;
 use crate::rootfs::{self, Packed, RootfsError};
 use crate::sandbox::binfmt;
-use crate::store::{Store, StoreError};
-
-/// The records' area: layers by the keys of the steps that made them.
-const AREA: &str = "steps";
-
-#[derive(Serialize, Deserialize)]
-struct Record {
-    layer: Layer,
-    /// [`LayerForm::name`] of how it was compressed.
-    form: String,
-    /// The rules that found something to normalize; none if nobody looked, as of what was
-    /// made elsewhere.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    normalized: Option<BTreeSet<String>>,
-}
-
-/// Has the store remember a layer that was made elsewhere, unless it knows the step. It
-/// waits for nobody who is making the step: of two that are right the last one holds.
-pub(super) fn remember(
-    store: &Store,
-    key: &Digest,
-    layer: &Layer,
-    form: &str,
-) -> Result<(), StoreError> {
-    let whole = |known: &Record| {
-        known.form == form && store.has_blob(&known.layer.digest, known.layer.size)
-    };
-    if store.record::<Record>(AREA, key).filter(whole).is_none() {
-        let record = Record { layer: layer.clone(), form: form.to_owned(), normalized: None };
-        let bytes = serde_json::to_vec(&record).map_err(std::io::Error::from);
-        let bytes = bytes.at("write", store.record_path(AREA, key))?;
-        store.set_record_bytes(AREA, key, &bytes)?;
-    }
-    Ok(())
-}
-
-/// A step's layer that is here.
-enum Found {
-    /// In the form that is wanted.
-    Wanted(Layer),
-    Other(Layer),
-}
 
 /// Refuses what this machine cannot run before anything is run.
 pub(super) fn refuse_foreign(ask: &BuildRequest, graph: &Graph) -> Result<(), BuildError> {
@@ -249,48 +206,55 @@ impl Walk<'_> {
         };
         let task = progress.task(&step.name);
         let prepared = Prepared::new(step, inputs, &bench).map_err(failed)?;
-        let key = prepared.key().0;
-        self.env.cache.keyed(id, key);
+        let keys = Keys::of(step, prepared.key());
+        let keyed = |key| self.env.cache.keyed(id, key);
         let anew = self.ask.no_cache || step.anew;
         // The history says what was normalized: only who made the layer knows.
         let normalize = matches!(&step.op, Op::Run(run) if run.normalize);
-        let known = |record: Option<Record>| {
-            let mut record = record.filter(|_| !anew || self.made().contains(&key))?;
+        let known = |key: &Digest, record: Option<Record>| {
+            let mut record = record.filter(|_| !anew || self.made().contains(key))?;
             if normalize {
                 // Each node runs once; it is made anew after this only to the same.
                 let _ = self.normalized[id.0].set(record.normalized.take()?);
             }
-            self.at_hand(record, wanted)
+            record.at_hand(store, wanted)
         };
-        if let Some(found) = known(store.record(AREA, &key))
-            && let Some(layer) = self.cached(found, wanted)?
-        {
+        let hit = |task: Task, key: Digest, layer: Layer| {
+            keyed(key);
             self.traces.hit(step, &prepared, &bench);
             task.cached();
-            return Ok(Some(layer));
+            Ok(Some(layer))
+        };
+        for key in keys.all() {
+            if let Some(found) = known(&key, store.record(AREA, &key))
+                && let Some(layer) = self.cached(found, wanted)?
+            {
+                return hit(task, key, layer);
+            }
         }
-        if !anew
-            && !normalize
-            && let Some(layer) = self.known_elsewhere(&key, wanted)?
-        {
-            self.traces.hit(step, &prepared, &bench);
-            task.cached();
-            return Ok(Some(layer));
+        for key in keys.all().filter(|_| !anew && !normalize) {
+            if let Some(layer) = self.known_elsewhere(&key, wanted)? {
+                return hit(task, key, layer);
+            }
         }
         // Whoever has the slot makes the step; the others find its record then.
+        let key = keys.own();
         let slot = store.slot(AREA, &key)?;
         let record: Option<Record> = slot.read();
-        let useless = record.as_ref().map(|_| match anew {
-            true => Useless::NoCache { filter: !self.ask.no_cache },
-            false => Useless::Layer,
-        });
-        if let Some(found) = known(record)
+        let useless = match (keys.all().any(|key| store.has_record(AREA, &key)), anew) {
+            (true, true) => Some(Useless::NoCache { filter: !self.ask.no_cache }),
+            (true, false) => Some(Useless::Layer),
+            (false, _) => {
+                let offline = store.has_record(AREA, &record::offline(key));
+                offline.then_some(Useless::Offline)
+            }
+        };
+        if let Some(found) = known(&key, record)
             && let Some(layer) = self.cached(found, wanted)?
         {
-            self.traces.hit(step, &prepared, &bench);
-            task.cached();
-            return Ok(Some(layer));
+            return hit(task, key, layer);
         }
+        keyed(key);
         self.traces.missed(step, &prepared, &bench, &task, useless);
         let made = prepared.make(&bench, &task, || self.room()).map_err(failed)?;
         let layer = made.as_ref().map(|made| made.layer.clone());
@@ -317,7 +281,7 @@ impl Walk<'_> {
         let layer = hit.layer;
         let Some(form) = wanted.filter(|_| !hit.wanted) else { return Ok(Some(layer)) };
         if let Some(formed) = rootfs::known_form(self.env.store, layer.diff_id, form) {
-            remember(self.env.store, key, &formed, &form.name())?;
+            record::remember(self.env.store, key, &formed, &form.name())?;
             return Ok(Some(formed));
         }
         self.bring(std::slice::from_ref(&layer))?;
@@ -377,23 +341,6 @@ impl Walk<'_> {
             Err(RootfsError::DiffId { .. } | RootfsError::Archive { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// The layer of a record, if it is here in any form.
-    fn at_hand(&self, record: Record, wanted: Option<LayerForm>) -> Option<Found> {
-        let store = self.env.store;
-        let Record { layer, form, .. } = record;
-        let here = store.has_blob(&layer.digest, layer.size);
-        if here && wanted.is_none_or(|wanted| wanted.name() == form) {
-            return Some(Found::Wanted(layer));
-        }
-        let other = |form: LayerForm| rootfs::known_form(store, layer.diff_id, form);
-        if let Some(layer) = wanted.and_then(other) {
-            return Some(Found::Wanted(layer));
-        }
-        let usual = [Compression::None, Compression::Gzip, Compression::Zstd].map(LayerForm::from);
-        let any = || usual.into_iter().find_map(other);
-        (if here { Some(layer) } else { any() }).map(Found::Other)
     }
 
     fn made(&self) -> MutexGuard<'_, BTreeSet<Digest>> {

@@ -54,6 +54,8 @@ pub(super) enum Useless {
     NoCache { filter: bool },
     /// Its layer is not there any more.
     Layer,
+    /// It was made where there was no network, which it may have been found to lack.
+    Offline,
 }
 
 impl<'a> Traces<'a> {
@@ -290,6 +292,11 @@ fn cause_of(useless: Useless) -> Cause {
         Useless::Layer => {
             let text = "its layer is no longer in the store";
             Cause::new("store", "", Change::Removed, text)
+        }
+        Useless::Offline => {
+            let text = "it was made with --offline, and may have done without what it takes from \
+                        the network";
+            Cause::new("option", "--offline", Change::Removed, text)
         }
     }
 }

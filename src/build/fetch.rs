@@ -121,6 +121,28 @@ impl<'a> Fetcher<'a> {
         Ok(fetched)
     }
 
+    /// What a file is, whether or not it is here, where nobody can be asked: what the lock
+    /// has, or else what it was the last time.
+    pub(super) fn told(
+        &self,
+        source: &RemoteSource,
+        store: &Store,
+    ) -> Result<Option<Fetched>, FetchError> {
+        let name = name(&source.url);
+        self.sources.allow(Key::Url(name.clone()), None)?;
+        let told = match self.sources.url(&name, source.checksum) {
+            Some(&lock::Url { digest, size, .. }) => Some(Fetched { digest, size }),
+            None => store
+                .record(AREA, &Digest::of(source.url.as_bytes()))
+                .map(|Record { digest, size, .. }| Fetched { digest, size }),
+        };
+        let told = told.filter(|told| source.checksum.is_none_or(|sum| sum == told.digest));
+        if let Some(Fetched { digest, size }) = told {
+            self.sources.note(Entry::Url(lock::Url { url: name, digest, size }));
+        }
+        Ok(told)
+    }
+
     /// The content that the lock has, and no other.
     fn locked(
         &self,

@@ -1,5 +1,6 @@
 //! What builds take from outside, and whether the store has it.
 
+use super::absent::absent_inputs;
 use super::fetch::{self, Fetcher};
 use super::git::{self, Git};
 use super::planning::planned;
@@ -23,6 +24,7 @@ use crate::store::{Store, StoreError};
 pub async fn inputs(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<Lock, BuildError> {
     let (file, said) = dockerfile::parse(&ask.dockerfile);
     refuse(ask, &said)?;
+    refuse(ask, &absent_inputs(ask, &file, env)?)?;
     let plans = planned(ask, env, &file, said).await?;
     let fetcher = Fetcher::new(env.sources, tokio::runtime::Handle::current());
     tokio::task::block_in_place(|| {

@@ -18,12 +18,14 @@ mod execute;
 mod explain;
 mod fetch;
 mod files;
+mod foresight;
 mod git;
 mod given;
 mod inputs;
 mod memory;
 mod opening;
 mod planning;
+mod record;
 mod request;
 mod resolve;
 mod room;
@@ -36,7 +38,7 @@ mod trace;
 mod tree;
 mod walk;
 
-pub use absent::lacking;
+pub use absent::{lacking, lacking_of};
 pub use again::{Condition, Odd, Outcome, SecondStore};
 pub use cache::{ARTIFACT as CACHE, Cache, CacheError, CacheFrom, Give, LayoutEntry, Mode};
 pub use check::{Checked, Question, check};
@@ -86,11 +88,7 @@ pub async fn build(ask: &BuildRequest, env: &BuildEnv<'_>) -> Result<Built, Buil
     refuse(ask, &diagnostics)?;
     let counters = Arc::default();
     let contexts = contexts(ask, env.store, &counters)?;
-    let absent = absent::absent(ask, &file, env)?;
-    if !absent.is_empty() {
-        let source_text = ask.dockerfile.clone();
-        return Err(BuildError::Dockerfile { source_text, diagnostics: absent });
-    }
+    refuse(ask, &absent::absent(ask, &file, env, &contexts).await?)?;
     ask.style.check(&platforms(ask))?;
     let plans = planned(ask, env, &file, diagnostics).await?;
     let graph = Graph::of(&plans);

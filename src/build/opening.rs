@@ -13,6 +13,7 @@ use crate::atomic::{AtPath as _, PathError};
 use crate::digest::BlobDigest;
 use crate::dockerfile::{GitSource, GitSourceError};
 use crate::layer::Name;
+use crate::net;
 use crate::plan::RemoteSource;
 use crate::progress::Progress;
 use crate::sandbox::Cancel;
@@ -39,12 +40,28 @@ pub enum OpenError {
     /// [`Sources::refused`] has it, and what else was refused.
     #[error(transparent)]
     Unlocked(Box<Unlocked>),
+    /// Of what is known of it something is lacking, and nobody may be asked.
+    #[error("repository {remote} is not here: {why}")]
+    Absent { remote: String, why: String },
     #[error("the context's archive: {0}")]
     Unpack(#[from] UnpackError),
     #[error("`{remote}` is no repository: {source}")]
     Remote { remote: String, source: GitSourceError },
     #[error(transparent)]
     Io(#[from] PathError),
+}
+
+impl OpenError {
+    /// True if only the network has it, and there is none.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        matches!(
+            self,
+            Self::Absent { .. }
+                | Self::Git(GitError::Offline { .. })
+                | Self::Fetch(FetchError::Offline { .. })
+        )
+    }
 }
 
 impl Opening<'_> {
@@ -59,6 +76,11 @@ impl Opening<'_> {
             GitError::Unlocked(one) => self.refused(one),
             error => error.into(),
         })?;
+        if net::is_shut().is_some()
+            && let Some(why) = git.lacking(source)?
+        {
+            return Err(OpenError::Absent { remote: source.remote.clone(), why });
+        }
         Ok(Files::Checkout(Arc::new(git.checkout(source, &resolved)?)))
     }
 

@@ -48,6 +48,12 @@ pub(super) async fn base(
     env: &BuildEnv<'_>,
 ) -> Result<Base, BuildError> {
     if let Some(base) = at_hand(want, ask, env)? {
+        let (has, name) = (base.config.platform(), want.reference.familiar());
+        if !has.satisfies(&want.platform) {
+            // As it is said of what a registry has.
+            let said = format!("`{name}` is an image for {has}, not for {}", want.platform);
+            env.progress.warn(said);
+        }
         return Ok(base);
     }
     let name = meant(want, ask, env)?;
@@ -75,6 +81,10 @@ pub(super) async fn base(
     registry::remember_layers(&name, image.layers(), store, registries).map_err(Box::new)?;
     store.keep_documents(&AnyImage::Image(image.clone()))?;
     let index = raw.media_type.is_index().then_some(raw.digest);
+    if index.is_some() {
+        // A bundle of what the lock names has it.
+        store.put(&raw.bytes)?;
+    }
     // What a lock says is no answer to what the name is now.
     if from == name {
         let slot = store.slot(AREA, &key(&name, want))?;
@@ -107,9 +117,12 @@ pub(super) fn at_hand(
     ask: &BuildRequest,
     env: &BuildEnv<'_>,
 ) -> Result<Option<Base>, BuildError> {
-    if let Some(loaded) = loaded(want, ask) {
+    if let Some((name, loaded)) = loaded(want, ask) {
         return match for_platform(loaded, want) {
-            Some(image) => Ok(Some(base_of(&want.reference, &image))),
+            Some(image) => {
+                note_loaded(name, want, loaded, &image, ask, env)?;
+                Ok(Some(base_of(&want.reference, &image)))
+            }
             None => Err(BuildError::ContextPlatform {
                 platform: Box::new(want.platform.clone()),
                 span: want.span,
@@ -119,7 +132,7 @@ pub(super) fn at_hand(
     }
     let name = meant(want, ask, env)?;
     if let Some(locked) = env.sources.base(&name, &want.platform) {
-        let found = kept(&locked.digest, env.store).and_then(|image| for_platform(&image, want));
+        let found = pinned(&locked.digest, want, env.store);
         return Ok(found.map(|image| {
             hold(&image, env);
             noted(&name, want, &image, locked.index, env)
@@ -148,17 +161,60 @@ fn key(name: &Reference, want: &BaseRequest) -> Digest {
 
 fn remembered(name: &Reference, want: &BaseRequest, env: &BuildEnv<'_>) -> Option<Base> {
     let known: Known = env.store.record(AREA, &key(name, want))?;
-    let image = for_platform(&kept(&known.manifest, env.store)?, want)?;
+    let image = pinned(&known.manifest, want, env.store)?;
     hold(&image, env);
     Some(noted(name, want, &image, known.index, env))
 }
 
-/// The image of a named context that has none elsewhere.
-fn loaded<'a>(want: &BaseRequest, ask: &'a BuildRequest) -> Option<&'a AnyImage> {
-    ask.contexts.iter().find_map(|(_, source)| match source {
-        ContextSource::Loaded { name, image } if want.reference == *name => Some(&**image),
+/// The image of a named context that has none elsewhere, and what it stands for.
+fn loaded<'a>(want: &BaseRequest, ask: &'a BuildRequest) -> Option<(&'a str, &'a AnyImage)> {
+    ask.contexts.iter().find_map(|(stands_for, source)| match source {
+        ContextSource::Loaded { name, image } if want.reference == *name => {
+            Some((stands_for.as_str(), &**image))
+        }
         _ => None,
     })
+}
+
+/// Notes such an image under the name that it stands for, and refuses it if the lock has
+/// another one of that name. An image of a name that the lock lacks is the caller's own, as a
+/// folder is.
+fn note_loaded(
+    stands_for: &str,
+    want: &BaseRequest,
+    loaded: &AnyImage,
+    image: &Image,
+    ask: &BuildRequest,
+    env: &BuildEnv<'_>,
+) -> Result<(), BuildError> {
+    let named = stands_for.split("::").next().and_then(|name| name.parse::<Reference>().ok());
+    let name = match named {
+        Some(name) => env.registries.meaning(&name).map_err(|error| wrong(want, ask, error))?,
+        // Of a stage, which may be called what no image is.
+        None => want.reference.clone(),
+    };
+    let locked = env.sources.base(&name, &want.platform).filter(|_| env.sources.is_closed());
+    if let Some(locked) = locked.filter(|locked| locked.digest != image.digest()) {
+        return Err(BuildError::ContextLocked {
+            name: name.familiar(),
+            locked: locked.digest,
+            found: image.digest(),
+            span: want.span,
+            source_text: ask.dockerfile.clone(),
+        });
+    }
+    let index = matches!(loaded, AnyImage::Index { .. }).then(|| loaded.digest());
+    noted(&name, want, image, index, env);
+    Ok(())
+}
+
+/// The image of a digest that was found for a platform. An image that is no index's is taken
+/// as it is, whatever it is for.
+fn pinned(digest: &BlobDigest, want: &BaseRequest, store: &Store) -> Option<Image> {
+    match kept(digest, store)? {
+        AnyImage::Image(one) => Some(one),
+        index => for_platform(&index, want),
+    }
 }
 
 /// An image of a digest, if the store has all of its documents.
@@ -180,7 +236,11 @@ fn in_store(
     let name = meant(want, ask, env)?;
     for name in [&want.reference, &name] {
         let Some(at) = env.store.find(name)? else { continue };
-        if let Some(image) = for_platform(&env.store.image(&at)?, want) {
+        let image = match (name.digest(), env.store.image(&at)?) {
+            (Some(_), AnyImage::Image(one)) => Some(one),
+            (_, image) => for_platform(&image, want),
+        };
+        if let Some(image) = image {
             hold(&image, env);
             let index = at.media_type.is_index().then_some(at.digest);
             return Ok(Some(noted(name, want, &image, index, env)));

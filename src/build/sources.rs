@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::diagnostic::Span;
+use crate::diagnostic::{Diagnostic, Span};
 use crate::digest::BlobDigest;
 use crate::lock::{self, Entry, Key, Lock};
 use crate::platform::Platform;
@@ -36,6 +36,8 @@ enum Rule {
 struct Noted {
     used: Lock,
     refused: Vec<Unlocked>,
+    /// Contexts that are not here.
+    absent: Vec<Diagnostic>,
 }
 
 /// An input that the lock does not have.
@@ -47,6 +49,18 @@ pub struct Unlocked {
     pub platforms: Vec<Platform>,
     /// Where the Dockerfile asks for it; none for a context.
     pub span: Option<Span>,
+}
+
+impl Unlocked {
+    /// As it is drawn.
+    #[must_use]
+    pub fn told(&self) -> Diagnostic {
+        let hint = match self.platforms.as_slice() {
+            [] => "`kiln lock` adds it, with the same --file, --target and --build-arg",
+            _ => "`kiln lock --platform` with all platforms adds it",
+        };
+        Diagnostic::error(self.span.unwrap_or_default(), self.to_string()).hint(hint)
+    }
 }
 
 fn other(platforms: &[Platform]) -> String {
@@ -104,6 +118,11 @@ impl Sources {
         self.rule == Rule::Known
     }
 
+    /// True if nothing is taken but what the lock has.
+    pub(super) fn is_closed(&self) -> bool {
+        self.rule == Rule::Only
+    }
+
     /// Refuses what is not in the lock, if nothing else may be used.
     pub(super) fn allow(&self, key: Key, span: Option<Span>) -> Result<(), Box<Unlocked>> {
         if self.rule != Rule::Only || self.lock.get(&key).is_some() {
@@ -134,6 +153,21 @@ impl Sources {
         let mut refused = self.noted().refused.clone();
         refused.sort_by_key(|one| one.span.map(|span| span.start));
         refused
+    }
+
+    /// Keeps that a context is not here, where there is no network to have it from; the build
+    /// tells it with all else that it lacks.
+    pub fn lack(&self, one: Diagnostic) {
+        let mut noted = self.noted();
+        if !noted.absent.contains(&one) {
+            noted.absent.push(one);
+        }
+    }
+
+    /// The contexts that are not here.
+    #[must_use]
+    pub fn absent(&self) -> Vec<Diagnostic> {
+        self.noted().absent.clone()
     }
 
     fn noted(&self) -> MutexGuard<'_, Noted> {

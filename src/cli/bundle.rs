@@ -15,6 +15,7 @@ use super::value::Size;
 use crate::build::{self, BuildEnv, Cache, Give, Mode, Opening, Sources};
 use crate::bundle::{self, Image, Listing, Making};
 use crate::copy::{Parcel, Place};
+use crate::diagnostic::Source;
 use crate::layer::LayerForm;
 use crate::lock::Lock;
 use crate::output::Work;
@@ -167,6 +168,10 @@ fn inputs(
         cancel: &cancel,
         runtime: invocation.runtime()?.handle().clone(),
     };
+    let lacking = build::lacking_of(&lock, how.store).map_err(failure::of_build)?;
+    if !lacking.is_empty() {
+        return Err(CliError::drawn(Source::new("", ""), lacking));
+    }
     let bases = bundle::bases(&lock, parcel, how.store, registries, progress);
     invocation.block_on(bases)?;
     bundle::sources(&lock, parcel, &how)?;

@@ -30,6 +30,10 @@ pub(super) fn of_build(error: BuildError) -> CliError {
         BuildError::ContextPlatform { span, ref source_text, .. } => {
             (source_text.clone(), Some(span), error.to_string(), None)
         }
+        BuildError::ContextLocked { span, ref source_text, .. } => {
+            let hint = "leave --build-context out; or `kiln lock` with it locks that image";
+            (source_text.clone(), Some(span), error.to_string(), Some(hint.to_owned()))
+        }
         BuildError::Step { name, span, source_text, source } => {
             return step(&name, span, source_text, &source);
         }
@@ -40,14 +44,7 @@ pub(super) fn of_build(error: BuildError) -> CliError {
 
 /// What the lock does not have, each with its line.
 pub(super) fn unlocked(text: &Source, all: &[Unlocked]) -> CliError {
-    let said = all.iter().map(|one| {
-        let hint = match one.platforms.as_slice() {
-            [] => "`kiln lock` adds it, with the same --file, --target and --build-arg",
-            _ => "`kiln lock --platform` with all platforms adds it",
-        };
-        Diagnostic::error(one.span.unwrap_or_default(), one.to_string()).hint(hint)
-    });
-    CliError::drawn(text.clone(), said.collect())
+    CliError::drawn(text.clone(), all.iter().map(Unlocked::told).collect())
 }
 
 /// An image that nobody has may have been meant for a stage.

@@ -17,6 +17,7 @@ use super::value::{AgentArg, ContextArg, EnvAssignment, SecretArg};
 use crate::build::{self, BuildEnv, Cache, Sources};
 use crate::layer::LayerForm;
 use crate::lock::{Change, Entry, Key, Lock, without_user};
+use crate::net;
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::reference::Reference;
@@ -132,6 +133,13 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     }
     let new = completed(sources.used(), &old);
     let changes = old.changes(&new);
+    let added = changes.iter().filter(|change| matches!(change, Change::Added(_))).count();
+    if added > 0 && net::is_shut().is_some() {
+        invocation.warn(
+            "offline, what is new is locked as it was when it was last asked for; \
+             `kiln lock --check`, where there is a network, tells what has moved since",
+        );
+    }
     let writes = !args.check && (!changes.is_empty() || !path.exists());
     if writes {
         outputs::text(&path, new.to_string().as_bytes())?;

@@ -17,7 +17,7 @@
 //! | stays out | because |
 //! | --- | --- |
 //! | hints: places in the file, proxies | nothing of the result is held to depend on them |
-//! | whether the machine has a network, as with `--offline` | the key has what is asked for: a step that needs what is not there fails, and has no result. Only so does a build without a network find the steps of one that had it |
+//! | whether the machine has a network, as with `--offline` | the key has what is asked for, so that a build without a network finds the steps of one that had it. What a `RUN` makes that has found none is recorded apart (`build/record.rs`) |
 //! | what a cache holds and how it is shared, a secret's value, what an agent knows | a step that depends on them has no result that could be named |
 //! | the root below a `COPY --link` | the layer is made as if there were none: see [`Step::stands_alone`] |
 //! | the step's name, number and stage | names |

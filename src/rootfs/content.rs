@@ -215,7 +215,8 @@ pub(super) fn index(store: &Store, layer: &Layer) -> Result<Arc<LayerIndex>, Roo
 }
 
 /// Whether the table of contents of a layer is known.
-pub(super) fn is_read(store: &Store, layer: &Layer) -> bool {
+#[must_use]
+pub fn is_read(store: &Store, layer: &Layer) -> bool {
     store.has_record(AREA, &layer.diff_id.0)
 }
 

@@ -26,7 +26,7 @@ mod unpack;
 mod xattr;
 
 pub use account::{Account, AccountError};
-pub use content::{Rootfs, Supply, prove, remember};
+pub use content::{Rootfs, Supply, is_read, prove, remember};
 pub use form::{in_form, known_form};
 pub use ground::{Ground, Kept, settle, stacked, trees_of};
 pub use measure::{Linked, Measured, measure};

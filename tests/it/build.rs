@@ -30,6 +30,7 @@ mod mounts;
 mod moved;
 mod nested;
 pub(crate) mod offline;
+mod offline_known;
 mod offline_trace;
 mod outputs;
 mod parity;

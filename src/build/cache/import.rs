@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::config::{self, CONFIG, Content, Known};
 use super::{Cache, CacheError, CacheFrom, folder, lock};
-use crate::build::{BuildEnv, BuildError, execute};
+use crate::build::{BuildEnv, BuildError, record};
 use crate::digest::{BlobDigest, Digest};
 use crate::image::{Image, Manifest, MediaType, Raw};
 use crate::layer::Layer;
@@ -22,8 +22,8 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub(super) struct Source {
     from: CacheFrom,
-    /// What it had at the build's beginning.
-    content: OnceLock<Content>,
+    /// What it had when it was read, which is done once; none if nothing could be.
+    content: OnceLock<Option<Content>>,
     /// It was found to be wrong, or is not to be had any more.
     refused: AtomicBool,
 }
@@ -53,7 +53,7 @@ impl Source {
 
     /// What may be taken from it.
     pub(super) fn content(&self) -> Option<&Content> {
-        self.content.get().filter(|_| !self.is_refused())
+        self.content.get()?.as_ref().filter(|_| !self.is_refused())
     }
 
     fn is_refused(&self) -> bool {
@@ -62,15 +62,22 @@ impl Source {
 
     /// Reads the records. That there are none is said, and is no error.
     async fn load(&self, env: &BuildEnv<'_>) {
-        let task = env.progress.task(format!("import cache from {}", self.from));
-        match self.read(env).await {
-            Ok(content) => {
-                // It is read once.
-                let _ = self.content.set(content);
-                task.done();
-            }
-            Err(error) => env.progress.warn(format!("cache from {}: {error}", self.from)),
+        if self.content.get().is_some() {
+            return;
         }
+        let task = env.progress.task(format!("import cache from {}", self.from));
+        let content = match self.read(env).await {
+            Ok(content) => {
+                task.done();
+                Some(content)
+            }
+            Err(error) => {
+                env.progress.warn(format!("cache from {}: {error}", self.from));
+                None
+            }
+        };
+        // Nobody else reads it.
+        let _ = self.content.set(content);
     }
 
     async fn read(&self, env: &BuildEnv<'_>) -> Result<Content, CacheError> {
@@ -146,9 +153,13 @@ impl Cache {
         })
     }
 
-    /// Reads the records of all sources, at once.
+    /// Reads the records of all sources, at once; of those that were read already, not again.
+    /// Without a network, registries are left out.
     pub(in crate::build) async fn load(&self, env: &BuildEnv<'_>) -> Result<(), BuildError> {
-        let all = self.sources.iter().map(|source| source.load(env));
+        let far = |source: &&Source| matches!(source.from, CacheFrom::Registry(_));
+        let sources = self.sources.iter();
+        let all = sources.filter(|source| !far(source) || !env.registries.is_offline());
+        let all = all.map(|source| source.load(env));
         futures_util::future::join_all(all).await;
         Ok(())
     }
@@ -231,7 +242,7 @@ impl Cache {
         blocking(|| layers.par_iter().try_for_each(|layer| rootfs::prove(env.store, layer)))?;
         for Pending { step, layer, .. } in wanted {
             if let Some((key, form)) = step {
-                execute::remember(env.store, key, layer, form)?;
+                record::remember(env.store, key, layer, form)?;
             }
         }
         Ok(())

@@ -22,12 +22,12 @@ impl Git<'_> {
         Ok(self.store.slot(AREA, &key(source))?.write(found)?)
     }
 
-    /// Why a source's files cannot be had without asking anybody; none if they can.
+    /// Why the files of a source, of which it is known what it is, cannot be had without
+    /// asking anybody; none if they can.
     pub(in super::super) fn lacking(&self, source: &GitSource) -> Result<Option<String>, GitError> {
         let wanted = match self.resolve(source) {
-            Err(GitError::Offline { reference, .. }) => {
-                return Ok(Some(format!("it is not known which commit `{reference}` is")));
-            }
+            // That is told already.
+            Err(GitError::Offline { .. } | GitError::Unlocked(_)) => return Ok(None),
             resolved => resolved?,
         };
         let object = &wanted.object;

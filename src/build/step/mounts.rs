@@ -21,6 +21,7 @@ use crate::atomic::{AtPath as _, FileLock, private_folder};
 use crate::digest::Digest;
 use crate::dockerfile::Sharing;
 use crate::layer::{Compression, Layer, LayerForm};
+use crate::net;
 use crate::plan::{
     CacheMount, CopyFrom, CopyHints, CopyOp, CopySource, MountSource, RunMount, RunOp, SecretMount,
 };
@@ -106,6 +107,8 @@ pub(super) fn mounted(
                     }
                     continue;
                 };
+                // The agent may ask whom it likes.
+                net::pass("an ssh agent")?;
                 let agent = Agent::listen(&work, "agent", socket)
                     .map_err(|source| StepError::Agent { id: ssh.id.clone(), source })?;
                 if agents.is_empty() {

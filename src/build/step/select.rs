@@ -12,9 +12,10 @@ use super::archive::{Archive, Packed, archive, unpackable};
 use crate::atomic::AtPath as _;
 use crate::dockerfile::Ignore;
 use crate::dockerfile::glob::{self, Glob};
-use crate::layer::{Kind, Name, Node};
+use crate::layer::{Kind, Layer, Name, Node};
 use crate::plan::{CopyOp, CopySource};
-use crate::rootfs::Rootfs;
+use crate::rootfs::{self, Rootfs};
+use crate::store::Store;
 
 /// Where a copy takes files from.
 #[derive(Clone, Copy)]
@@ -229,6 +230,31 @@ impl<'a> Origin<'a> {
         };
         StepError::SourceNotFound { number, source_name: source.to_owned(), rule }
     }
+}
+
+/// The layers of a root that have what a copy takes of it; none if that is not to be known
+/// without reading a layer.
+pub(in super::super) fn layers_read(
+    op: &CopyOp,
+    root: &[Layer],
+    store: &Store,
+) -> Option<Vec<Layer>> {
+    if !root.iter().all(|layer| rootfs::is_read(store, layer)) {
+        return None;
+    }
+    let rootfs = Rootfs::open(store, root).ok()?;
+    let origin = Origin::Layers(&rootfs);
+    let seen = origin.seen().ok()?;
+    let mut read = Vec::new();
+    for one in origin.choose(op).ok()? {
+        let nodes = seen.get(&one.at).into_iter().chain(one.nodes(seen));
+        let files = nodes.filter(|node| matches!(node.entry.kind, Kind::File { .. }));
+        let mut numbers: Vec<usize> = files.map(|node| node.content.layer).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        read.extend(numbers.into_iter().filter_map(|number| root.get(number).cloned()));
+    }
+    Some(read)
 }
 
 /// The sources that mean nothing: patterns that no file matches. They are no error,

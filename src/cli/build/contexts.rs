@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::sources::opening;
+use super::sources::{opening, refused_later};
 use super::texts;
 use crate::atomic::AtPath as _;
-use crate::build::{ContextSource, Files, OpenError, Opening};
+use crate::build::{ContextSource, Files, Opening};
 use crate::cli::invocation::Invocation;
 use crate::cli::report::CliError;
 use crate::cli::value::{ContextArg, ContextFrom};
@@ -61,14 +61,6 @@ pub(super) fn sources(
         sources.push((arg.name.clone(), source));
     }
     Ok(sources)
-}
-
-/// What the lock does not have is refused by the build, with all else that it lacks.
-fn refused_later(files: Result<Files, OpenError>, how: &Opening<'_>) -> Result<Files, CliError> {
-    match files {
-        Err(OpenError::Unlocked(_)) => Ok(Files::Nothing),
-        files => files.map_err(|error| opening(error, how)),
-    }
 }
 
 /// The files of an archive that has no images; `error` says why it has none.

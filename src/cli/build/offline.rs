@@ -1,6 +1,8 @@
 //! What a build's flags ask of a network, where there is to be none: said together with what
 //! the build itself lacks ([`build::lacking`]), before anything is done.
 
+use tokio::runtime::Runtime;
+
 use super::args::Args;
 use super::request::Goal;
 use crate::build::{self, BuildEnv, BuildRequest};
@@ -38,6 +40,7 @@ pub(super) fn refuse(
     asked: &[Diagnostic],
     request: &Result<BuildRequest, CliError>,
     env: &BuildEnv<'_>,
+    runtime: &Runtime,
 ) -> Result<(), CliError> {
     if asked.is_empty() {
         // The build says the rest.
@@ -46,11 +49,17 @@ pub(super) fn refuse(
     let mut said = asked.to_vec();
     let text = match request {
         Ok(request) => {
-            said.extend(build::lacking(request, env).map_err(failure::of_build)?);
+            let lacking = runtime.block_on(build::lacking(request, env));
+            said.extend(lacking.map_err(failure::of_build)?);
             request.dockerfile.clone()
         }
         // Which Dockerfile there is stays unknown.
+        Err(CliError::Drawn { source, diagnostics }) => {
+            said.extend_from_slice(diagnostics);
+            source.clone()
+        }
         Err(error) => {
+            said.extend(env.sources.absent());
             said.push(Diagnostic::error(Span::default(), error.text()));
             Source::new("", "")
         }

@@ -78,7 +78,7 @@ impl BuildFlags {
         let outcome = Outcome::default();
         let outcome = goal.verify.map(|_| &outcome);
         let env = BuildEnv { store, registries, progress, cancel, ready, cache, sources, outcome };
-        offline::refuse(&goal.refused, &request, &env)?;
+        offline::refuse(&goal.refused, &request, &env, runtime)?;
         let request = BuildRequest { whole: goal.whole, ..request? };
         prune::keep(store, limit, When::Before, progress);
         let built = runtime.block_on(build::build(&request, &env));

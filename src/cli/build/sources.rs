@@ -6,10 +6,10 @@ use std::path::Path;
 
 use super::texts;
 use crate::atomic::AtPath as _;
-use crate::build::{self, ContextError, FetchError, Files, GitError, OpenError, Opening};
+use crate::build::{self, ContextError, Files, OpenError, Opening, Unlocked};
 use crate::cli::failure;
 use crate::cli::report::CliError;
-use crate::diagnostic::Source;
+use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::dockerfile::GitSource;
 
 /// A Dockerfile of more is none.
@@ -43,10 +43,13 @@ pub(super) fn open(
         if keep_git_dir {
             source.keep_git_dir = Some(true);
         }
-        return within(how.repository(&source).map_err(|error| opening(error, how))?, file);
+        return within(or_nothing(how.repository(&source), file, how)?, file);
     }
     if is_http(&text) {
-        let mut fetched = how.url(&text).map_err(|error| opening(error, how))?;
+        let mut fetched = match how.url(&text) {
+            Ok(fetched) => fetched,
+            Err(error) => return within(or_nothing(Err(error), file, how)?, file),
+        };
         let head = head(&mut fetched).at("read", context)?;
         fetched.rewind().at("read", context)?;
         if build::is_archive(&head) {
@@ -80,18 +83,18 @@ pub(super) fn is_http(text: &str) -> bool {
     scheme("http://") || scheme("https://")
 }
 
-/// What is said of a context that cannot be opened. Whatever else the lock lacks is told
-/// with it.
+/// What is said of a context that cannot be opened. Whatever else the lock lacks, or is not
+/// here, is told with it.
 pub(super) fn opening(error: OpenError, how: &Opening<'_>) -> CliError {
     let hint = match &error {
-        OpenError::Unlocked(_) => {
-            return failure::unlocked(&Source::new("", ""), &how.sources.refused());
-        }
-        OpenError::Git(GitError::Offline { .. }) | OpenError::Fetch(FetchError::Offline { .. }) => {
-            Some("build from a folder, or an archive, of it")
+        OpenError::Unlocked(_) => return lacking(how),
+        error if error.is_offline() => {
+            lack(error, how);
+            return lacking(how);
         }
         OpenError::Git(error) => failure::git_hint(error),
-        OpenError::Fetch(_)
+        OpenError::Absent { .. }
+        | OpenError::Fetch(_)
         | OpenError::Unpack(_)
         | OpenError::Remote { .. }
         | OpenError::Io(_) => None,
@@ -100,6 +103,47 @@ pub(super) fn opening(error: OpenError, how: &Opening<'_>) -> CliError {
     match hint {
         Some(hint) => error.hint(hint),
         None => error,
+    }
+}
+
+/// All that was refused so far.
+fn lacking(how: &Opening<'_>) -> CliError {
+    let refused = how.sources.refused();
+    let refused = refused.iter().map(Unlocked::told);
+    CliError::drawn(Source::new("", ""), how.sources.absent().into_iter().chain(refused).collect())
+}
+
+/// Keeps what only a network has.
+fn lack(error: &OpenError, how: &Opening<'_>) {
+    let hint = "build from a folder, or an archive, of it";
+    how.sources.lack(Diagnostic::error(Span::default(), error.to_string()).hint(hint));
+}
+
+/// What the lock does not have, or only a network, is refused by the build, with all else
+/// that it lacks.
+pub(super) fn refused_later(
+    files: Result<Files, OpenError>,
+    how: &Opening<'_>,
+) -> Result<Files, CliError> {
+    match files {
+        Err(OpenError::Unlocked(_)) => Ok(Files::Nothing),
+        Err(error) if error.is_offline() => {
+            lack(&error, how);
+            Ok(Files::Nothing)
+        }
+        files => files.map_err(|error| opening(error, how)),
+    }
+}
+
+/// The files of the main context. Without them there is a Dockerfile only if it is on stdin.
+fn or_nothing(
+    files: Result<Files, OpenError>,
+    file: Option<&Path>,
+    how: &Opening<'_>,
+) -> Result<Files, CliError> {
+    match file == Some(Path::new("-")) {
+        true => refused_later(files, how),
+        false => files.map_err(|error| opening(error, how)),
     }
 }
 

@@ -101,6 +101,12 @@ fn a_locked_build_takes_what_was_there_and_lock_tells_what_has_moved() {
         let build = "build --progress=plain -t out --locked context";
         let digest = kiln(&bench, build).success().text();
 
+        // Without a network things are what they were, which is said where it decides.
+        kiln(&bench, "lock --offline --lock-file l context").success().says("offline, what is new");
+        assert_eq!(fs::read_to_string(bench.path("l")).unwrap(), first);
+        let said = kiln(&bench, "lock --offline context").success();
+        assert!(!said.stderr.contains("what is new"), "{}", said.stderr);
+
         world.moves(2);
         let said = kiln(&bench, "lock context").success().text();
         assert!(said.contains("nothing has changed"), "{said}");
@@ -239,5 +245,36 @@ fn several_contexts_share_a_lock_and_a_repository_is_one() {
     let build = format!("build --locked --lock-file l -t out {url}");
     kiln(&bench, &build).success();
     assert_eq!(bench.content("file"), "commit 3");
+    bench.clean();
+}
+
+/// An image that is in no registry stands for a base: it is an input like others.
+#[test]
+fn an_image_of_a_layout_is_locked_under_the_name_that_it_stands_for() {
+    let world = World::new();
+    let bench = Bench::new(callers()[0]);
+    let base = world.base();
+    bench.file("Dockerfile", format!("FROM {base}\n"));
+    kiln(&bench, "lock context").success();
+    let registry = lock(&bench);
+    bench.base("own", &[busybox()]);
+    kiln(&bench, "copy store:own oci:layout:own").success();
+    let layout = "oci-layout://layout";
+    let named = format!("--build-context {base}={layout}");
+    // It is not what the lock has, so it does not take its place.
+    let build = format!("build --locked -t out context {named}");
+    let said = kiln(&bench, &build).failure(1).says("1 | FROM").says("and the lock has sha256:");
+    assert!(said.stderr.contains("hint: leave --build-context out"), "{}", said.stderr);
+    let moved = kiln(&bench, &format!("lock context {named}")).success().text();
+    assert!(moved.contains("moved "), "{moved}");
+    assert_ne!(lock(&bench), registry);
+    let digest = kiln(&bench, &build).success().text();
+    // It is here by its digest, and carried by that.
+    assert_eq!(kiln(&bench, "build --locked -t out context").success().text(), digest);
+    kiln(&bench, "--offline bundle -o in.tar context").success();
+    // A name that the lock lacks is the caller's own.
+    bench.file("Dockerfile", "FROM other\n");
+    kiln(&bench, &format!("build --locked context --build-context other={layout}")).success();
+    kiln(&bench, "build --locked context").failure(1).says("is not in the lock");
     bench.clean();
 }

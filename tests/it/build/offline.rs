@@ -66,6 +66,14 @@ impl World {
         &self.registry.addr
     }
 
+    pub(super) fn files(&self) -> &str {
+        &self.files.addr
+    }
+
+    pub(super) fn repositories(&self) -> &str {
+        &self.repositories.addr
+    }
+
     fn commit(&self) -> String {
         git(&self.root.path().join("repo"), "rev-parse HEAD")
     }
@@ -293,7 +301,11 @@ fn offline_refuses_at_once_what_needs_a_network() {
         ("up -t a context", 2, "a rollout needs the network"),
         ("build https://r.example/a.git#v1", 1, "what `v1` is was not asked before"),
         ("build http://r.example/a.tar", 1, "http://r.example/a.tar: fetching it needs"),
-        ("build --build-context b=http://r.example/b context", 1, "fetching it needs"),
+        (
+            "build -f Dockerfile --build-context b=http://r.example/b context",
+            1,
+            "fetching it needs",
+        ),
         (
             "build --push -t r.example/a -f Dockerfile context",
             1,
