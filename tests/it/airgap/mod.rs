@@ -13,9 +13,24 @@ use crate::build::offline::World;
 use crate::deploy::world::world;
 use crate::support::apart::part;
 use crate::support::kiln::{Kiln, tool};
-use crate::support::root_only;
+use crate::support::{Ended, root_only};
 
 const NAME: &str = "airgap::the_air_gap";
+
+/// What is rolled out: built of what was locked, and told what it is made of.
+const POLICY: &str = "\
+version = 1
+keys = { release = 'release.pub' }
+[[image]]
+names = ['**']
+signed-by = ['release']
+[image.provenance]
+signed-by = ['release']
+lock = 'context/kiln.lock'
+[[image.attestation]]
+type = 'spdxjson'
+signed-by = ['release']
+";
 
 /// What is carried, by name.
 struct Disk(PathBuf);
@@ -72,26 +87,28 @@ fn there(disk: &Disk) {
     let lacking = kiln.fails(1, &format!("build --offline {context}"));
     assert_eq!(lacking.stderr.matches("is not here").count(), 4, "{}", lacking.stderr);
 
-    let line = format!("build --offline --bundle {inputs} -t app {context}");
-    let built = kiln.ok(&line).text();
-    assert_eq!(built.trim(), disk.read("digest"), "another image than where the inputs are from");
-
     let (key, public) = (disk.path("release.key"), disk.path("release.pub"));
     let prefix = disk.path("release");
     kiln.ok(&format!("--offline generate-key-pair --output-key-prefix {prefix}"));
-    kiln.ok(&format!("--offline sign --key {key} app"));
+    let line = format!("build --offline --bundle {inputs} -t app --provenance=true --sbom=true");
+    let built = kiln.ok(&format!("{line} --sign-key {key} {context}")).text();
+    assert_eq!(built.trim(), disk.read("digest"), "another image than where the inputs are from");
+
     kiln.ok(&format!("--offline verify --key {public} app"));
+    disk.write("policy.toml", POLICY);
+    let policy = disk.path("policy.toml");
+    kiln.ok(&format!("--offline verify --policy {policy} app"));
     kiln.ok(&format!("--offline generate-key-pair --output-key-prefix {prefix}2"));
     kiln.fails(1, &format!("--offline verify --key {prefix}2.pub app"));
 
-    let mut server = kiln.args(["serve", "--addr", "127.0.0.1:0"]).command.spawn().unwrap();
+    let mut server = Ended(kiln.args(["serve", "--addr", "127.0.0.1:0"]).command.spawn().unwrap());
     let mut addr = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut addr).unwrap();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut addr).unwrap();
     let name = format!("{}/app", addr.trim());
     kiln.ok(&format!("verify --key {public} docker://{name}"));
     let space = cluster.namespace("airgap");
     let line =
-        format!("deploy --name app --image {name} --namespace {space} --verify-key {public}");
+        format!("deploy --name app --image {name} --namespace {space} --verify-policy {policy}");
     let call = kiln.args(line.split_whitespace()).env("KUBECONFIG", &cluster.kubeconfig);
     let done = call.run().success().text();
     assert!(done.starts_with("deployment/app created, running\n"), "{done}");
@@ -99,6 +116,4 @@ fn there(disk: &Disk) {
     let object = cluster.object(&space, "deployment/app");
     let image = &object["spec"]["template"]["spec"]["containers"][0]["image"];
     assert_eq!(image, &format!("{name}@{}", built.trim()));
-    server.kill().unwrap();
-    server.wait().unwrap();
 }

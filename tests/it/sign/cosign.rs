@@ -2,6 +2,7 @@
 //! way round, in both of its forms.
 
 use super::*;
+use crate::support::Ended;
 use crate::support::registry::{TestRegistry, free_address, listening, retried};
 
 const TYPES: [&str; 3] = ["slsaprovenance1", "spdxjson", "cyclonedx"];
@@ -31,25 +32,13 @@ fn distribution_3() {
 #[test]
 fn kiln_serve() {
     let own = Kiln::new();
-    let server = retried(|| {
+    let (addr, _server) = retried(|| {
         let addr = free_address("127.0.0.1");
         let mut call = own.args(["serve", "--writable", "--addr", &addr]);
         let child = listening(&mut call.command, &addr).unwrap()?;
-        Some(Server { addr, child })
+        Some((addr, Ended(child)))
     });
-    suite(&server.addr);
-}
-
-struct Server {
-    addr: String,
-    child: std::process::Child,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    suite(&addr);
 }
 
 fn suite(addr: &str) {

@@ -30,6 +30,16 @@ pub(crate) const CAPABILITIES: &[&str] = &[
     "AUDIT_WRITE",
 ];
 
+/// A program that ends with whoever started it, also if that fails.
+pub(crate) struct Ended(pub(crate) std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Says that a test is left to a run as root: it is missing in no run of both.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 pub(crate) fn root_only(what: &str) {
