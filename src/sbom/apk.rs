@@ -1,6 +1,10 @@
 //! What apk has installed: `/lib/apk/db/installed` (apk-v2, "installed database").
 
+use super::find::{MOST_COMPONENTS, MOST_NAME};
 use super::licence::Licence;
+
+/// That of Linux (limits.h): of a longer one there is no file.
+const LONGEST_PATH: usize = 4096;
 
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Package {
@@ -31,18 +35,23 @@ pub(super) fn read(text: &[u8]) -> (Vec<Package>, Vec<String>) {
                 _ => (0, line),
             };
             let words = || String::from_utf8_lossy(value).into_owned();
+            // What is very long names nothing.
+            let short = || Some(words()).filter(|text| text.len() <= MOST_NAME);
             match key {
-                b'P' => package.name = words(),
-                b'V' => package.version = words(),
-                b'A' => package.arch = words(),
-                b'o' => package.origin = Some(words()),
-                b'm' => package.maintainer = Some(words()),
+                b'P' => package.name = short().unwrap_or_default(),
+                b'V' => package.version = short().unwrap_or_default(),
+                b'A' => package.arch = short().unwrap_or_default(),
+                b'o' => package.origin = short(),
+                b'm' => package.maintainer = short(),
                 b'L' => package.licence = Licence::of(&words()),
                 b'F' => folder = value,
-                b'R' if package.file.is_none() => {
+                b'R' if package.file.is_none() && folder.len() + value.len() < LONGEST_PATH => {
                     package.file = Some([folder, b"/", value].concat());
                 }
-                0 => wrong.push(format!("`{}` is no field", words().escape_debug())),
+                0 => {
+                    let start: String = words().chars().take(100).collect();
+                    wrong.push(format!("`{}` is no field", start.escape_debug()));
+                }
                 _ => (),
             }
         }
@@ -56,7 +65,7 @@ pub(super) fn read(text: &[u8]) -> (Vec<Package>, Vec<String>) {
             (begun, folder) = (false, b"");
         }
         // One that is no database has a complaint for each line.
-        if wrong.len() > 8 {
+        if wrong.len() > 8 || packages.len() > MOST_COMPONENTS {
             break;
         }
     }
@@ -85,6 +94,10 @@ mod tests {
         for end in 0..DB.len() {
             read(&DB.as_bytes()[..end]);
         }
+        let many = "P:a\nV:1\n\n".repeat(MOST_COMPONENTS + 10);
+        assert_eq!(read(many.as_bytes()).0.len(), MOST_COMPONENTS + 1, "enough to be told");
+        let long = format!("P:a\nV:1\nm:{}\n\n", "x".repeat(MOST_NAME + 1));
+        assert_eq!(read(long.as_bytes()).0[0].maintainer, None);
         assert!(!read(b"V:1\n\n").1.is_empty());
         assert!(!read(b"\x00\x01\xff").1.is_empty());
     }

@@ -49,7 +49,11 @@ pub(super) fn lock(bytes: &[u8]) -> Result<Vec<Draft>, String> {
     let draft = |one: Locked| {
         let mut draft = Draft::new(Kind::Cargo, "", &one.name, &one.version);
         if let Some(git) = one.source.filter(|source| source.starts_with("git+")) {
-            draft.qualifiers.push(("vcs_url", git.replace('#', "@")));
+            // SPDX's form: the address and the commit, without what cargo asked for.
+            let (url, commit) = git.split_once('#').unwrap_or((&git, ""));
+            let url = url.split('?').next().unwrap_or(url);
+            let at = if commit.is_empty() { "" } else { "@" };
+            draft.qualifiers.push(("vcs_url", format!("{url}{at}{commit}")));
         }
         draft
     };
@@ -93,6 +97,6 @@ mod tests {
         assert!(lock(b"\xff").is_err());
         assert!(lock(&b"a=[".repeat(100_000)).is_err());
         let git = b"[[package]]\nname=\"a\"\nversion=\"1\"\nsource=\"git+https://h/a?rev=1#2\"";
-        assert_eq!(lock(git).unwrap()[0].qualifiers[0].1, "git+https://h/a?rev=1@2");
+        assert_eq!(lock(git).unwrap()[0].qualifiers[0].1, "git+https://h/a@2");
     }
 }

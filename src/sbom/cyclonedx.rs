@@ -1,5 +1,7 @@
 //! CycloneDX 1.6 as JSON (its `schema/bom-1.6.schema.json`).
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::component::Component;
@@ -67,11 +69,12 @@ fn property(name: &str, value: &str) -> Value {
 
 fn component(component: &Component) -> Value {
     let mut properties = Vec::new();
-    for found in &component.found {
-        properties.push(property("kiln:layer", &found.digest.to_string()));
-        properties.push(property("kiln:layer:diffID", &found.diff_id.to_string()));
+    let layers: BTreeSet<_> =
+        component.found.iter().map(|found| (found.digest, found.diff_id)).collect();
+    for (digest, diff_id) in layers {
+        properties.push(property("kiln:layer", &digest.to_string()));
+        properties.push(property("kiln:layer:diffID", &diff_id.to_string()));
     }
-    properties.dedup();
     if let Some(source) = &component.source {
         properties.push(property("kiln:source", source));
     }

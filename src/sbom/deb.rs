@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::fields::paragraphs;
+use super::find::{MOST_COMPONENTS, MOST_NAME};
 use super::licence::{Licence, of_debian};
 
 /// A package as its paragraph states it.
@@ -24,7 +25,7 @@ pub(super) fn read(text: &[u8]) -> (Vec<Package>, Vec<String>) {
     let (mut packages, mut wrong) = (Vec::new(), Vec::new());
     for (at, paragraph) in paragraphs(text, FIELDS).enumerate() {
         // One that is no database has a complaint for each paragraph.
-        if wrong.len() > 8 {
+        if wrong.len() > 8 || packages.len() > MOST_COMPONENTS {
             break;
         }
         let state = paragraph.get("status").and_then(|status| status.split_whitespace().nth(2));
@@ -32,15 +33,19 @@ pub(super) fn read(text: &[u8]) -> (Vec<Package>, Vec<String>) {
         if matches!(state, Some("not-installed" | "config-files")) {
             continue;
         }
-        let fields = ["package", "version", "architecture"].map(|key| paragraph.get(key));
+        let field = |key: &str| paragraph.get(key).filter(|text| text.len() <= MOST_NAME);
+        let fields = ["package", "version", "architecture"].map(field);
         let [Some(name), Some(version), Some(arch)] = fields else {
-            wrong.push(format!("paragraph {} names no package, version or architecture", at + 1));
+            wrong.push(format!(
+                "paragraph {} names no package, version or architecture, or very long ones",
+                at + 1
+            ));
             continue;
         };
         if paragraph.strange {
             wrong.push(format!("the paragraph of `{name}` has lines that are no fields"));
         }
-        let owned = |key: &str| paragraph.get(key).map(str::to_owned);
+        let owned = |key: &str| field(key).map(str::to_owned);
         packages.push(Package {
             name: name.to_owned(),
             version: version.to_owned(),
@@ -95,6 +100,13 @@ mod tests {
         }
         assert_eq!(read(b"Package: a\nVersion: 1\n\n").1.len(), 1);
         assert_eq!(read(b"\x00\xff\n").1.len(), 1);
+        // What is very long is not kept, whatever it is.
+        let long = "x".repeat(MOST_NAME + 1);
+        let text = |arch: &str, who: &str| {
+            format!("Package: a\nVersion: 1\nArchitecture: {arch}\nMaintainer: {who}\n")
+        };
+        assert_eq!(read(text("all", &long).as_bytes()).0[0].maintainer, None);
+        assert_eq!(read(text(&long, "x").as_bytes()).1.len(), 1);
     }
 
     #[test]

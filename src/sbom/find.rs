@@ -11,11 +11,14 @@ use super::tree::Tree;
 use super::{Warning, apk, cargo, deb, go, npm, python, rpm};
 use crate::layer::Name;
 
-/// Most bytes of a file that is read whole.
+/// Most bytes of a file that is read whole. JSON takes many times its size, and packages' own
+/// files are small.
 const MOST_TEXT: u64 = 64 << 20;
-/// Most components, and most letters of what names one.
-const MOST_COMPONENTS: usize = 500_000;
-const MOST_NAME: usize = 1024;
+const MOST_LOCK: u64 = 16 << 20;
+const MOST_PACKAGE: u64 = 4 << 20;
+/// Most components, and most bytes of what is said of one.
+pub(super) const MOST_COMPONENTS: usize = 500_000;
+pub(super) const MOST_NAME: usize = 1024;
 /// Most places at which one component is said to be.
 const MOST_PLACES: usize = 64;
 /// Most warnings; there is one more that says so.
@@ -189,10 +192,17 @@ impl Findings {
                 }
                 Class::RpmLog if content.size() == 0 => (),
                 Class::RpmLog => self.warn(&path, "changes that wait in it are not read"),
-                _ => match content.all(MOST_TEXT) {
-                    Some(bytes) => self.text(class, &bytes, &places, tree),
-                    None => self.warn(&path, format!("it has more than {} MiB", MOST_TEXT >> 20)),
-                },
+                _ => {
+                    let most = match class {
+                        Class::NpmPackage => MOST_PACKAGE,
+                        Class::NpmLock => MOST_LOCK,
+                        _ => MOST_TEXT,
+                    };
+                    match content.all(most) {
+                        Some(bytes) => self.text(class, &bytes, &places, tree),
+                        None => self.warn(&path, format!("it has more than {} MiB", most >> 20)),
+                    }
+                }
             }
         }
     }
@@ -262,9 +272,9 @@ impl Findings {
     /// Takes a component; what is there already is there in one more place.
     fn put(&mut self, draft: Draft, places: Vec<Found>) {
         let Some(path) = places.first().map(|found| found.path.clone()) else { return };
-        let long = [&draft.namespace, &draft.name, &draft.version]
-            .into_iter()
-            .any(|text| text.len() > MOST_NAME);
+        let told = [&draft.namespace, &draft.name, &draft.version].into_iter();
+        let told = told.chain(&draft.arch).chain(draft.qualifiers.iter().map(|(_, value)| value));
+        let long = told.map(String::len).any(|length| length > MOST_NAME);
         if long || draft.name.is_empty() {
             return self.warn(&path, "it has a component whose name is none, or very long");
         }
@@ -274,7 +284,9 @@ impl Findings {
             return self.warn(&path, why);
         }
         let name = draft.full_name();
-        let cut = |text: Option<String>| text.filter(|text| text.len() <= MOST_NAME);
+        let cut = |text: Option<String>| {
+            text.filter(|text| text.len() <= MOST_NAME && !text.trim().is_empty())
+        };
         let component = self.components.entry(purl.clone()).or_insert_with(|| Component {
             kind: draft.kind,
             name,
@@ -303,12 +315,11 @@ impl Findings {
         let distribution = [&b"etc/os-release"[..], b"usr/lib/os-release"]
             .iter()
             .find_map(|path| self.releases.get(*path).cloned().flatten());
-        let id = |other: &str| {
-            distribution.as_ref().map_or_else(|| other.to_owned(), |found| found.id.clone())
-        };
+        // Whose packages they are is nowhere said then: advisories differ between distributions.
+        let vendor = distribution.as_ref().map(Distribution::vendor).unwrap_or_default();
         let distro = distribution.as_ref().map(Distribution::qualifier).unwrap_or_default();
         for (package, found) in std::mem::take(&mut self.debs) {
-            let mut draft = Draft::new(Kind::Deb, &id("debian"), &package.name, &package.version);
+            let mut draft = Draft::new(Kind::Deb, vendor, &package.name, &package.version);
             draft.qualifiers.push(("distro", distro.clone()));
             let copyright = format!("usr/share/doc/{}/copyright", package.name);
             let file = tree.at(copyright.as_bytes()).map(|node| &node.entry.name);
@@ -323,7 +334,7 @@ impl Findings {
             self.put(draft, vec![place]);
         }
         for (package, found) in std::mem::take(&mut self.apks) {
-            let mut draft = Draft::new(Kind::Apk, &id("alpine"), &package.name, &package.version);
+            let mut draft = Draft::new(Kind::Apk, vendor, &package.name, &package.version);
             draft.qualifiers.push(("distro", distro.clone()));
             draft.arch = Some(package.arch).filter(|arch| !arch.is_empty());
             draft.licence = package.licence;
@@ -333,7 +344,7 @@ impl Findings {
             self.put(draft, vec![place]);
         }
         for (package, found) in std::mem::take(&mut self.rpms) {
-            let mut draft = Draft::new(Kind::Rpm, &id(""), &package.name, &package.version);
+            let mut draft = Draft::new(Kind::Rpm, vendor, &package.name, &package.version);
             draft.qualifiers.push(("distro", distro.clone()));
             draft.qualifiers.push(("epoch", package.epoch.unwrap_or_default()));
             draft.arch = package.arch;

@@ -19,6 +19,9 @@ struct Package {
     license: Option<Value>,
     #[serde(default)]
     licenses: Option<Value>,
+    /// To a folder of the project itself, which has an entry of its own.
+    #[serde(default)]
+    link: bool,
 }
 
 #[derive(Deserialize)]
@@ -59,7 +62,7 @@ pub(super) fn lock(bytes: &[u8], is_there: impl Fn(&str) -> bool) -> Result<Vec<
     for (folder, package) in lock.packages {
         let at = folder.rfind("node_modules/").map(|at| at + "node_modules/".len());
         let Some(short) = at.and_then(|at| folder.get(at..)) else { continue };
-        if is_there(&folder) {
+        if !package.link && is_there(&folder) {
             // An alias has the name of what it stands for.
             let name = package.name.clone().unwrap_or_else(|| short.to_owned());
             drafts.push(draft(&name, package));
@@ -113,6 +116,7 @@ mod tests {
     fn locks() {
         let text = r#"{"packages":{"":{"name":"app"},"node_modules/a":{"version":"1"},
             "node_modules/a/node_modules/@s/b":{"version":"2","license":"ISC"},
+            "node_modules/own":{"resolved":"packages/own","link":true},
             "node_modules/gone":{"version":"3"}}}"#;
         let all = lock(text.as_bytes(), |folder| !folder.ends_with("gone")).unwrap();
         let names: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();

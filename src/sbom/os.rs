@@ -26,6 +26,15 @@ impl Distribution {
         Some(Self { id, version, name })
     }
 
+    /// The namespace in package URLs: purl-spec has names of its own for some.
+    pub(super) fn vendor(&self) -> &str {
+        match self.id.as_str() {
+            "rhel" => "redhat",
+            id if id.starts_with("opensuse") => "opensuse",
+            id => id,
+        }
+    }
+
     /// The qualifier in package URLs.
     pub(super) fn qualifier(&self) -> String {
         match self.version.as_str() {
@@ -61,5 +70,14 @@ mod tests {
         assert_eq!(read.qualifier(), "debian-12");
         assert_eq!(Distribution::read(b"ID=alpine").unwrap().qualifier(), "alpine");
         assert_eq!(Distribution::read(b"VERSION_ID=1\xff"), None);
+        for (id, vendor) in [
+            ("rhel", "redhat"),
+            ("opensuse-leap", "opensuse"),
+            ("opensuse-tumbleweed", "opensuse"),
+            ("fedora", "fedora"),
+        ] {
+            let read = Distribution::read(format!("ID={id}").as_bytes()).unwrap();
+            assert_eq!(read.vendor(), vendor);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What Python's installers leave: `*.dist-info/METADATA` and `*.egg-info` (core metadata 2.4).
 
+use std::collections::BTreeSet;
+
 use super::component::Kind;
 use super::fields::paragraphs;
 use super::find::Draft;
@@ -22,7 +24,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Draft>, String> {
     let classified = || {
         let all = fields.each("classifier").filter_map(|one| one.strip_prefix("License ::"));
         let last = all.filter_map(|one| one.rsplit("::").next()).map(|one| one.trim().to_owned());
-        Licence::all(last.filter(|name| name != "OSI Approved"))
+        let all: BTreeSet<String> = last.filter(|name| name != "OSI Approved").collect();
+        // Some packages name alternatives so, others what holds together.
+        Licence::of(&all.into_iter().collect::<Vec<_>>().join(", "))
     };
     draft.licence = stated.and_then(Licence::of).or_else(classified);
     draft.supplier = fields.get("author").filter(|one| *one != "UNKNOWN").map(str::to_owned);
@@ -64,6 +68,12 @@ mod tests {
         .unwrap()
         .unwrap();
         assert_eq!(old.licence, Some(Licence::Named("BSD License".into())));
+        let either = read(
+            "Name: a\nVersion: 1\nClassifier: License :: OSI Approved :: MIT\n\
+            Classifier: License :: OSI Approved :: ISC\n",
+        );
+        let either = either.unwrap().unwrap().licence;
+        assert_eq!(either, Some(Licence::Named("ISC, MIT".into())), "neither AND nor OR is said");
         assert!(read("Name: a\n").is_err());
         assert!(read("").is_err());
         assert!(read("\n\n\u{0}").is_err());

@@ -101,7 +101,7 @@ fn relation(from: &str, kind: &str, to: &str) -> Value {
 fn id(component: &Component) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
     let name: String = component.name.chars().take(80).map(letter).collect();
-    let hash = Digest::of(component.purl.as_bytes()).short();
+    let hash = Digest::of(component.purl.as_bytes()).hex();
     format!("SPDXRef-{}-{name}-{hash}", component.kind.as_str())
 }
 
@@ -117,7 +117,7 @@ fn package(component: &Component, id: String, licences: &mut BTreeMap<String, St
         None => NONE.to_owned(),
         Some(Licence::Spdx(expression)) => expression.clone(),
         Some(Licence::Named(text)) => {
-            let id = format!("LicenseRef-{}", Digest::of(text.as_bytes()).short());
+            let id = format!("LicenseRef-{}", Digest::of(text.as_bytes()).hex());
             licences.insert(id.clone(), text.clone());
             id
         }
