@@ -27,8 +27,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat, unlinkat
 use rustix::io::Errno;
 
 use super::super::copy::{names, times};
-use super::{Packer, below};
-use crate::layer::{Entry, Kind};
+use super::{Packer, below, same};
+use crate::layer::{Entry, Kind, Name};
 
 /// Larger ones are left alone.
 const MAX_FILE: u64 = 64 << 20;
@@ -123,12 +123,23 @@ impl<W: io::Write> Packer<W> {
             let (Some(own), Some(written)) = (stat(folder, &base)?, stat(above, &source)?) else {
                 continue;
             };
-            let old = below(&source, lowers_above, self.marks)?.other;
-            let same = |lower: Option<(OwnedFd, Stat)>, now: &Stat| {
-                lower.is_some_and(|(_, lower)| time(&lower) == time(now))
+            let lower = below(&source, lowers_above, self.marks)?.other;
+            let keeps = match lower.filter(|(_, lower)| time(lower) == time(&written)) {
+                // What lower layers have keeps its time, unless it is listed again with another
+                // mode or owner.
+                Some((folder, lower)) => {
+                    let entry = |folder: &OwnedFd, stat: &Stat| {
+                        self.entry(folder.as_fd(), &source, Name::root(), stat)
+                    };
+                    same(&entry(above, &written)?, &entry(&folder, &lower)?)
+                }
+                // What was compiled of another source is as good as it was.
+                None => {
+                    let lower = below(&base, lowers, self.marks)?.other;
+                    lower.is_some_and(|(_, lower)| time(&lower) == time(&own))
+                }
             };
-            // What lower layers have keeps its time.
-            if same(old, &written) || same(below(&base, lowers, self.marks)?.other, &own) {
+            if keeps {
                 continue;
             }
             if let Some(rule) = change_compiled(folder, &base, &own, self.epoch)? {

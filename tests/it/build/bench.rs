@@ -247,10 +247,15 @@ impl Bench {
     /// A file of the image that was built last, as text.
     #[track_caller]
     pub(super) fn content(&self, path: &str) -> String {
+        String::from_utf8(self.bytes(path)).unwrap()
+    }
+
+    #[track_caller]
+    pub(super) fn bytes(&self, path: &str) -> Vec<u8> {
         let store = self.store();
         let rootfs = Rootfs::open(&store, self.image().layers()).unwrap();
         let bytes = rootfs.read(&store, path, 1 << 20).unwrap();
-        String::from_utf8(bytes.unwrap_or_else(|| panic!("no file {path}"))).unwrap()
+        bytes.unwrap_or_else(|| panic!("no file {path}"))
     }
 
     /// Checks that nothing of a build is left behind.

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
+use kiln::layer::Name;
+use kiln::rootfs::Rootfs;
 use serde_json::Value;
 
 use super::bench::{Bench, Caller, callers};
@@ -249,6 +251,44 @@ fn normalized_layers_are_the_same_in_every_tier() {
     }
     digests.dedup();
     assert_eq!(digests.len(), 1, "{digests:?}");
+}
+
+/// A file that is listed again for its mode alone gets the time of the layer's, and so what was
+/// compiled of it has to know that.
+#[test]
+fn compiled_files_follow_sources_that_only_change_mode() {
+    let header = |time: u32| [&b"\xcb\r\r\n\0\0\0\0"[..], &time.to_le_bytes(), b"code"].concat();
+    for caller in callers() {
+        let bench = Bench::new(caller);
+        let mut base = super::bench::busybox();
+        base.extend([
+            super::bench::dir("app", 0o755),
+            super::bench::file("app/m.py", 0o644, "m"),
+            super::bench::file("app/n.py", 0o644, "n"),
+            super::bench::dir("app/__pycache__", 0o755),
+        ]);
+        let compiled = header(1_600_000_000);
+        for name in ["m", "n"] {
+            let path = format!("app/__pycache__/{name}.cpython-312.pyc");
+            base.push(super::bench::file(&path, 0o644, compiled.clone()));
+        }
+        base.iter_mut().for_each(|(entry, _)| entry.mtime = 1_600_000_000);
+        bench.base("busybox", &[base]);
+        let text = "FROM busybox\nRUN chmod 600 /app/m.py /app/__pycache__/*.pyc\n";
+        bench.build(text, "--normalize").success();
+        let (store, image) = (bench.store(), bench.image());
+        let rootfs = Rootfs::open(&store, image.layers()).unwrap();
+        let source = rootfs.view().below(&Name::root());
+        let mut source = source.filter(|node| String::from(node.entry.name.clone()) == "app/m.py");
+        let time = |name: &str| {
+            let bytes = bench.bytes(&format!("app/__pycache__/{name}.cpython-312.pyc"));
+            u32::from_le_bytes(bytes[8..12].try_into().unwrap())
+        };
+        assert_eq!(i64::from(time("m")), source.next().unwrap().entry.mtime);
+        assert_ne!(time("m"), 1_600_000_000);
+        assert_eq!(time("n"), 1_600_000_000);
+        bench.clean();
+    }
 }
 
 /// A package manager and Python, from the packages of the tests.
