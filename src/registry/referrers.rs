@@ -66,7 +66,8 @@ pub(super) async fn list(
     Ok(match manifest::get(session, &referrers_tag(subject), &what).await {
         Ok(raw) if raw.media_type.is_index() => {
             let index = Index::read(&raw.bytes).map_err(|source| wrong(&what, source))?;
-            index.manifests.into_iter().filter(fits).take(MOST).collect()
+            let found: Vec<Descriptor> = index.manifests.into_iter().filter(fits).collect();
+            bounded(found, subject, session)?
         }
         // Whatever else has that tag is no such list.
         Ok(_) | Err(RegistryError::Document { .. }) => Vec::new(),
@@ -135,12 +136,22 @@ async fn by_registry(
                 found.push(entry);
             }
         }
-        if found.len() > MOST {
-            let why = format!("it lists more than {MOST} referrers of {subject}");
-            return Err(RegistryError::Protocol { host: session.host.clone(), why });
-        }
+        found = bounded(found, subject, session)?;
     }
     Ok(Some(found))
+}
+
+/// More than anybody attaches is refused, and not cut: what is left out may be a signature.
+fn bounded(
+    found: Vec<Descriptor>,
+    subject: BlobDigest,
+    session: &Session,
+) -> Result<Vec<Descriptor>, RegistryError> {
+    if found.len() > MOST {
+        let why = format!("it lists more than {MOST} referrers of {subject}");
+        return Err(RegistryError::Protocol { host: session.host.clone(), why });
+    }
+    Ok(found)
 }
 
 fn is_index(headers: &HeaderMap) -> bool {

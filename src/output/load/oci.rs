@@ -139,13 +139,7 @@ impl Layouted<'_> {
             let kind = Manifest::read(&raw.bytes).map_err(wrong)?.config.media_type;
             if !matches!(kind, MediaType::OciConfig | MediaType::DockerConfig) {
                 let about = Purpose::read(&raw.bytes).map_err(wrong)?.subject.is_some();
-                if !seen.contains(&raw.digest) {
-                    self.whole(raw.clone(), 0, seen)?;
-                    found.hold(&raw)?;
-                    let cargo = &mut found.cargo;
-                    if about { &mut cargo.referrers } else { &mut cargo.artifacts }.push(raw);
-                }
-                return Ok(());
+                return self.artifact(raw, about, seen, found);
             }
         }
         if entry.annotations.contains_key(INPUT) {
@@ -178,11 +172,24 @@ impl Layouted<'_> {
                 let why = format!("it is listed as referring to {subject}, and does not");
                 return Err(wrong(ImageError::Malformed { what: "manifest", why }));
             }
-            if !seen.contains(&raw.digest) {
-                self.whole(raw.clone(), 0, seen)?;
-                found.hold(&raw)?;
-                found.cargo.referrers.push(raw);
-            }
+            self.artifact(raw, true, seen, found)?;
+        }
+        Ok(())
+    }
+
+    /// What is no image, with all it names; `about` tells whether it refers to something.
+    fn artifact(
+        &self,
+        raw: Raw,
+        about: bool,
+        seen: &mut BTreeSet<BlobDigest>,
+        found: &mut Finding,
+    ) -> Result<(), OutputError> {
+        if !seen.contains(&raw.digest) {
+            self.whole(raw.clone(), 0, seen)?;
+            found.hold(&raw)?;
+            let cargo = &mut found.cargo;
+            if about { &mut cargo.referrers } else { &mut cargo.artifacts }.push(raw);
         }
         Ok(())
     }

@@ -171,6 +171,33 @@ async fn the_list_that_clients_keep() {
     assert_eq!(referring(&here, &format!("{to}:1"), None).await, left[1..]);
 }
 
+/// A signature might be what is left out of a list that is cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_too_long_is_refused() {
+    let registry = TestRegistry::start(None);
+    let here = here();
+    let mut layout = Layout::new(here.path().join("layout"));
+    let app = layout.artifact("app/one", b"app", None);
+    let signature = layout.artifact("sig/one", b"signature", Some(&app));
+    layout.entry(&app, Some("app"));
+    layout.entry(&signature, Some("sig"));
+    let to = format!("{}/app", registry.addr);
+    for (tag, to) in [("app", format!("{to}:1")), ("sig", format!("{to}:sig"))] {
+        copied(&here, layout.place(tag), to, &Wanted::default()).await.unwrap();
+    }
+    let mut list = kept(&registry, "app", digest_of(&app));
+    list["manifests"] = vec![list["manifests"][0].clone(); 5001].into();
+    let tag = referrers_tag(digest_of(&app));
+    let put = reqwest::Client::new()
+        .put(format!("http://{}/v2/app/manifests/{tag}", registry.addr))
+        .header("Content-Type", INDEX)
+        .body(list.to_string());
+    assert!(put.send().await.unwrap().status().is_success());
+    let (at, silent) = (anonymous(here.path()), Progress::silent());
+    let error = referrers(&name(format!("{to}:1")), None, &at, &silent).await.unwrap_err();
+    assert!(error.to_string().contains("more than 5000 referrers"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_is_no_list_is_left_alone() {
     let registry = TestRegistry::start(None);
