@@ -25,8 +25,14 @@ const MOST: u64 = 256 << 20;
 /// Signs a file; gives the bytes of the bundle to keep beside it.
 ///
 /// # Errors
-/// If it cannot be read.
+/// If it cannot be read, or is a manifest.
 pub fn sign_file(path: &Path, key: &PrivateKey) -> Result<Vec<u8>, SignError> {
+    if is_manifest(path)? {
+        let why = "it is a manifest, and a signature of it would be one of the image; `kiln sign` \
+                   makes those"
+            .into();
+        return Err(SignError::Malformed { path: path.into(), why });
+    }
     let statement = Statement::signature(&[], &BTreeMap::new()).bytes(digest(path)?);
     let envelope = Envelope::sign(statement, key).map_err(SignError::Signing)?;
     Ok(envelope.bundle(key.public()))
@@ -70,6 +76,17 @@ pub fn verify_file(
         }
         Err(_) => Err(other()),
     })
+}
+
+/// Whether a file is the manifest of an image, or an index of some.
+fn is_manifest(path: &Path) -> Result<bool, SignError> {
+    if std::fs::metadata(path).at("read", path)?.len() > MAX_DOCUMENT {
+        return Ok(false);
+    }
+    let bytes = policy::read(path, MAX_DOCUMENT)?;
+    let read = serde_json::from_slice::<serde_json::Value>(&bytes).unwrap_or_default();
+    let has = |name: &str| read.get(name).is_some();
+    Ok(has("schemaVersion") && (has("layers") || has("manifests") || has("config")))
 }
 
 fn other() -> String {

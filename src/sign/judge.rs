@@ -119,7 +119,8 @@ async fn each(
         let evidence = Evidence::gather(reader, entry.digest).await?;
         notes.extend(evidence.odd.iter().cloned());
         let what = match &entry.platform {
-            Some(platform) => platform.to_string(),
+            // In the words of whoever made the index.
+            Some(platform) => escaped(&platform.to_string(), 100),
             None => format!("sha256:{}", entry.digest.short()),
         };
         all.push((what, evidence));

@@ -13,7 +13,7 @@ use super::error::SignError;
 use super::evidence::Evidence;
 use super::judge::listed;
 use super::key::PrivateKey;
-use super::statement::{Statement, repositories};
+use super::statement::{SIGNATURE, Statement, repositories};
 use crate::copy::{Env, Place, Reader};
 use crate::digest::BlobDigest;
 use crate::image::{
@@ -145,8 +145,12 @@ async fn unsigned(
         return Err(wrong(ImageError::Malformed { what: "attestation", why }));
     };
     let bytes = reader.bytes(layer).await?;
-    // Nobody signs what is about something else.
-    let kind = Statement::read(&bytes, about).map_err(wrong)?.predicate_type;
+    // Nobody signs what is about something else as well; whoever put it there may not be known.
+    let kind = Statement::read_alone(&bytes, about).map_err(wrong)?.predicate_type;
+    if kind == SIGNATURE {
+        let why = "it is a signature that nobody has signed".into();
+        return Err(wrong(ImageError::Malformed { what: "attestation", why }));
+    }
     Ok((bytes, kind))
 }
 

@@ -249,7 +249,11 @@ impl Parts<'_> {
         };
         Ok(Rule {
             title,
-            names: wire.names.iter().map(|text| Pattern::new(text)).collect(),
+            names: wire
+                .names
+                .iter()
+                .map(|text| Pattern::of_names(text))
+                .collect::<Result<_, _>>()?,
             signers,
             threshold,
             same_name: wire.same_name,
@@ -374,6 +378,24 @@ impl Pattern {
         Self(text.to_owned())
     }
 
+    /// Of repositories, with their registries. One that no name can fit would leave images to
+    /// a later rule, which may ask for less.
+    fn of_names(text: &str) -> Result<Self, Fault> {
+        let wrong = |why: &str| Err(Fault::Why(format!("names: `{text}` {why}")));
+        let (first, rest) = match text.split_once('/') {
+            Some((first, rest)) => (first, Some(rest)),
+            None => (text, None),
+        };
+        if text.contains('@') || rest.is_some_and(|rest| rest.contains(':')) {
+            return wrong("has a tag or a digest, and names of repositories are meant");
+        }
+        let registry = first.contains(['.', ':', '*']) || first == "localhost";
+        if !registry || rest.is_none() && !first.contains("**") {
+            return wrong("has no registry; that of Docker Hub is docker.io");
+        }
+        Ok(Self::new(text))
+    }
+
     /// Whether it is this very digest.
     pub(super) fn is_digest(&self, hex: &str) -> bool {
         self.0.parse::<BlobDigest>().is_ok_and(|own| own.hex() == hex)
@@ -475,6 +497,10 @@ mod tests {
             ("'two.pub'", "'again.pub'", "are the same"),
             ("'two.pub'", "'absent.pub'", "absent.pub"),
             ("names = ['**']", "names = []", "no names"),
+            ("names = ['**']", "names = ['app']", "no registry"),
+            ("names = ['**']", "names = ['library/*']", "no registry"),
+            ("names = ['**']", "names = ['r.example/app:1']", "has a tag"),
+            ("names = ['**']", "names = ['r.example/app@sha256:*']", "a digest"),
             (
                 "signed-by = ['two']",
                 "signed-by = ['two']\n[[image.attestation]]\ntype = 'sbom'\nsigned-by = ['two']",

@@ -147,6 +147,20 @@ impl Statement {
         statement.to_string().into_bytes()
     }
 
+    /// As [`Statement::read`], of a statement that is about nothing but the manifest: a
+    /// signature over it says nothing of anything else.
+    ///
+    /// # Errors
+    /// If it is no such statement.
+    pub(super) fn read_alone(bytes: &[u8], about: BlobDigest) -> Result<Self, ImageError> {
+        let wire: Wire = strict_json("statement", bytes)?;
+        let only = BTreeMap::from([("sha256".to_owned(), about.hex())]);
+        if wire.subject.iter().any(|one| one.digest != only) {
+            return Err(malformed("it is about something else as well"));
+        }
+        Self::read(bytes, about)
+    }
+
     /// Reads what is said of a manifest.
     ///
     /// # Errors
@@ -233,6 +247,13 @@ mod tests {
         );
         assert!(!read.is_of(&"registry.example/other".parse().unwrap()));
         assert!(Statement::read(&bytes, other).unwrap_err().to_string().contains("something else"));
+        assert!(Statement::read_alone(&bytes, one).is_ok());
+        let subject = |digest: BlobDigest| json!({ "digest": { "sha256": digest.hex() } });
+        let both = json!({ "_type": V1, "subject": [subject(one), subject(other)],
+            "predicateType": SPDX, "predicate": {} });
+        let both = both.to_string().into_bytes();
+        assert!(Statement::read(&both, one).is_ok());
+        assert!(Statement::read_alone(&both, one).unwrap_err().to_string().contains("as well"));
         let text = String::from_utf8(bytes).unwrap();
         for (from, to, says) in [
             (V1, "https://in-toto.io/Statement/v9", "_type"),

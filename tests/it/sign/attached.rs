@@ -9,10 +9,16 @@ const IN_TOTO: &str = "application/vnd.in-toto+json";
 
 /// Attaches a statement to one manifest that is about another, or the same.
 fn attach(desk: &Desk, to: &Descriptor, about: BlobDigest) {
+    attach_as(desk, to, &[about], "https://a/b");
+}
+
+fn attach_as(desk: &Desk, to: &Descriptor, about: &[BlobDigest], kind: &str) {
+    let subject =
+        |one: &BlobDigest| serde_json::json!({"name": "a", "digest": {"sha256": one.hex()}});
     let statement = serde_json::json!({
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": "a", "digest": {"sha256": about.hex()}}],
-        "predicateType": "https://a/b",
+        "subject": about.iter().map(subject).collect::<Vec<_>>(),
+        "predicateType": kind,
         "predicate": {"said": true},
     });
     let bytes = statement.to_string().into_bytes();
@@ -52,4 +58,30 @@ fn statements_are_signed_where_they_are() {
     // Nobody signs what is about something else.
     attach(&desk, &root, amd.digest);
     desk.fails("sign --key k.key --attestations app", "it is about something else");
+}
+
+/// Whoever may attach something would have a signature of what else it speaks of, or of what it
+/// is called.
+#[test]
+fn no_stranger_words_become_signatures() {
+    let subjects = [BlobDigest::of(b"evil")];
+    for (others, kind, says) in [
+        (&subjects[..], "https://a/b", "something else as well"),
+        (&[], "https://sigstore.dev/cosign/sign/v1", "a signature that nobody has signed"),
+    ] {
+        let desk = Desk::new(&["k"]);
+        desk.image("app");
+        let root = desk.kiln.store().find(&"app".parse().unwrap()).unwrap().unwrap();
+        attach_as(&desk, &root, &[&[root.digest], others].concat(), kind);
+        desk.fails("sign --key k.key --attestations app", says);
+        desk.ok("sign --key k.key app");
+    }
+    // A file that is a manifest: a signature of it would be one of the image.
+    let desk = Desk::new(&["k"]);
+    desk.image("app");
+    let store = desk.kiln.store();
+    let root = store.find(&"app".parse().unwrap()).unwrap().unwrap();
+    desk.write("m.json", &String::from_utf8(store.document(&root.digest).unwrap()).unwrap());
+    desk.fails("sign-blob --key k.key --bundle m.sigstore.json m.json", "kiln sign");
+    assert!(!desk.kiln.path("m.sigstore.json").exists());
 }
