@@ -28,6 +28,8 @@ const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied
 
 /// Most referrers of one manifest.
 const MOST: usize = 5000;
+/// Most bytes of their lists, which are in memory: their annotations may be long.
+const MOST_BYTES: usize = 64 << 20;
 
 /// How often a list is changed anew that somebody else changes at the same time.
 const TRIES: usize = 5;
@@ -103,6 +105,7 @@ async fn by_registry(
     let mut next: Option<Url> = Some(url);
     let mut found: Vec<Descriptor> = Vec::new();
     let mut first = true;
+    let mut read = 0;
     while let Some(url) = next {
         let ask = Ask::new(Method::GET, url, &what).header(ACCEPT, INDEX);
         let response = session.send(&ask).await?;
@@ -129,6 +132,11 @@ async fn by_registry(
         next = pages.after(session, response.headers())?;
         let filtered = is_filtered(response.headers());
         let bytes = session.body(response, &what, MAX_DOCUMENT).await?;
+        read += bytes.len();
+        if read > MOST_BYTES {
+            let why = format!("its list of referrers of {subject} is very long");
+            return Err(RegistryError::Protocol { host: session.host.clone(), why });
+        }
         let index = Index::read(&bytes).map_err(|source| wrong(&what, source))?;
         for entry in index.manifests {
             let known = found.iter().any(|other| other.digest == entry.digest);

@@ -198,6 +198,28 @@ async fn a_list_that_is_too_long_is_refused() {
     assert!(error.to_string().contains("more than 5000 referrers"), "{error}");
 }
 
+/// Pages of few entries, each with very much to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_bounded_in_bytes() {
+    let here = here();
+    let entry = |number: usize| {
+        json!({ "mediaType": MANIFEST, "size": 1, "annotations": { "a": "x".repeat(3 << 20) },
+            "digest": BlobDigest::of(number.to_string().as_bytes()) })
+    };
+    let server = Server::start(move |request| {
+        let number = request.path.split("n=").nth(1).map_or(0, |text| text.parse().unwrap());
+        let list = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry(number)] });
+        let next = format!("<?n={}>; rel=\"next\"", number + 1);
+        answer("200 OK", &[("Content-Type", INDEX), ("Link", &next)], list.to_string().as_bytes())
+    })
+    .await;
+    let (at, silent) = (anonymous(here.path()), Progress::silent());
+    let of = name(format!("{}/app@{}", server.addr, BlobDigest::of(b"app")));
+    let error = referrers(&of, None, &at, &silent).await.unwrap_err();
+    assert!(error.to_string().contains("is very long"), "{error}");
+    assert!(server.seen().len() < 40, "{}", server.seen().len());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_is_no_list_is_left_alone() {
     let registry = TestRegistry::start(None);
