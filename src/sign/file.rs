@@ -27,13 +27,14 @@ const MOST: u64 = 256 << 20;
 /// # Errors
 /// If it cannot be read, or is a manifest.
 pub fn sign_file(path: &Path, key: &PrivateKey) -> Result<Vec<u8>, SignError> {
-    if is_manifest(path)? {
+    let (digest, head) = hashed(path)?;
+    if is_manifest(&head) {
         let why = "it is a manifest, and a signature of it would be one of the image; `kiln sign` \
                    makes those"
             .into();
         return Err(SignError::Malformed { path: path.into(), why });
     }
-    let statement = Statement::signature(&[], &BTreeMap::new()).bytes(digest(path)?);
+    let statement = Statement::signature(&[], &BTreeMap::new()).bytes(digest);
     let envelope = Envelope::sign(statement, key).map_err(SignError::Signing)?;
     Ok(envelope.bundle(key.public()))
 }
@@ -67,7 +68,7 @@ pub fn verify_file(
     if envelope.payload_type != IN_TOTO {
         return Ok(Err("what is signed is no statement".into()));
     }
-    let digest = digest(path)?;
+    let (digest, _) = hashed(path)?;
     Ok(match Statement::read(&envelope.payload, digest) {
         Ok(said) if said.predicate_type == SIGNATURE => Ok(digest),
         Ok(said) => {
@@ -79,29 +80,32 @@ pub fn verify_file(
 }
 
 /// Whether a file is the manifest of an image, or an index of some.
-fn is_manifest(path: &Path) -> Result<bool, SignError> {
-    if std::fs::metadata(path).at("read", path)?.len() > MAX_DOCUMENT {
-        return Ok(false);
-    }
-    let bytes = policy::read(path, MAX_DOCUMENT)?;
-    let read = serde_json::from_slice::<serde_json::Value>(&bytes).unwrap_or_default();
+fn is_manifest(bytes: &[u8]) -> bool {
+    let read = serde_json::from_slice::<serde_json::Value>(bytes).unwrap_or_default();
     let has = |name: &str| read.get(name).is_some();
-    Ok(has("schemaVersion") && (has("layers") || has("manifests") || has("config")))
+    has("schemaVersion") && (has("layers") || has("manifests") || has("config"))
 }
 
 fn other() -> String {
     "it is signed by another key, or is of another file".into()
 }
 
-fn digest(path: &Path) -> Result<BlobDigest, SignError> {
+/// The digest of a file, and as much of its beginning as a document may have. A pipe is read
+/// once.
+fn hashed(path: &Path) -> Result<(BlobDigest, Vec<u8>), SignError> {
     let mut file = std::fs::File::open(path).at("open", path)?;
     let mut to = Hashing::new(std::io::sink());
-    let mut piece = vec![0; 1 << 18];
+    let (mut piece, mut head) = (vec![0; 1 << 18], Vec::new());
     loop {
         match file.read(&mut piece).at("read", path)? {
             0 => break,
-            n => std::io::Write::write_all(&mut to, &piece[..n]).at("read", path)?,
+            n => {
+                std::io::Write::write_all(&mut to, &piece[..n]).at("read", path)?;
+                if head.len() as u64 <= MAX_DOCUMENT {
+                    head.extend_from_slice(&piece[..n]);
+                }
+            }
         }
     }
-    Ok(BlobDigest(to.finish().1))
+    Ok((BlobDigest(to.finish().1), head))
 }

@@ -10,6 +10,10 @@ fn files_are_signed_and_verified_by_both() {
     desk.ok("sign-blob --key k.key --bundle inputs.sigstore.json inputs.tar");
     let digest = desk.ok("verify-blob --key k.pub --bundle inputs.sigstore.json inputs.tar").text();
     assert!(digest.starts_with("sha256:"));
+    // What a pipe gives is there once.
+    let call = desk.kiln.args("sign-blob --key k.key --bundle piped.json /dev/stdin".split(' '));
+    call.stdin("a bundle".repeat(100_000)).run().success();
+    desk.ok("verify-blob --key k.pub --bundle piped.json inputs.tar");
     let line = |key: &str, file: &str| {
         format!("verify-blob --key {key} --bundle inputs.sigstore.json {file}")
     };
