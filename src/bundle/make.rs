@@ -29,6 +29,21 @@ pub struct Making {
     pub since: Vec<PathBuf>,
 }
 
+impl Making {
+    /// That what is to be written does away with nothing that is read, and lies beside no other
+    /// form of itself. To be asked before anything is gathered, which may take long.
+    ///
+    /// # Errors
+    /// If it is not so.
+    pub fn check(&self) -> Result<(), BundleError> {
+        let own = place(&self.to);
+        if self.since.iter().any(|path| place(&output::archive_name(path)) == own) {
+            return Err(BundleError::Itself { path: self.to.clone() });
+        }
+        output::refuse_other_form(&self.to, self.split.is_some()).map_err(BundleError::Write)
+    }
+}
+
 /// A bundle that was written.
 #[derive(Debug)]
 pub struct Made {
@@ -85,11 +100,7 @@ pub fn make(
     store: &Store,
     work: &Work<'_>,
 ) -> Result<Made, BundleError> {
-    let own = place(&making.to);
-    if making.since.iter().any(|path| place(&output::archive_name(path)) == own) {
-        return Err(BundleError::Itself { path: making.to.clone() });
-    }
-    output::refuse_other_form(&making.to, making.split.is_some()).map_err(BundleError::Write)?;
+    making.check()?;
     let mut contents = parcel.contents()?;
     let left_out = leave_out(&mut contents, &making.since, store, work)?;
     let digest = contents.index().map_err(BundleError::Write)?.digest;

@@ -92,6 +92,8 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     if to.as_os_str() == "-" || to == Path::new("/dev/stdout") {
         return Err(CliError::usage("a bundle is not written to stdout").hint("name a file"));
     }
+    let making = Making { to, split: args.split.map(|size| size.0), since: args.since.clone() };
+    making.check()?;
     let images: Vec<Image> =
         args.images.iter().map(|text| image(text, invocation)).collect::<Result<_, _>>()?;
     let registries = args.registry.registries(images.first().map(|image| &image.name))?;
@@ -100,7 +102,6 @@ pub fn run(args: Args, invocation: &Invocation) -> Result<(), CliError> {
     if images.is_empty() || args.context.is_some() {
         inputs(&args, &mut parcel, &registries, &progress, invocation)?;
     }
-    let making = Making { to, split: args.split.map(|size| size.0), since: args.since };
     let what = format!("write {}", making.to.display());
     let made = worked(&what, &progress, invocation, |work| {
         Ok(bundle::make(parcel, &making, invocation.store()?, work)?)
