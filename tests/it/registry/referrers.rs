@@ -116,6 +116,26 @@ fn kept(registry: &TestRegistry, repository: &str, subject: BlobDigest) -> Value
     serde_json::from_str(&skopeo(&["inspect", "--raw", "--tls-verify=false", &from])).unwrap()
 }
 
+/// A layout with an artifact, `app`, and what refers to it, `sig`.
+fn signed(here: &Here) -> (Layout, Value) {
+    let mut layout = Layout::new(here.path().join("layout"));
+    let app = layout.artifact("app/one", b"app", None);
+    let signature = layout.artifact("sig/one", b"signature", Some(&app));
+    layout.entry(&app, Some("app"));
+    layout.entry(&signature, Some("sig"));
+    (layout, app)
+}
+
+/// Puts a list where clients keep it.
+async fn put_list(registry: &TestRegistry, subject: BlobDigest, list: &Value) {
+    let tag = referrers_tag(subject);
+    let put = reqwest::Client::new()
+        .put(format!("http://{}/v2/app/manifests/{tag}", registry.addr))
+        .header("Content-Type", INDEX)
+        .body(list.to_string());
+    assert!(put.send().await.unwrap().status().is_success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_list_that_clients_keep() {
     // Debian's docker-registry knows no referrers.
@@ -147,13 +167,7 @@ async fn the_list_that_clients_keep() {
     // What others have put into it stays, even what nobody knows.
     let mut more = list.clone();
     more["manifests"][0]["x.unknown"] = "kept".into();
-    let listed = layout.blob(INDEX, more.to_string().as_bytes());
-    let tag = referrers_tag(digest_of(&app));
-    let put = reqwest::Client::new()
-        .put(format!("http://{}/v2/app/manifests/{tag}", registry.addr))
-        .header("Content-Type", INDEX)
-        .body(std::fs::read(layout.blob_path(listed["digest"].as_str().unwrap())).unwrap());
-    assert!(put.send().await.unwrap().status().is_success());
+    put_list(&registry, digest_of(&app), &more).await;
     let third = layout.artifact("third", b"third", Some(&app));
     layout.entry(&third, Some("third"));
     copied(&here, layout.place("third"), format!("{to}:third"), &whole).await.unwrap();
@@ -176,23 +190,14 @@ async fn the_list_that_clients_keep() {
 async fn a_list_that_is_too_long_is_refused() {
     let registry = TestRegistry::start(None);
     let here = here();
-    let mut layout = Layout::new(here.path().join("layout"));
-    let app = layout.artifact("app/one", b"app", None);
-    let signature = layout.artifact("sig/one", b"signature", Some(&app));
-    layout.entry(&app, Some("app"));
-    layout.entry(&signature, Some("sig"));
+    let (layout, app) = signed(&here);
     let to = format!("{}/app", registry.addr);
     for (tag, to) in [("app", format!("{to}:1")), ("sig", format!("{to}:sig"))] {
         copied(&here, layout.place(tag), to, &Wanted::default()).await.unwrap();
     }
     let mut list = kept(&registry, "app", digest_of(&app));
     list["manifests"] = vec![list["manifests"][0].clone(); 5001].into();
-    let tag = referrers_tag(digest_of(&app));
-    let put = reqwest::Client::new()
-        .put(format!("http://{}/v2/app/manifests/{tag}", registry.addr))
-        .header("Content-Type", INDEX)
-        .body(list.to_string());
-    assert!(put.send().await.unwrap().status().is_success());
+    put_list(&registry, digest_of(&app), &list).await;
     let (at, silent) = (anonymous(here.path()), Progress::silent());
     let error = referrers(&name(format!("{to}:1")), None, &at, &silent).await.unwrap_err();
     assert!(error.to_string().contains("more than 5000 referrers"), "{error}");
@@ -224,11 +229,7 @@ async fn lists_are_bounded_in_bytes() {
 async fn a_tag_that_is_no_list_is_left_alone() {
     let registry = TestRegistry::start(None);
     let here = here();
-    let mut layout = Layout::new(here.path().join("layout"));
-    let app = layout.artifact("app/one", b"app", None);
-    let signature = layout.artifact("sig/one", b"signature", Some(&app));
-    layout.entry(&app, Some("app"));
-    layout.entry(&signature, Some("sig"));
+    let (layout, app) = signed(&here);
     let to = format!("{}/app", registry.addr);
     let tag = referrers_tag(digest_of(&app));
     let whole = Wanted::default();
